@@ -1,0 +1,51 @@
+//! BACKENDS: one endpoint's address and port.
+
+use super::{MappedAddress, Port, ServiceId};
+
+/// Index into BACKENDS. 0 is never a backend.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId(pub u32);
+
+/// [`Backend::flags`]: the endpoint is on this node.
+pub const BACKEND_LOCAL: u8 = 1;
+
+/// A value of BACKENDS (array by [`BackendId`], mmapable).
+///
+/// `life` is written last, with release order: a reader that sees it sees the rest. A live backend's address never
+/// changes in place: an endpoint whose address changes is a new backend with a new id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backend {
+    /// IPv6, or IPv4 mapped.
+    pub address: MappedAddress,
+    /// The port that the endpoint listens at.
+    pub port: Port,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// [`BACKEND_LOCAL`].
+    pub flags: u8,
+    /// The service port that owns it.
+    pub service: ServiceId,
+    /// Generation of this use of the id; 0: dead (its endpoint no longer serves).
+    pub life: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Backend>() == 32 && align_of::<Backend>() == 4);
+const _: () = assert!(core::mem::offset_of!(Backend, life) == 24);
+
+impl Backend {
+    /// Whether the endpoint serves: new flows and UDP flows may go to it.
+    #[inline(always)]
+    pub const fn is_alive(&self) -> bool {
+        self.life != 0
+    }
+
+    /// Whether the endpoint is on this node.
+    #[inline(always)]
+    pub const fn is_local(&self) -> bool {
+        self.flags & BACKEND_LOCAL != 0
+    }
+}

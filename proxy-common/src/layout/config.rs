@@ -1,0 +1,39 @@
+//! CONFIG: what the programs must know of the node.
+
+/// Version of all layouts in this module; part of the pin path. A change of any key or value raises it.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// [`Config::flags`]: socket LB serves pods as well (`--socket-lb enabled`); without it only the host's namespace.
+pub const CONFIG_PODS_SOCKET_LB: u32 = 1;
+
+/// The one value of CONFIG (array of 1). Times are in ticks of `bpf_jiffies64`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Cookie of the host's network namespace, as `SO_NETNS_COOKIE` gives it.
+    pub host_netns_cookie: u64,
+    /// [`LAYOUT_VERSION`].
+    pub layout_version: u32,
+    /// [`CONFIG_PODS_SOCKET_LB`].
+    pub flags: u32,
+    /// Ticks in a second (the kernel's HZ).
+    pub ticks_per_second: u32,
+    /// First port of the range for SNAT, in the machine's order.
+    pub snat_first: u16,
+    /// How many ports the range has; 0: no SNAT possible.
+    pub snat_count: u16,
+    /// Life of a TCP flow that is not yet established.
+    pub tcp_embryo: u32,
+    /// Life of an established TCP flow without traffic.
+    pub tcp_established: u32,
+    /// Life after a FIN of one side.
+    pub tcp_half_closed: u32,
+    /// Life after a RST or the FINs of both sides.
+    pub tcp_closing: u32,
+    /// Life of a UDP flow without a reply.
+    pub udp_embryo: u32,
+    /// Life of a UDP flow with replies.
+    pub udp_established: u32,
+}
+
+const _: () = assert!(size_of::<Config>() == 48);

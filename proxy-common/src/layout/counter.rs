@@ -1,0 +1,96 @@
+//! COUNTERS: every drop has a counted reason, and so has every rare event.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $drop:literal;)+) => {
+        /// Index into COUNTERS (per-CPU array of u64, counting since the maps were made).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Counter {
+            /// All of them, in the order of their indices.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The name in metrics, in the command line and in the docs.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// What it counts, in a sentence.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+
+            /// Whether the packet or call that it counts was dropped or refused.
+            pub const fn is_drop(self) -> bool {
+                match self { $(Self::$name => $drop,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Refused: the service port has no usable endpoint anywhere.
+    NoEndpoint = "no_endpoint", true;
+    /// Dropped: a Local traffic policy leaves no endpoint on this node.
+    NoLocalEndpoint = "no_local_endpoint", true;
+    /// Dropped: every source port tried for SNAT was in use towards that backend.
+    SourcePortsExhausted = "source_ports_exhausted", true;
+    /// Dropped: this node has no address to SNAT with on the way to the backend.
+    NoSourceAddress = "no_source_address", true;
+    /// Dropped: the routing table knows no way for a translated packet.
+    NoRoute = "no_route", true;
+    /// Dropped: a translated packet is larger than the next hop's MTU; the sender was told.
+    TooBig = "too_big", true;
+    /// Dropped: the hop limit of a packet to redirect ran out; the sender was told.
+    HopLimit = "hop_limit", true;
+    /// Dropped: a fragment whose first fragment has not been seen.
+    FragmentWithoutFirst = "fragment_without_first", true;
+    /// Dropped: the kernel refused to rewrite a packet.
+    RewriteFailed = "rewrite_failed", true;
+    /// Dropped: a flow table took no new entry.
+    FlowTableRefused = "flow_table_refused", true;
+    /// Refused: a packet of the host to a frontend that no socket hook translated.
+    HostUntranslated = "host_untranslated", true;
+    /// Dropped: a header that contradicts itself on the way to a frontend.
+    Malformed = "malformed", true;
+    /// A new flow entered EMBRYOS.
+    FlowCreated = "flow_created", false;
+    /// A flow moved from EMBRYOS to FLOWS.
+    FlowPromoted = "flow_promoted", false;
+    /// A flow's lost partner entry was put back.
+    PartnerRestored = "partner_restored", false;
+    /// A reverse key was taken by another flow: another backend or source port was tried.
+    ReverseCollision = "reverse_collision", false;
+    /// Another CPU made the same flow first.
+    LostRace = "lost_race", false;
+    /// A TCP packet without SYN to a frontend, and without a flow: passed to the stack.
+    TcpWithoutFlow = "tcp_without_flow", false;
+    /// A UDP flow's backend stopped serving: the flow was balanced anew.
+    UdpRebalanced = "udp_rebalanced", false;
+    /// A packet from a backend without a flow: passed unchanged.
+    ReverseWithoutFlow = "reverse_without_flow", false;
+    /// Netfilter uses a port of the SNAT range: its tuple was entered as foreign.
+    ForeignPort = "foreign_port", false;
+    /// Socket LB translated a connect or sendmsg.
+    SocketTranslated = "socket_translated", false;
+    /// A TCP reset or ICMP error was sent for a refused or dropped packet.
+    ErrorSent = "error_sent", false;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_follow_the_order_and_names_are_unique() {
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+        }
+        let names: std::collections::BTreeSet<_> =
+            Counter::ALL.iter().map(|counter| counter.name()).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+    }
+}

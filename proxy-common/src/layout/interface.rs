@@ -1,0 +1,24 @@
+//! INTERFACES: what the programs must know of an interface that they send by.
+
+use super::{V4, V6};
+
+/// [`Interface::flags`]: no link-layer header (tun, wireguard, ipip).
+pub const INTERFACE_LAYER3: u32 = 1;
+
+/// A value of INTERFACES (hash by interface index, u32). An unspecified address means that there is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Source of packets that are SNATed out of it: its own address, else the node's; IPv6: a stable global one.
+    pub v4: V4,
+    /// The same for IPv6.
+    pub v6: V6,
+    /// [`INTERFACE_LAYER3`].
+    pub flags: u32,
+    /// MTU in bytes, of the network layer.
+    pub mtu: u32,
+    /// The interface index again: the tag of the value.
+    pub index: u32,
+}
+
+const _: () = assert!(size_of::<Interface>() == 32);

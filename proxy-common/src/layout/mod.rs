@@ -1,0 +1,50 @@
+//! Keys and values of the BPF maps.
+//!
+//! Every type is `#[repr(C)]`, made of integers only, with explicit zeroed padding; its size is asserted at compile
+//! time, and any bit pattern is a valid value. Addresses and ports are in network byte order inside types of their
+//! own; everything else is in the machine's order.
+
+mod address;
+mod backend;
+mod config;
+mod counter;
+mod flow;
+mod fragment;
+mod frontend;
+mod identity;
+mod interface;
+pub mod names;
+mod port;
+mod prefilter;
+mod service;
+mod socket;
+
+pub use address::{Addr, Family, MappedAddress, V4, V6};
+pub use backend::{BACKEND_LOCAL, Backend, BackendId};
+pub use config::{CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
+pub use counter::Counter;
+pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};
+pub use fragment::{FragmentKey, FragmentPorts};
+pub use frontend::{FrontendKey, FrontendKind, FrontendValue};
+pub use identity::{Identity, uid_words};
+pub use interface::{INTERFACE_LAYER3, Interface};
+pub use port::Port;
+pub use prefilter::{
+    FilterBit, PREFILTER_FORWARD_BITS, PREFILTER_PORTS_START, PREFILTER_REVERSE_START, PREFILTER_WORDS,
+};
+pub use service::{ListWord, Service, ServiceId, When};
+pub use socket::{SocketKey, SocketValue};
+
+/// IP protocol numbers that Shunt knows.
+pub mod protocol {
+    /// Transmission Control Protocol.
+    pub const TCP: u8 = 6;
+    /// User Datagram Protocol.
+    pub const UDP: u8 = 17;
+    /// Stream Control Transmission Protocol.
+    pub const SCTP: u8 = 132;
+    /// Internet Control Message Protocol for IPv4.
+    pub const ICMP: u8 = 1;
+    /// Internet Control Message Protocol for IPv6.
+    pub const ICMPV6: u8 = 58;
+}

@@ -1,0 +1,75 @@
+//! Names of maps and programs: one table used by both sides. A map's name is its pin's name.
+
+/// Array of 1: [`super::Config`].
+pub const CONFIG: &str = "CONFIG";
+/// Hash: [`super::FrontendKey`] of IPv4 -> [`super::FrontendValue`].
+pub const FRONTENDS4: &str = "FRONTENDS4";
+/// Hash: [`super::FrontendKey`] of IPv6 -> [`super::FrontendValue`].
+pub const FRONTENDS6: &str = "FRONTENDS6";
+/// Mmapable array by [`super::ServiceId`]: [`super::Service`].
+pub const SERVICES: &str = "SERVICES";
+/// Mmapable array: [`super::BackendId`] (u32).
+pub const SLOTS: &str = "SLOTS";
+/// Mmapable array by [`super::BackendId`]: [`super::Backend`].
+pub const BACKENDS: &str = "BACKENDS";
+/// Mmapable array of u64 words: see [`super::FilterBit`].
+pub const PREFILTER: &str = "PREFILTER";
+/// Hash: [`super::V4`] -> u32, equal to the key's word (its tag). The addresses at which NodePorts answer.
+pub const NODE_ADDRESSES4: &str = "NODE_ADDRESSES4";
+/// Hash: [`super::V6`] -> u32, equal to the key's last word (its tag).
+pub const NODE_ADDRESSES6: &str = "NODE_ADDRESSES6";
+/// Hash: interface index (u32) -> [`super::Interface`].
+pub const INTERFACES: &str = "INTERFACES";
+/// Hash, agent only: [`super::ServiceId`] -> [`super::Identity`].
+pub const IDENTITY: &str = "IDENTITY";
+/// LRU hash: [`super::FlowKey`] -> [`super::Flow`], TCP, IPv4, not yet established.
+pub const TCP_EMBRYOS4: &str = "TCP_EMBRYOS4";
+/// The same for IPv6.
+pub const TCP_EMBRYOS6: &str = "TCP_EMBRYOS6";
+/// LRU hash: [`super::FlowKey`] -> [`super::Flow`], TCP, IPv4, established.
+pub const TCP_FLOWS4: &str = "TCP_FLOWS4";
+/// The same for IPv6.
+pub const TCP_FLOWS6: &str = "TCP_FLOWS6";
+/// LRU hash: [`super::FlowKey`] -> [`super::Flow`], UDP, IPv4, not yet answered twice.
+pub const UDP_EMBRYOS4: &str = "UDP_EMBRYOS4";
+/// The same for IPv6.
+pub const UDP_EMBRYOS6: &str = "UDP_EMBRYOS6";
+/// LRU hash: [`super::FlowKey`] -> [`super::Flow`], UDP, IPv4, established.
+pub const UDP_FLOWS4: &str = "UDP_FLOWS4";
+/// The same for IPv6.
+pub const UDP_FLOWS6: &str = "UDP_FLOWS6";
+/// LRU hash: [`super::FragmentKey`] -> [`super::FragmentPorts`], IPv4.
+pub const FRAGMENTS4: &str = "FRAGMENTS4";
+/// The same for IPv6.
+pub const FRAGMENTS6: &str = "FRAGMENTS6";
+/// LRU hash: [`super::SocketKey`] -> [`super::SocketValue`].
+pub const SOCKETS: &str = "SOCKETS";
+/// Per-CPU array by [`super::Counter`]: u64.
+pub const COUNTERS: &str = "COUNTERS";
+
+/// TC programs; `_l3` is for interfaces without a link-layer header.
+pub mod program {
+    /// TC ingress of a pod interface.
+    pub const FROM_POD: &str = "from_pod";
+    /// TC egress of a pod interface.
+    pub const TO_POD: &str = "to_pod";
+    /// TC ingress of an uplink.
+    pub const FROM_NETWORK: &str = "from_network";
+    /// TC egress of an uplink.
+    pub const TO_NETWORK: &str = "to_network";
+    /// TC ingress of an uplink without a link-layer header.
+    pub const FROM_NETWORK_L3: &str = "from_network_l3";
+    /// TC egress of an uplink without a link-layer header.
+    pub const TO_NETWORK_L3: &str = "to_network_l3";
+    /// Cgroup programs, named after their attach type.
+    pub const CGROUP: [&str; 8] = [
+        "connect4",
+        "connect6",
+        "sendmsg4",
+        "sendmsg6",
+        "recvmsg4",
+        "recvmsg6",
+        "getpeername4",
+        "getpeername6",
+    ];
+}

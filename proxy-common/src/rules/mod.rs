@@ -1,0 +1,3 @@
+//! The decisions of the data path.
+
+pub mod hash;
