@@ -29,8 +29,8 @@ pub struct Backend {
     pub service: ServiceId,
     /// Generation of this use of the id; 0: dead (its endpoint no longer serves).
     pub life: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The last `life` of a dead backend, so that a later use of the id gets a newer one; 0 while alive.
+    pub last_life: u32,
 }
 
 const _: () = assert!(size_of::<Backend>() == 32 && align_of::<Backend>() == 4);

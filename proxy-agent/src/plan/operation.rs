@@ -1,0 +1,67 @@
+//! The steps that a plan is made of, and what can be read back from the maps.
+
+use std::net::IpAddr;
+
+use proxy_common::layout::{
+    Backend, BackendId, FilterBit, FrontendValue, Identity, Port, Service, ServiceId,
+};
+
+/// Where a Service is reached, in either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Frontend {
+    /// The address; 0.0.0.0 or :: is a NodePort, which answers at every node address of the family.
+    pub address: IpAddr,
+    /// The port.
+    pub port: Port,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// One write to the maps. A plan's operations are carried out in order; an order that is safe for readers is the
+/// planner's duty (identity, filter bits, backends, slots, service, frontends; the reverse to take away).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Claims a service id before anything else of it is written.
+    PutIdentity(ServiceId, Identity),
+    /// Gives a service id back; the last step of taking a service port away.
+    RemoveIdentity(ServiceId),
+    /// Sets a bit of the prefilter.
+    SetFilter(FilterBit),
+    /// No frontend or backend needs this bit any more; it is cleared once a whole sweep of the flow tables, begun
+    /// after this operation and a grace period, has found no user.
+    ReleaseFilter(FilterBit),
+    /// Writes a backend: all fields, then `life` with release order.
+    PutBackend(BackendId, Backend),
+    /// Stores life = 0 and the last life in `last_life`: the endpoint no longer serves.
+    KillBackend(BackendId),
+    /// Writes a run of slots that no list shows yet.
+    PutSlots {
+        /// The run's first slot.
+        first: u32,
+        /// Its content.
+        backends: Vec<BackendId>,
+    },
+    /// Stores the list words of a service port, each in one atomic store with release order.
+    PutService(ServiceId, Service),
+    /// Inserts a frontend or gives it a new owner, in one update.
+    PutFrontend(Frontend, FrontendValue),
+    /// Removes a frontend.
+    RemoveFrontend(Frontend),
+}
+
+/// What the maps hold, read back at start so that ids, slots and flows stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// IDENTITY.
+    pub identities: Vec<(ServiceId, Identity)>,
+    /// SERVICES, for the ids in IDENTITY.
+    pub services: Vec<(ServiceId, Service)>,
+    /// The runs of SLOTS that those services show, by their first slot.
+    pub slots: Vec<(u32, Vec<BackendId>)>,
+    /// BACKENDS that are or were in use (life or last_life not 0).
+    pub backends: Vec<(BackendId, Backend)>,
+    /// FRONTENDS4 and FRONTENDS6.
+    pub frontends: Vec<(Frontend, FrontendValue)>,
+    /// The words of PREFILTER that are not 0.
+    pub filter: Vec<(u32, u64)>,
+}
