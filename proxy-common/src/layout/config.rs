@@ -6,6 +6,10 @@ pub const LAYOUT_VERSION: u32 = 1;
 /// [`Config::flags`]: socket LB serves pods as well (`--socket-lb enabled`); without it only the host's namespace.
 pub const CONFIG_PODS_SOCKET_LB: u32 = 1;
 
+/// [`Config::flags`]: the kernel knows `BPF_F_IPV6` of bpf_l4_csum_replace (6.16): IPv6 checksums stay right under
+/// CHECKSUM_COMPLETE.
+pub const CONFIG_CHECKSUM_IPV6: u32 = 2;
+
 /// The one value of CONFIG (array of 1). Times are in ticks of `bpf_jiffies64`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +18,7 @@ pub struct Config {
     pub host_netns_cookie: u64,
     /// [`LAYOUT_VERSION`].
     pub layout_version: u32,
-    /// [`CONFIG_PODS_SOCKET_LB`].
+    /// [`CONFIG_PODS_SOCKET_LB`] | [`CONFIG_CHECKSUM_IPV6`].
     pub flags: u32,
     /// Ticks in a second (the kernel's HZ).
     pub ticks_per_second: u32,

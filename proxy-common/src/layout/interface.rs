@@ -5,7 +5,8 @@ use super::{V4, V6};
 /// [`Interface::flags`]: no link-layer header (tun, wireguard, ipip).
 pub const INTERFACE_LAYER3: u32 = 1;
 
-/// A value of INTERFACES (hash by interface index, u32). An unspecified address means that there is none.
+/// A value of INTERFACES (hash by interface index, u32). The entry of index 0 holds the node's primary addresses: the
+/// source of hairpins, and of packets by interfaces without an entry. An unspecified address means that there is none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interface {

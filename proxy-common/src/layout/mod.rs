@@ -21,7 +21,7 @@ mod socket;
 
 pub use address::{Addr, Family, MappedAddress, V4, V6};
 pub use backend::{BACKEND_LOCAL, Backend, BackendId};
-pub use config::{CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
+pub use config::{CONFIG_CHECKSUM_IPV6, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
 pub use counter::Counter;
 pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};
 pub use fragment::{FragmentKey, FragmentPorts};

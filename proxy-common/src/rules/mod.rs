@@ -1,3 +1,24 @@
 //! The decisions of the data path.
+//!
+//! Packets: [`headers`] reads them, [`hook`] says what a hook does with one, [`forward`] and [`reverse`] decide by the
+//! flow table, [`create`] makes a new flow. Sockets: [`socket`]. What they read of the node comes through
+//! [`Directory`] and [`FlowStore`].
 
+pub mod checksum;
+pub mod choice;
+pub mod create;
+pub mod forward;
+pub mod fragment;
 pub mod hash;
+pub mod headers;
+pub mod hook;
+pub mod lifetime;
+mod node;
+pub mod reverse;
+pub mod socket;
+mod state;
+mod verdict;
+
+pub use headers::{Bytes, Headers};
+pub use node::{Directory, FlowStore};
+pub use verdict::{Origin, Translation, Verdict};

@@ -1,0 +1,64 @@
+//! Fragments: only a datagram's first one carries the ports (RFC 791, RFC 8200 §4.5).
+//!
+//! TC runs before the stack puts datagrams together, so the first fragment's ports are remembered for the later
+//! ones. A later fragment whose first has not been seen can't be judged: it is dropped where an untranslated one would
+//! go astray, and passes where it is none of ours.
+
+use crate::layout::{Addr, Counter, FilterBit, FragmentKey, FragmentPorts};
+use crate::rules::headers::Fragment;
+use crate::rules::{FlowStore, Headers, Verdict, hash};
+
+impl<A: Addr> Headers<A> {
+    #[inline(always)]
+    fn fragment_key(&self) -> FragmentKey<A> {
+        FragmentKey {
+            source: self.source,
+            destination: self.destination,
+            id: self.fragment_id,
+            protocol: self.protocol as u32,
+        }
+    }
+}
+
+impl<A: Addr> FragmentKey<A> {
+    /// The tag that a value of this key carries.
+    #[inline(always)]
+    pub fn tag(&self) -> u32 {
+        let hash = hash::step(self.id as u64, self.protocol as u64);
+        self.destination.mix(self.source.mix(hash)) as u32
+    }
+}
+
+/// Remembers or fills in a fragment's ports; a verdict if it can't be judged.
+#[inline(always)]
+pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>) -> Option<Verdict<A>> {
+    if packet.fragment == Fragment::Whole {
+        return None;
+    }
+    let astray = node.filter(FilterBit::forward_address(&packet.destination))
+        || node.filter(FilterBit::reverse_address(&packet.source));
+    if !astray && !node.is_node_address(&packet.destination) {
+        return Some(Verdict::Pass);
+    }
+    let key = packet.fragment_key();
+    if packet.fragment == Fragment::First {
+        let ports = FragmentPorts {
+            source: packet.source_port,
+            destination: packet.destination_port,
+            tag: key.tag(),
+        };
+        node.put_fragment(&key, &ports);
+        return None;
+    }
+    let Some(ports) = node.fragment(&key) else {
+        // For the node itself the stack puts the datagram together and judges it.
+        return Some(if astray {
+            Verdict::Drop(Counter::FragmentWithoutFirst)
+        } else {
+            Verdict::Pass
+        });
+    };
+    packet.source_port = ports.source;
+    packet.destination_port = ports.destination;
+    None
+}

@@ -1,0 +1,296 @@
+//! Reading a packet's headers.
+
+use crate::layout::{Addr, Port, V4, V6, protocol};
+
+/// The bytes of a packet from its network header on.
+pub trait Bytes {
+    /// `N` words of four bytes, in memory order, at an offset; `None` beyond the end.
+    fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
+    /// Bytes from the network header to the end of the packet.
+    fn length(&self) -> u32;
+}
+
+/// Flags of a TCP header.
+pub mod tcp {
+    /// No more data from the sender.
+    pub const FIN: u8 = 1;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 2;
+    /// Reset the connection.
+    pub const RST: u8 = 4;
+    /// The acknowledgement number is valid.
+    pub const ACK: u8 = 16;
+}
+
+/// What kind of fragment a packet is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fragment {
+    /// A whole datagram.
+    #[default]
+    Whole,
+    /// The first fragment: it carries the ports.
+    First,
+    /// A later fragment: the ports are 0.
+    Later,
+}
+
+/// What the rules know of a TCP or UDP packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port.
+    pub source_port: Port,
+    /// Destination port.
+    pub destination_port: Port,
+    /// IP protocol number: TCP or UDP.
+    pub protocol: u8,
+    /// [`tcp`] flags; 0 for UDP.
+    pub tcp_flags: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// Whether there is data behind the TCP header.
+    pub has_payload: bool,
+    /// What kind of fragment it is.
+    pub fragment: Fragment,
+    /// Offset of the TCP or UDP header from the network header.
+    pub transport: u32,
+    /// Offset of the data from the network header.
+    pub payload: u32,
+    /// Bytes from the network header to the end of the datagram.
+    pub length: u32,
+    /// TCP sequence number, machine order.
+    pub sequence: u32,
+    /// TCP acknowledgement number, machine order.
+    pub acknowledgement: u32,
+    /// The datagram's identification, for fragments.
+    pub fragment_id: u32,
+}
+
+/// What reading a packet gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<A> {
+    /// TCP or UDP.
+    Transport(Headers<A>),
+    /// Something that is never translated.
+    Other,
+    /// Headers that contradict themselves or are cut short; the addresses, if they could be read.
+    Malformed(A, A),
+}
+
+/// An address family's packets can be read.
+pub trait Readable: Addr {
+    /// Reads the headers of a packet of this family.
+    fn parse<B: Bytes>(bytes: &B) -> Parsed<Self>;
+}
+
+/// How many IPv6 extension headers are walked; a packet with more passes untouched.
+const EXTENSION_HEADERS: u32 = 6;
+
+impl Readable for V4 {
+    #[inline(always)]
+    fn parse<B: Bytes>(bytes: &B) -> Parsed<Self> {
+        let Some([first, second, third, source, destination]) = bytes.words::<5>(0) else {
+            return Parsed::Other;
+        };
+        let first = u32::from_be(first);
+        let second = u32::from_be(second);
+        let third = u32::from_be(third);
+        if first >> 28 != 4 {
+            return Parsed::Other;
+        }
+        let header = (first >> 24 & 0xf) * 4;
+        let mut length = first & 0xffff;
+        if length == 0 && bytes.length() > 0xffff {
+            // BIG TCP: a segment too large for the field, which is then 0.
+            length = bytes.length();
+        }
+        let packet = Headers {
+            source: V4(source),
+            destination: V4(destination),
+            protocol: (third >> 16) as u8,
+            hop_limit: (third >> 24) as u8,
+            fragment: match (second & 0x1fff != 0, second & 0x2000 != 0) {
+                (true, _) => Fragment::Later,
+                (false, true) => Fragment::First,
+                (false, false) => Fragment::Whole,
+            },
+            fragment_id: second >> 16,
+            transport: header,
+            length,
+            ..Headers::default()
+        };
+        if header < 20 || length < header || length > bytes.length() {
+            return Parsed::Malformed(packet.source, packet.destination);
+        }
+        transport(bytes, packet)
+    }
+}
+
+impl Readable for V6 {
+    #[inline(always)]
+    fn parse<B: Bytes>(bytes: &B) -> Parsed<Self> {
+        let Some(words) = bytes.words::<10>(0) else {
+            return Parsed::Other;
+        };
+        let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] = words;
+        if u32::from_be(first) >> 28 != 6 {
+            return Parsed::Other;
+        }
+        let second = u32::from_be(second);
+        let payload = second >> 16;
+        let mut packet = Headers {
+            source: V6([s0, s1, s2, s3]),
+            destination: V6([d0, d1, d2, d3]),
+            protocol: (second >> 8) as u8,
+            hop_limit: second as u8,
+            transport: 40,
+            // A payload length of 0 is a jumbogram or BIG TCP: the packet's own length counts.
+            length: if payload == 0 {
+                bytes.length()
+            } else {
+                payload + 40
+            },
+            ..Headers::default()
+        };
+        if packet.length > bytes.length() {
+            return Parsed::Malformed(packet.source, packet.destination);
+        }
+        if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
+            match extension_headers(bytes, &mut packet) {
+                Walk::Transport => {}
+                Walk::Other => return Parsed::Other,
+                Walk::Malformed => return Parsed::Malformed(packet.source, packet.destination),
+            }
+        }
+        transport(bytes, packet)
+    }
+}
+
+/// Where a walk over extension headers ended.
+enum Walk {
+    Transport,
+    Other,
+    Malformed,
+}
+
+#[inline(always)]
+fn extension_headers<B: Bytes>(bytes: &B, packet: &mut Headers<V6>) -> Walk {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const DESTINATION_OPTIONS: u8 = 60;
+    let mut next = packet.protocol;
+    let mut offset = packet.transport;
+    for _ in 0..EXTENSION_HEADERS {
+        match next {
+            protocol::TCP | protocol::UDP => break,
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                let Some([word]) = bytes.words::<1>(offset) else {
+                    return Walk::Malformed;
+                };
+                let word = u32::from_be(word);
+                next = (word >> 24) as u8;
+                offset += ((word >> 16 & 0xff) + 1) * 8;
+            }
+            FRAGMENT => {
+                let Some([word, id]) = bytes.words::<2>(offset) else {
+                    return Walk::Malformed;
+                };
+                let word = u32::from_be(word);
+                next = (word >> 24) as u8;
+                offset += 8;
+                packet.fragment_id = u32::from_be(id);
+                packet.fragment = match (word & 0xfff8 != 0, word & 1 != 0) {
+                    (true, _) => Fragment::Later,
+                    (false, true) => Fragment::First,
+                    // An atomic fragment (RFC 6946) is a whole datagram.
+                    (false, false) => Fragment::Whole,
+                };
+                if packet.fragment == Fragment::Later {
+                    // What follows is the middle of a datagram, no header.
+                    break;
+                }
+            }
+            _ => return Walk::Other,
+        }
+    }
+    packet.protocol = next;
+    packet.transport = offset;
+    if offset > packet.length {
+        return Walk::Malformed;
+    }
+    Walk::Transport
+}
+
+#[inline(always)]
+fn transport<A: Addr, B: Bytes>(bytes: &B, mut packet: Headers<A>) -> Parsed<A> {
+    if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
+        return Parsed::Other;
+    }
+    if packet.fragment == Fragment::Later {
+        return Parsed::Transport(packet);
+    }
+    let malformed = Parsed::Malformed(packet.source, packet.destination);
+    let room = packet.length - packet.transport;
+    let Some([ports, second]) = bytes.words::<2>(packet.transport) else {
+        return malformed;
+    };
+    packet.source_port = Port::from_wire(first_half(ports));
+    packet.destination_port = Port::from_wire(second_half(ports));
+    if packet.protocol == protocol::UDP {
+        let length = u32::from_be(second) >> 16;
+        // 0: a jumbogram. A first fragment's length is that of the whole datagram.
+        let fits = length == 0 || (length >= 8 && (length <= room || packet.fragment == Fragment::First));
+        packet.payload = packet.transport + 8;
+        return if room >= 8 && fits {
+            Parsed::Transport(packet)
+        } else {
+            malformed
+        };
+    }
+    let Some([acknowledgement, flags, _]) = bytes.words::<3>(packet.transport + 8) else {
+        return malformed;
+    };
+    let flags = u32::from_be(flags);
+    let header = (flags >> 28) * 4;
+    if header < 20 || header > room {
+        return malformed;
+    }
+    packet.sequence = u32::from_be(second);
+    packet.acknowledgement = u32::from_be(acknowledgement);
+    packet.tcp_flags = (flags >> 16) as u8;
+    packet.payload = packet.transport + header;
+    packet.has_payload = room > header;
+    Parsed::Transport(packet)
+}
+
+/// The half of a word that comes first in memory.
+#[inline(always)]
+const fn first_half(word: u32) -> u16 {
+    if cfg!(target_endian = "little") {
+        word as u16
+    } else {
+        (word >> 16) as u16
+    }
+}
+
+/// The half of a word that comes second in memory.
+#[inline(always)]
+const fn second_half(word: u32) -> u16 {
+    if cfg!(target_endian = "little") {
+        (word >> 16) as u16
+    } else {
+        word as u16
+    }
+}
+
+impl<A: Addr> Headers<A> {
+    /// Whether it is a TCP segment that opens a connection: SYN without ACK and RST.
+    #[inline(always)]
+    pub const fn opens(&self) -> bool {
+        self.protocol == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN
+    }
+}

@@ -1,0 +1,61 @@
+//! What the rules ask of the node: its tables, its clock, its dice.
+
+use crate::layout::{
+    Addr, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendValue, Meta, Service, ServiceId,
+};
+
+/// The tables that say where Services are and who serves them.
+pub trait Directory<A: Addr> {
+    /// The word of PREFILTER that holds a bit; all ones if it can't be read.
+    fn filter_word(&self, word: u32) -> u64;
+    /// A frontend; `None` also if the element became another key's while it was read.
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<FrontendValue>;
+    /// A service port's lists, each word read once.
+    fn service(&self, id: ServiceId) -> Option<Service>;
+    /// The backend in a slot.
+    fn slot(&self, index: u32) -> Option<BackendId>;
+    /// A backend.
+    fn backend(&self, id: BackendId) -> Option<Backend>;
+    /// Whether NodePorts answer at this address.
+    fn is_node_address(&self, address: &A) -> bool;
+    /// A random number, uniform over all u32.
+    fn random(&self) -> u32;
+    /// Counts an event.
+    fn count(&self, counter: Counter);
+
+    /// Whether a bit of the prefilter is set.
+    #[inline(always)]
+    fn filter(&self, bit: FilterBit) -> bool {
+        self.filter_word(bit.word()) & bit.mask() != 0
+    }
+}
+
+/// The flow tables, and what making a flow needs. The table of a key follows from its protocol and family.
+pub trait FlowStore<A: Addr>: Directory<A> {
+    /// The node's configuration.
+    fn config(&self) -> &Config;
+    /// Now, in ticks: the low half of `bpf_jiffies64`.
+    fn now(&self) -> u32;
+    /// A flow, copied out; `None` also if the element became another key's meanwhile.
+    fn flow(&self, table: FlowTable, key: &FlowKey<A>) -> Option<Flow<A>>;
+    /// Inserts a flow; `false` if there is one already, or if the table takes none.
+    fn insert_flow(&self, table: FlowTable, key: &FlowKey<A>, flow: &Flow<A>) -> bool;
+    /// Inserts or replaces a flow.
+    fn put_flow(&self, table: FlowTable, key: &FlowKey<A>, flow: &Flow<A>) -> bool;
+    /// Replaces a flow's meta if it is still `old`.
+    fn exchange_meta(&self, table: FlowTable, key: &FlowKey<A>, old: Meta, new: Meta) -> bool;
+    /// Removes a flow, if it is there.
+    fn remove_flow(&self, table: FlowTable, key: &FlowKey<A>);
+    /// The source address for a packet that this node sends to `destination` in its own name.
+    ///
+    /// # Errors
+    /// [`Counter::NoRoute`] or [`Counter::NoSourceAddress`].
+    fn source_towards(&self, destination: &A) -> Result<A, Counter>;
+    /// The node's primary address: the source of a hairpin.
+    fn primary_address(&self) -> Option<A>;
+    /// The ports of a fragmented datagram.
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
+    /// Remembers the ports of a fragmented datagram.
+    fn put_fragment(&self, key: &FragmentKey<A>, ports: &FragmentPorts);
+}

@@ -1,0 +1,77 @@
+//! Socket LB: the choice at the system call.
+
+use crate::layout::{
+    Addr, Backend, BackendId, CONFIG_PODS_SOCKET_LB, Config, Counter, FilterBit, Port, When, protocol,
+};
+use crate::rules::Directory;
+use crate::rules::choice::{self, Caller};
+
+/// What is known of the caller's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// The cookie of its network namespace.
+    pub netns_cookie: u64,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// What is to be done with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Not a frontend, or not ours to translate: the call goes on as it is.
+    Untouched,
+    /// Refuse it: no endpoint.
+    Refuse(Counter),
+    /// Use this backend in place of the destination.
+    Backend(BackendId, Backend),
+}
+
+/// Whether the calls of a socket are translated: in the host's namespace TCP and UDP, in pods TCP, if enabled; a
+/// pod's UDP goes by packets, where a flow's generation is checked (rule 10).
+#[inline(always)]
+pub fn serves(config: &Config, socket: &Socket) -> bool {
+    if socket.netns_cookie == config.host_netns_cookie {
+        return socket.protocol == protocol::TCP || socket.protocol == protocol::UDP;
+    }
+    socket.protocol == protocol::TCP && config.flags & CONFIG_PODS_SOCKET_LB != 0
+}
+
+/// Chooses a backend for a destination. `is_loopback`: the destination is a loopback address or the unspecified one,
+/// which stand for the node itself in the host's namespace only.
+#[inline(always)]
+pub fn choose<A: Addr, D: Directory<A>>(
+    node: &D,
+    config: &Config,
+    socket: &Socket,
+    address: &A,
+    port: Port,
+    is_loopback: bool,
+) -> Choice {
+    let found = if is_loopback {
+        if socket.netns_cookie != config.host_netns_cookie
+            || !node.filter(FilterBit::node_port(port, socket.protocol))
+        {
+            return Choice::Untouched;
+        }
+        choice::node_port(node, port, socket.protocol)
+    } else {
+        choice::frontend(node, address, port, socket.protocol)
+    };
+    let Some(found) = found else {
+        return Choice::Untouched;
+    };
+    let list = choice::list(node, &found, Caller::Node);
+    if list.count() == 0 {
+        return Choice::Refuse(match list.when_empty() {
+            When::Reject => Counter::NoEndpoint,
+            When::Drop => Counter::NoLocalEndpoint,
+        });
+    }
+    // A backend that was drawn may have stopped serving a moment ago.
+    for _ in 0..4 {
+        if let Some((id, backend)) = choice::draw(node, list) {
+            return Choice::Backend(id, backend);
+        }
+    }
+    Choice::Refuse(Counter::NoEndpoint)
+}

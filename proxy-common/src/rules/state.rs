@@ -1,0 +1,102 @@
+//! How a packet changes its flow's state.
+
+use crate::layout::{Addr, Direction, protocol, state};
+use crate::rules::Headers;
+use crate::rules::headers::tcp;
+
+/// The state after a packet. Promotion ([`state::ESTABLISHED`]) is decided elsewhere.
+///
+/// RST and FIN only shorten a life: later data takes them back (a forged RST must not cut a connection).
+#[inline(always)]
+pub(crate) fn after<A: Addr>(bits: u8, direction: Direction, packet: &Headers<A>) -> u8 {
+    if packet.protocol != protocol::TCP {
+        return match direction {
+            Direction::Forward => bits,
+            Direction::Reverse => bits | state::REPLIED,
+        };
+    }
+    let mut bits = bits;
+    let fin = match direction {
+        Direction::Forward => state::FIN_FORWARD,
+        Direction::Reverse => state::FIN_REVERSE,
+    };
+    if packet.tcp_flags & tcp::FIN != 0 {
+        bits |= fin;
+    } else if packet.has_payload {
+        bits &= !fin;
+    }
+    if packet.tcp_flags & tcp::RST != 0 {
+        bits |= state::RESET;
+    } else if packet.has_payload {
+        bits &= !state::RESET;
+    }
+    if matches!(direction, Direction::Reverse)
+        && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK
+    {
+        bits |= state::REPLIED;
+    }
+    bits
+}
+
+/// Whether the connection is over, so that a SYN starts a new one.
+#[inline(always)]
+pub(crate) const fn is_closing(bits: u8) -> bool {
+    const BOTH_FINS: u8 = state::FIN_FORWARD | state::FIN_REVERSE;
+    bits & state::RESET != 0 || bits & BOTH_FINS == BOTH_FINS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::V4;
+
+    fn segment(flags: u8, has_payload: bool) -> Headers<V4> {
+        Headers {
+            protocol: protocol::TCP,
+            tcp_flags: flags,
+            has_payload,
+            ..Headers::default()
+        }
+    }
+
+    #[test]
+    fn a_reset_shortens_a_life_and_data_restores_it() {
+        let bits = state::REPLIED | state::ESTABLISHED;
+        let reset = after(bits, Direction::Forward, &segment(tcp::RST, false));
+        assert!(is_closing(reset));
+        assert_eq!(after(reset, Direction::Reverse, &segment(tcp::ACK, false)), reset);
+        assert_eq!(after(reset, Direction::Reverse, &segment(tcp::ACK, true)), bits);
+    }
+
+    #[test]
+    fn both_fins_close_and_one_does_not() {
+        let one = after(
+            state::ESTABLISHED,
+            Direction::Forward,
+            &segment(tcp::FIN | tcp::ACK, false),
+        );
+        assert!(!is_closing(one));
+        let data = after(one, Direction::Reverse, &segment(tcp::ACK, true));
+        assert_eq!(data, one, "the other side may go on sending");
+        assert!(is_closing(after(
+            one,
+            Direction::Reverse,
+            &segment(tcp::FIN | tcp::ACK, true)
+        )));
+    }
+
+    #[test]
+    fn a_reply_is_a_syn_ack_or_a_datagram() {
+        assert_eq!(
+            after(0, Direction::Reverse, &segment(tcp::SYN | tcp::ACK, false)),
+            state::REPLIED
+        );
+        assert_eq!(after(0, Direction::Reverse, &segment(tcp::ACK, true)), 0);
+        let datagram = Headers::<V4> {
+            protocol: protocol::UDP,
+            ..Headers::default()
+        };
+        assert_eq!(after(0, Direction::Forward, &datagram), 0);
+        assert_eq!(after(0, Direction::Reverse, &datagram), state::REPLIED);
+    }
+}
