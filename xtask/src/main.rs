@@ -1,1 +1,72 @@
-fn main() {}
+//! Every task of a developer or of CI as one cargo command: `cargo xtask`.
+
+mod command;
+mod lab;
+mod lint;
+mod object;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    about = "Shunt's tasks: set-up, builds, checks, tests, the lab and the demo"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what builds, tests and the lab need; says what it does, does nothing twice
+    Setup,
+    /// Build the BPF object into target/bpf/shunt.o
+    BuildEbpf,
+    /// Check formatting and lints, warnings are errors
+    Lint,
+    /// Set up, lint, build and run every layer of tests
+    Test {
+        /// Every layer, also those that take long
+        #[arg(long)]
+        all: bool,
+        /// Only these layers
+        #[arg(long, value_enum)]
+        layer: Vec<test::Layer>,
+    },
+    /// Keep a lab of two nodes, pods and a client standing, for hand use
+    Lab {
+        /// up | down | status | exec NAME -- COMMAND; see `cargo xtask lab help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<String>,
+    },
+    /// Watch a two-node cluster serve a Kubernetes Service
+    Demo,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Setup => setup::run().map(drop),
+        Task::BuildEbpf => object::build().map(drop),
+        Task::Lint => lint::run(),
+        Task::Test { all, layer } => test::run(all, &layer),
+        Task::Lab { arguments } => lab::lab(&arguments),
+        Task::Demo => lab::demo(),
+    }
+}

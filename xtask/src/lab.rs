@@ -1,0 +1,41 @@
+//! `cargo xtask lab` and `cargo xtask demo`: build what they need, then hand over to the programs of the tests crate.
+
+use anyhow::Result;
+
+use crate::{command, object, setup, workspace};
+
+/// Hands the arguments to the lab's program.
+pub(crate) fn lab(arguments: &[String]) -> Result<()> {
+    prepare()?;
+    command::run(program("lab").args(arguments))
+}
+
+/// Runs the demo.
+pub(crate) fn demo() -> Result<()> {
+    prepare()?;
+    command::run(&mut program("demo"))
+}
+
+fn prepare() -> Result<()> {
+    let toolchain = setup::run()?;
+    object::build_with(&toolchain)?;
+    build_programs()
+}
+
+/// Builds the agent and the lab's programs.
+pub(crate) fn build_programs() -> Result<()> {
+    let packages = ["--package", "proxy-agent", "--package", "shunt-tests"];
+    command::run(
+        command::host_cargo()
+            .args(["build", "--locked", "--bins"])
+            .args(packages),
+    )
+}
+
+fn program(name: &str) -> std::process::Command {
+    let directory = std::env::current_exe()
+        .ok()
+        .and_then(|file| file.parent().map(ToOwned::to_owned));
+    let directory = directory.unwrap_or_else(|| workspace::root().join("target/debug"));
+    std::process::Command::new(directory.join(name))
+}

@@ -1,0 +1,244 @@
+//! `cargo xtask test`: every layer of tests, from quick to real, and how many ran in each.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::{command, lab, lint, object, setup, workspace};
+
+/// A group of tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layer {
+    /// The pure rules of the data path, on the host
+    Rules,
+    /// The agent's stages
+    Agent,
+    /// The tasks themselves, and the BPF object's build
+    Build,
+    /// Packets through the BPF programs, by the kernel's test run
+    Packet,
+    /// Nodes, pods and clients in network namespaces, with real sockets
+    Lab,
+}
+
+/// One test program, built.
+#[derive(Debug, PartialEq)]
+struct Program {
+    layer: Layer,
+    name: String,
+    file: PathBuf,
+    directory: PathBuf,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    passed: u32,
+    failed: u32,
+}
+
+/// Sets up, lints, builds, and runs the layers; an error if anything failed.
+pub(crate) fn run(_all: bool, only: &[Layer]) -> Result<()> {
+    let toolchain = setup::run()?;
+    object::build_with(&toolchain)?;
+    if only.is_empty() {
+        lint::run_with(&toolchain)?;
+    }
+    lab::build_programs()?;
+    let programs = build()?;
+    let layers = Layer::value_variants()
+        .iter()
+        .filter(|layer| only.is_empty() || only.contains(layer));
+    let mut counts = Vec::new();
+    for &layer in layers {
+        counts.push((layer, run_layer(layer, &programs)?));
+    }
+    summary(&counts)
+}
+
+fn run_layer(layer: Layer, programs: &[Program]) -> Result<Count> {
+    let mut sum = Count::default();
+    for program in programs.iter().filter(|program| program.layer == layer) {
+        println!("\ntest: {layer:?}: {}", program.name);
+        let count = run_program(program)?;
+        sum.passed += count.passed;
+        sum.failed += count.failed;
+    }
+    Ok(sum)
+}
+
+/// Runs one test program and counts by what it prints; one that ends badly without a failed test counts as one failure.
+fn run_program(program: &Program) -> Result<Count> {
+    let mut child = Command::new(&program.file)
+        .current_dir(&program.directory)
+        .env("CARGO_MANIFEST_DIR", &program.directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {}", program.file.display()))?;
+    let stdout = child.stdout.take().context("the test program has no output")?;
+    let mut count = Count::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.with_context(|| format!("reading the output of {}", program.name))?;
+        writeln!(std::io::stdout(), "{line}").context("writing to the terminal")?;
+        if let Some(result) = result(&line) {
+            count.passed += result.passed;
+            count.failed += result.failed;
+        }
+    }
+    let status = child
+        .wait()
+        .with_context(|| format!("waiting for {}", program.name))?;
+    if !status.success() && count.failed == 0 {
+        println!("test: {} ended with {status}", program.name);
+        count.failed = 1;
+    }
+    Ok(count)
+}
+
+/// Reads `test result: ok. 3 passed; 1 failed; ...`.
+fn result(line: &str) -> Option<Count> {
+    let rest = line.strip_prefix("test result: ")?;
+    let number = |word: &str| {
+        let before = rest.split(word).next()?.trim_end();
+        before.rsplit(' ').next()?.parse().ok()
+    };
+    Some(Count {
+        passed: number(" passed;")?,
+        failed: number(" failed;")?,
+    })
+}
+
+fn summary(counts: &[(Layer, Count)]) -> Result<()> {
+    println!();
+    for (layer, count) in counts {
+        println!(
+            "test: layer {:8} {:5} passed, {} failed",
+            format!("{layer:?}").to_lowercase(),
+            count.passed,
+            count.failed
+        );
+    }
+    let empty: Vec<_> = counts
+        .iter()
+        .filter(|(_, count)| count.passed + count.failed == 0)
+        .collect();
+    ensure!(
+        empty.is_empty(),
+        "no test ran in {:?}",
+        empty.iter().map(|(layer, _)| layer).collect::<Vec<_>>()
+    );
+    let passed: u32 = counts.iter().map(|(_, count)| count.passed).sum();
+    let failed: u32 = counts.iter().map(|(_, count)| count.failed).sum();
+    println!("{passed} passed, {failed} failed");
+    if failed > 0 {
+        bail!("{failed} tests failed");
+    }
+    Ok(())
+}
+
+/// Builds all test programs at once, so that every layer shares its dependencies.
+fn build() -> Result<Vec<Program>> {
+    let mut cargo = command::host_cargo();
+    cargo.args([
+        "test",
+        "--locked",
+        "--workspace",
+        "--exclude",
+        "proxy-ebpf",
+        "--no-run",
+    ]);
+    cargo
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit());
+    let output = cargo.output().context("starting cargo test --no-run")?;
+    ensure!(output.status.success(), "the tests do not build");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut programs = messages.lines().map(program).collect::<Result<Vec<_>>>()?;
+    programs.sort_by_key(|program| program.as_ref().map(|program| program.name.clone()));
+    Ok(programs.into_iter().flatten().collect())
+}
+
+/// The test program that one of cargo's messages tells of.
+fn program(message: &str) -> Result<Option<Program>> {
+    let message: Value = serde_json::from_str(message).context("reading cargo's messages")?;
+    let Some(file) = message["executable"]
+        .as_str()
+        .filter(|_| message["profile"]["test"] == true)
+    else {
+        return Ok(None);
+    };
+    let manifest = PathBuf::from(
+        message["manifest_path"]
+            .as_str()
+            .context("cargo names no manifest")?,
+    );
+    let directory = manifest.parent().unwrap_or(workspace::root()).to_owned();
+    let package = directory
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let target = message["target"]["name"]
+        .as_str()
+        .context("cargo names no target")?;
+    let layer = layer(&package, target).with_context(|| format!("{package}/{target} belongs to no layer"))?;
+    Ok(Some(Program {
+        layer,
+        name: format!("{package}/{target}"),
+        file: file.into(),
+        directory,
+    }))
+}
+
+fn layer(package: &str, target: &str) -> Option<Layer> {
+    match package {
+        "proxy-common" => Some(Layer::Rules),
+        "proxy-agent" => Some(Layer::Agent),
+        "xtask" => Some(Layer::Build),
+        "tests" if target.starts_with("packet") => Some(Layer::Packet),
+        "tests" => Some(Layer::Lab),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_counted() {
+        let count = result("test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out")
+            .unwrap();
+        assert_eq!((count.passed, count.failed), (12, 3));
+        assert!(result("test packet::udp ... ok").is_none());
+    }
+
+    #[test]
+    fn a_test_program_is_found_in_cargos_messages() {
+        let message = r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"name":"packet_tc"},
+            "profile":{"test":true},"executable":"/w/target/debug/deps/packet_tc-1"}"#;
+        let found = program(message).unwrap().unwrap();
+        assert_eq!(
+            (found.layer, found.name.as_str()),
+            (Layer::Packet, "tests/packet_tc")
+        );
+        let library = r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"name":"lab"},
+            "profile":{"test":false},"executable":null}"#;
+        assert_eq!(program(library).unwrap(), None);
+    }
+
+    #[test]
+    fn a_layer_without_a_test_is_an_error() {
+        let error = summary(&[(Layer::Lab, Count::default())]).unwrap_err();
+        assert!(error.to_string().contains("no test ran in [Lab]"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_test_is_an_error() {
+        assert!(summary(&[(Layer::Lab, Count { passed: 3, failed: 1 })]).is_err());
+        assert!(summary(&[(Layer::Lab, Count { passed: 3, failed: 0 })]).is_ok());
+    }
+}
