@@ -1,0 +1,219 @@
+//! A folder of manifests, watched.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use futures::{FutureExt, StreamExt};
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
+use tokio::sync::mpsc;
+
+use super::catalog::Catalog;
+use super::parse::parse;
+use super::{Batch, Refusal};
+
+/// Room for the events of one read; more are read in turn.
+const BUFFER: usize = 64 * 1024;
+
+/// What ends the watch of a folder. What it gave stands.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// It can't be read or watched.
+    #[error("can't {action} the manifests folder {}: {error}", folder.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The folder.
+        folder: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// It was removed or moved away.
+    #[error("the manifests folder {} is gone: put it back and start the agent again", .0.display())]
+    Gone(PathBuf),
+}
+
+/// A folder of `*.yaml`, `*.yml` and `*.json`. Hidden files and editors' temporary files are ignored.
+pub struct Folder {
+    path: PathBuf,
+    events: EventStream<Vec<u8>>,
+    catalog: Catalog,
+}
+
+/// What the events of one read ask for.
+#[derive(Debug, Default)]
+struct Wanted {
+    files: BTreeSet<String>,
+    rescan: bool,
+    gone: bool,
+}
+
+impl Folder {
+    /// Starts to watch a folder; must be called within a tokio runtime.
+    pub fn watch(path: &Path) -> Result<Self, FolderError> {
+        let io_error = |action| {
+            move |error| FolderError::Io {
+                action,
+                folder: path.to_owned(),
+                error,
+            }
+        };
+        let inotify = Inotify::init().map_err(io_error("watch"))?;
+        let mask = WatchMask::CREATE
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::MOVED_TO
+            | WatchMask::MOVED_FROM
+            | WatchMask::DELETE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        inotify.watches().add(path, mask).map_err(io_error("watch"))?;
+        let events = inotify
+            .into_event_stream(vec![0; BUFFER])
+            .map_err(io_error("watch"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            events,
+            catalog: Catalog::default(),
+        })
+    }
+
+    /// Sends the whole folder as the first batch and every change after it, until the receiver is gone. What arrives
+    /// while a batch waits to be taken becomes the next one.
+    pub async fn run(mut self, sender: mpsc::Sender<Batch>) -> Result<(), FolderError> {
+        let mut batch = self.rescan()?;
+        loop {
+            if sender.send(batch).await.is_err() {
+                return Ok(());
+            }
+            batch = self.next_batch().await?;
+        }
+    }
+
+    async fn next_batch(&mut self) -> Result<Batch, FolderError> {
+        loop {
+            let wanted = self.wait().await.map_err(|error| self.io_error("watch", error))?;
+            if wanted.gone {
+                return Err(FolderError::Gone(self.path.clone()));
+            }
+            let batch = if wanted.rescan {
+                self.rescan()?
+            } else {
+                self.read(&wanted.files)?
+            };
+            if !batch.files.is_empty() || !batch.refusals.is_empty() {
+                return Ok(batch);
+            }
+        }
+    }
+
+    /// Waits for events and takes all that are there.
+    async fn wait(&mut self) -> io::Result<Wanted> {
+        let mut wanted = Wanted::default();
+        let mut next = self.events.next().await;
+        while let Some(event) = next {
+            let event = event?;
+            wanted.note(&self.path, event.mask, event.name.as_deref());
+            next = self.events.next().now_or_never().flatten();
+        }
+        Ok(wanted)
+    }
+
+    /// Reads every file, and takes those that are gone out.
+    fn rescan(&mut self) -> Result<Batch, FolderError> {
+        let mut files: BTreeSet<String> = self.catalog.files().cloned().collect();
+        for entry in std::fs::read_dir(&self.path).map_err(|error| self.io_error("read", error))? {
+            let entry = entry.map_err(|error| self.io_error("read", error))?;
+            files.extend(manifest_name(&entry.file_name()));
+        }
+        self.read(&files)
+    }
+
+    fn read(&mut self, files: &BTreeSet<String>) -> Result<Batch, FolderError> {
+        let mut batch = Batch::default();
+        for file in files {
+            match self.read_file(file) {
+                Ok(objects) => {
+                    let difference = self.catalog.replace(file, objects);
+                    merge(&mut batch.changes, difference.changes);
+                    batch.refusals.extend(difference.refusals);
+                    batch.files.push(file.clone());
+                }
+                Err(refusal) => batch.refusals.push(refusal),
+            }
+        }
+        Ok(batch)
+    }
+
+    fn read_file(&self, file: &str) -> Result<Vec<super::Object>, Refusal> {
+        let path = self.path.join(file);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Refusal::of_file(file, format!("can't read it: {error}"))),
+        };
+        let text = String::from_utf8(bytes)
+            .map_err(|error| Refusal::of_file(file, format!("it is not UTF-8 text: {error}")))?;
+        let parsed = parse(file, &text)?;
+        for kind in parsed.ignored {
+            tracing::info!(file, kind, "ignored an object of a kind that is not used");
+        }
+        Ok(parsed.objects)
+    }
+
+    fn io_error(&self, action: &'static str, error: io::Error) -> FolderError {
+        FolderError::Io {
+            action,
+            folder: self.path.clone(),
+            error,
+        }
+    }
+}
+
+impl Wanted {
+    fn note(&mut self, folder: &Path, mask: EventMask, name: Option<&OsStr>) {
+        if mask.contains(EventMask::Q_OVERFLOW) {
+            self.rescan = true;
+        }
+        if mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::UNMOUNT) {
+            self.gone = true;
+        }
+        let Some(name) = name else { return };
+        // A ConfigMap's volume changes all its files at once by moving this link.
+        if name == "..data" {
+            self.rescan = true;
+        }
+        if mask.contains(EventMask::CREATE) && !is_whole_at_creation(&folder.join(name)) {
+            return;
+        }
+        self.files.extend(manifest_name(name));
+    }
+}
+
+/// A new file is read once its writer closes it; a link is whole when it appears, and nobody closes it.
+fn is_whole_at_creation(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_symlink() || metadata.nlink() > 1)
+}
+
+/// The name, if it is a manifest's.
+fn manifest_name(name: &OsStr) -> Option<String> {
+    let name = name.to_str()?;
+    let extension = Path::new(name).extension()?.to_str()?;
+    let temporary = name.starts_with(['.', '#', '~']);
+    (!temporary && matches!(extension, "yaml" | "yml" | "json")).then(|| name.to_owned())
+}
+
+/// Appends changes; a later change of an object takes the place of an earlier one.
+fn merge(changes: &mut Vec<super::Change>, later: Vec<super::Change>) {
+    if !changes.is_empty() {
+        let keys: BTreeSet<_> = later.iter().map(super::Change::key).collect();
+        changes.retain(|change| !keys.contains(&change.key()));
+    }
+    changes.extend(later);
+}
+
+#[cfg(test)]
+mod tests;

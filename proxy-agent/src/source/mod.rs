@@ -1,0 +1,103 @@
+//! Where Services, EndpointSlices and Nodes come from: a stream of batches of changes.
+
+mod catalog;
+mod folder;
+mod locate;
+mod object;
+mod parse;
+mod refusal;
+mod validate;
+
+use std::sync::Arc;
+
+pub use folder::{Folder, FolderError};
+pub use object::{
+    Address, ClusterIp, Conditions, Endpoint, EndpointAddress, EndpointSlice, Hints, Ingress, IpMode, Labels,
+    LoadBalancerStatus, Metadata, Named, Node, PortNumber, Protocol, Service, ServicePort, ServiceSpec,
+    ServiceStatus, ServiceType, SessionAffinity, SliceAddressType, SlicePort, TrafficPolicy,
+};
+pub use refusal::Refusal;
+
+use crate::name::ObjectName;
+
+/// What arrived together. The first batch of a source is everything that there is.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Base names of the files that were read, or that went away.
+    pub files: Vec<String>,
+    /// What changed, at most once an object.
+    pub changes: Vec<Change>,
+    /// What could not be taken over; the last good state of it stands.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Batch {
+    /// Appends what arrived later.
+    pub fn append(&mut self, later: Self) {
+        self.files.extend(later.files);
+        self.changes.extend(later.changes);
+        self.refusals.extend(later.refusals);
+    }
+}
+
+/// An object came, changed or went.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It is new, or it changed.
+    Upsert(Object),
+    /// It is gone.
+    Delete(ObjectKey),
+}
+
+impl Change {
+    /// Which object changed.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Upsert(object) => object.key(),
+            Self::Delete(key) => key.clone(),
+        }
+    }
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A Service.
+    Service(Arc<Service>),
+    /// An EndpointSlice.
+    Slice(Arc<EndpointSlice>),
+    /// A Node.
+    Node(Arc<Node>),
+}
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKey {
+    /// A Service.
+    Service(ObjectName),
+    /// An EndpointSlice.
+    Slice(ObjectName),
+    /// A Node, by its name.
+    Node(Arc<str>),
+}
+
+impl Object {
+    /// Which object it is.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Service(service) => ObjectKey::Service(service.metadata.object_name()),
+            Self::Slice(slice) => ObjectKey::Slice(slice.metadata.object_name()),
+            Self::Node(node) => ObjectKey::Node(node.metadata.name.clone()),
+        }
+    }
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::Slice(name) => write!(f, "EndpointSlice {name}"),
+            Self::Node(name) => write!(f, "Node {name}"),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Slim types of the objects: only the fields that a node's proxy uses.
+//!
+//! Unknown fields are ignored, `null` is the same as leaving a field out, and what the API server would fill in is
+//! filled in here. A value of the wrong type is an error.
+
+mod metadata;
+mod node;
+mod scalar;
+mod service;
+mod slice;
+
+pub use metadata::{Labels, Metadata};
+pub use node::Node;
+pub use scalar::{Address, ClusterIp, EndpointAddress, PortNumber, Protocol};
+pub use service::{
+    Ingress, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType,
+    SessionAffinity, TrafficPolicy,
+};
+pub use slice::{Conditions, Endpoint, EndpointSlice, Hints, Named, SliceAddressType, SlicePort};

@@ -1,0 +1,307 @@
+//! From the text of a manifest to objects: several documents a file, and Lists.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_path_to_error::Track;
+use serde_saphyr::MessageFormatter;
+
+use super::locate::{Path, Segment, locate};
+use super::object::{EndpointSlice, Node, Service};
+use super::validate::validate;
+use super::{Object, Refusal};
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    /// Services, EndpointSlices and Nodes, in the order of the file.
+    pub(super) objects: Vec<Object>,
+    /// Kinds of objects that a node's proxy does not use.
+    pub(super) ignored: Vec<String>,
+}
+
+/// Reads all objects of a file; the first thing that is wrong refuses the whole file.
+pub(super) fn parse(file: &str, text: &str) -> Result<Parsed, Refusal> {
+    let mut parsed = Parsed::default();
+    let mut keys = HashSet::new();
+    for document in documents(text) {
+        let refuse = |fault: Fault| fault.refusal(file, document.line);
+        for (path, object) in read_document(&document, &mut parsed.ignored).map_err(refuse)? {
+            let problem = validate(&object)
+                .err()
+                .or_else(|| (!keys.insert(object.key())).then(|| second_of(&object)));
+            if let Some((field, message)) = problem {
+                return Err(refuse(Fault::located(document.text, path.join(field), message)));
+            }
+            parsed.objects.push(object);
+        }
+    }
+    Ok(parsed)
+}
+
+fn second_of(object: &Object) -> (Path<'static>, String) {
+    let path = Path::from([Segment::Key("metadata"), Segment::Key("name")]);
+    (path, format!("{} stands in this file twice", object.key()))
+}
+
+/// One document of a file, and the line before its first.
+struct Document<'a> {
+    text: &'a str,
+    line: u64,
+}
+
+/// Splits at `---` at the start of a line, which can be nothing else in YAML.
+fn documents(text: &str) -> Vec<Document<'_>> {
+    let mut documents = Vec::new();
+    let (mut start, mut start_line, mut offset) = (0, 0, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if is_marker(line) && offset > start {
+            documents.push(Document {
+                text: &text[start..offset],
+                line: start_line,
+            });
+            (start, start_line) = (offset, number as u64);
+        }
+        offset += line.len();
+    }
+    documents.push(Document {
+        text: &text[start..],
+        line: start_line,
+    });
+    documents
+}
+
+fn is_marker(line: &str) -> bool {
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+}
+
+/// What is wrong with a document; the line counts from the document's first.
+struct Fault {
+    position: Option<(u64, u64)>,
+    field: String,
+    message: String,
+}
+
+impl Fault {
+    fn located(text: &str, path: Path<'_>, message: String) -> Self {
+        Self {
+            position: locate(text, &path),
+            field: path.to_string(),
+            message,
+        }
+    }
+
+    fn refusal(self, file: &str, lines_before: u64) -> Refusal {
+        let (line, column) = self
+            .position
+            .map_or((0, 0), |(line, column)| (line + lines_before, column));
+        Refusal {
+            file: file.to_owned(),
+            line,
+            column,
+            field: self.field,
+            message: self.message,
+        }
+    }
+}
+
+/// The kinds that a node's proxy uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Service,
+    Slice,
+    Node,
+}
+
+impl Kind {
+    fn of(api_version: &str, kind: &str) -> Option<Self> {
+        match (api_version, kind) {
+            ("v1", "Service") => Some(Self::Service),
+            ("discovery.k8s.io/v1", "EndpointSlice") => Some(Self::Slice),
+            ("v1", "Node") => Some(Self::Node),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Shape {
+    api_version: Option<String>,
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ListShape {
+    items: Option<Vec<Shape>>,
+}
+
+fn read_document(
+    document: &Document<'_>,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<(Path<'static>, Object)>, Fault> {
+    let text = document.text;
+    let Some(shape) = read(text, std::marker::PhantomData::<Option<Shape>>)? else {
+        return Ok(Vec::new());
+    };
+    let api_version = shape.api_version.unwrap_or_default();
+    let Some(kind) = shape.kind else {
+        return Err(Fault::located(
+            text,
+            Path::default(),
+            "the document has no `kind`".to_owned(),
+        ));
+    };
+    if let Some(kind) = Kind::of(&api_version, &kind) {
+        let object = read(text, ObjectSeed(Some(kind)))?;
+        return Ok(object
+            .map(|object| (Path::default(), object))
+            .into_iter()
+            .collect());
+    }
+    match kind.strip_suffix("List") {
+        Some(item_kind) => read_list(text, &api_version, item_kind, ignored),
+        None => {
+            ignored.push(kind);
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// Items of a typed list, such as ServiceList, need not repeat their kind.
+fn read_list(
+    text: &str,
+    list_version: &str,
+    item_kind: &str,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<(Path<'static>, Object)>, Fault> {
+    let shape: ListShape = read(text, std::marker::PhantomData)?;
+    let mut kinds = Vec::new();
+    for item in shape.items.unwrap_or_default() {
+        let version = item.api_version.as_deref().unwrap_or(list_version);
+        let kind = item.kind.as_deref().unwrap_or(item_kind);
+        let known = Kind::of(version, kind);
+        if known.is_none() {
+            ignored.push(kind.to_owned());
+        }
+        kinds.push(known);
+    }
+    let objects = read(text, ListSeed(&kinds))?;
+    let with_path = |(index, object): (usize, Option<Object>)| {
+        let path = Path::from([Segment::Key("items"), Segment::Index(index)]);
+        object.map(|object| (path, object))
+    };
+    Ok(objects.into_iter().enumerate().filter_map(with_path).collect())
+}
+
+/// Reads a whole document; an error names the field and its place.
+fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> Result<S::Value, Fault> {
+    let mut track = Track::new();
+    let result = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        seed.deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))
+    });
+    result.map_err(|error| {
+        let path = track.path();
+        let path = Path::from(&path);
+        let place = || error.location().map(|place| (place.line(), place.column()));
+        Fault {
+            position: exact_place(text, &path).or_else(place),
+            field: path.to_string(),
+            message: serde_saphyr::DefaultMessageFormatter
+                .format_message(error.without_snippet())
+                .into_owned(),
+        }
+    })
+}
+
+/// The place of the value itself, where the parser's error may name that of its key.
+fn exact_place(text: &str, path: &Path<'_>) -> Option<(u64, u64)> {
+    if *path == Path::default() {
+        None
+    } else {
+        locate(text, path)
+    }
+}
+
+/// An object of a kind, or nothing where the kind is none of ours.
+struct ObjectSeed(Option<Kind>);
+
+impl<'de> DeserializeSeed<'de> for ObjectSeed {
+    type Value = Option<Object>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        Ok(match self.0 {
+            Some(Kind::Service) => Some(Object::Service(Arc::new(Service::deserialize(deserializer)?))),
+            Some(Kind::Slice) => Some(Object::Slice(Arc::new(EndpointSlice::deserialize(deserializer)?))),
+            Some(Kind::Node) => Some(Object::Node(Arc::new(Node::deserialize(deserializer)?))),
+            None => {
+                IgnoredAny::deserialize(deserializer)?;
+                None
+            }
+        })
+    }
+}
+
+/// The items of a list whose kinds are known.
+struct ListSeed<'a>(&'a [Option<Kind>]);
+
+impl<'de> DeserializeSeed<'de> for ListSeed<'_> {
+    type Value = Vec<Option<Object>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ListSeed<'_> {
+    type Value = Vec<Option<Object>>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a List")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut objects = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "items" && !self.0.is_empty() {
+                objects = map.next_value_seed(ItemsSeed(self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(objects)
+    }
+}
+
+struct ItemsSeed<'a>(&'a [Option<Kind>]);
+
+impl<'de> DeserializeSeed<'de> for ItemsSeed<'_> {
+    type Value = Vec<Option<Object>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ItemsSeed<'_> {
+    type Value = Vec<Option<Object>>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut objects = Vec::with_capacity(self.0.len());
+        for kind in self.0 {
+            objects.extend(list.next_element_seed(ObjectSeed(*kind))?);
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(objects)
+    }
+}
+
+#[cfg(test)]
+mod tests;
