@@ -8,6 +8,9 @@ mod parse;
 mod refusal;
 mod validate;
 
+#[cfg(test)]
+pub(crate) use parse::tests_support::objects;
+
 use std::sync::Arc;
 
 pub use folder::{Folder, FolderError};

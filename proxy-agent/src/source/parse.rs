@@ -305,3 +305,11 @@ impl<'de> Visitor<'de> for ItemsSeed<'_> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(super) mod tests_support {
+    /// The objects of a manifest, for the tests of other stages.
+    pub(crate) fn objects(text: &str) -> Vec<crate::source::Object> {
+        super::parse("test.yaml", text).unwrap().objects
+    }
+}

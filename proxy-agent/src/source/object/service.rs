@@ -49,8 +49,6 @@ pub struct ServiceSpec {
     /// spec.loadBalancerSourceRanges
     #[serde(deserialize_with = "null_as_default")]
     pub load_balancer_source_ranges: Vec<String>,
-    /// spec.allocateLoadBalancerNodePorts; not given: true.
-    pub allocate_load_balancer_node_ports: Option<bool>,
 }
 
 /// spec.type

@@ -1,0 +1,92 @@
+//! One Service -> its service ports (semantics A4, A5).
+
+use std::sync::Arc;
+
+use proxy_common::layout::{Family, FrontendKind, When};
+
+use super::Model;
+use super::choice::Choice;
+use super::frontends::Served;
+use crate::name::ObjectName;
+use crate::plan::{Frontend, List, PortKey, ServicePort};
+use crate::source::{self, Service, TrafficPolicy};
+
+/// All service ports of a Service that have a frontend.
+pub(super) fn compile(model: &Model, name: &ObjectName, service: &Service) -> Vec<ServicePort> {
+    let served = Served::by(service);
+    let uid: Arc<str> = service.metadata.uid.as_str().into();
+    let mut ports = Vec::new();
+    for (index, port) in service.spec.ports.iter().enumerate() {
+        for family in &served.families {
+            let frontends: Vec<(Frontend, FrontendKind)> = served
+                .frontends
+                .iter()
+                .filter(|wanted| wanted.port == index && wanted.family == *family)
+                .filter(|wanted| model.claims.has(name, &wanted.frontend))
+                .map(|wanted| (wanted.frontend, wanted.kind))
+                .collect();
+            if !frontends.is_empty() {
+                ports.push(service_port(
+                    model,
+                    name,
+                    service,
+                    port,
+                    *family,
+                    uid.clone(),
+                    frontends,
+                ));
+            }
+        }
+    }
+    ports
+}
+
+fn service_port(
+    model: &Model,
+    name: &ObjectName,
+    service: &Service,
+    port: &source::ServicePort,
+    family: Family,
+    uid: Arc<str>,
+    frontends: Vec<(Frontend, FrontendKind)>,
+) -> ServicePort {
+    let mut candidates = model.candidates(name, &port.name, port.protocol, family);
+    candidates.retain(|candidate| candidate.conditions.ready() || candidate.conditions.serving());
+    let choice = model.choose(&candidates);
+    let reached = |wanted: fn(FrontendKind) -> bool| frontends.iter().any(|(_, kind)| wanted(*kind));
+    let inside = reached(|kind| kind == FrontendKind::ClusterIp);
+    let outside = reached(|kind| kind != FrontendKind::ClusterIp);
+    let list = |used: bool, policy| {
+        if used {
+            policy_list(&choice, policy)
+        } else {
+            List::empty(When::Reject)
+        }
+    };
+    ServicePort {
+        key: PortKey {
+            service: name.clone(),
+            port_name: Arc::from(&*port.name),
+            protocol: port.protocol.number(),
+            family,
+        },
+        uid,
+        internal: list(inside, service.spec.internal_traffic_policy),
+        external: list(outside, service.spec.external_traffic_policy),
+        shortcut: list(outside, TrafficPolicy::Cluster),
+        frontends,
+        endpoints: candidates.iter().map(|candidate| candidate.endpoint).collect(),
+    }
+}
+
+fn policy_list(choice: &Choice, policy: TrafficPolicy) -> List {
+    let members = match policy {
+        TrafficPolicy::Cluster => &choice.cluster,
+        TrafficPolicy::Local => &choice.local,
+    };
+    let when_empty = if choice.has_any { When::Drop } else { When::Reject };
+    List {
+        members: members.clone(),
+        when_empty,
+    }
+}

@@ -1,0 +1,93 @@
+//! The endpoints of a service port (semantics A2).
+
+use std::sync::Arc;
+
+use proxy_common::layout::{Family, Port};
+
+use super::Model;
+use crate::name::ObjectName;
+use crate::plan::Endpoint;
+use crate::source::{
+    Conditions, EndpointAddress, EndpointSlice, Hints, Protocol, SliceAddressType, SlicePort,
+};
+
+/// An endpoint of a service port, serving or not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) endpoint: Endpoint,
+    pub(super) conditions: Conditions,
+    pub(super) hints: Option<&'a Hints>,
+}
+
+impl Model {
+    /// All endpoints of a service port, each address and port once, in the order of addresses and ports.
+    pub(super) fn candidates(
+        &self,
+        service: &ObjectName,
+        port_name: &str,
+        protocol: Protocol,
+        family: Family,
+    ) -> Vec<Candidate<'_>> {
+        let mut candidates = Vec::new();
+        let slices = self
+            .slices
+            .get(service)
+            .into_iter()
+            .flat_map(|slices| slices.values());
+        for slice in slices.filter(|slice| has_family(slice, family)) {
+            let ports = slice
+                .ports
+                .iter()
+                .filter(|port| &*port.name == port_name && port.protocol == protocol);
+            for port in ports {
+                self.add_endpoints(slice, port, &mut candidates);
+            }
+        }
+        // An address that is in use again may still stand among the terminating ones.
+        let key = |candidate: &Candidate<'_>| (candidate.endpoint.address, candidate.endpoint.port.number());
+        candidates.sort_by_key(|candidate| (key(candidate), candidate.conditions.terminating()));
+        candidates.dedup_by_key(|candidate| key(candidate));
+        candidates
+    }
+
+    fn add_endpoints<'a>(
+        &self,
+        slice: &'a EndpointSlice,
+        port: &SlicePort,
+        candidates: &mut Vec<Candidate<'a>>,
+    ) {
+        let Some(number) = port.port else { return };
+        for endpoint in &slice.endpoints {
+            let EndpointAddress::Ip(address) = &endpoint.address else {
+                continue;
+            };
+            candidates.push(Candidate {
+                endpoint: Endpoint {
+                    address: *address,
+                    port: Port::new(number.0.get()),
+                    local: endpoint
+                        .node_name
+                        .as_ref()
+                        .is_some_and(|node| self.is_this_node(node)),
+                },
+                conditions: endpoint.conditions,
+                hints: endpoint.hints.as_deref(),
+            });
+        }
+    }
+
+    pub(super) fn is_this_node(&self, name: &str) -> bool {
+        *self.node_name == *name
+    }
+
+    pub(super) fn is_this_zone(&self, name: &str) -> bool {
+        self.zone.as_deref() == Some(name)
+    }
+}
+
+fn has_family(slice: &Arc<EndpointSlice>, family: Family) -> bool {
+    matches!(
+        (slice.address_type, family),
+        (SliceAddressType::V4, Family::V4) | (SliceAddressType::V6, Family::V6)
+    )
+}

@@ -1,0 +1,195 @@
+//! Where a Service asks to be reached (semantics A1, A8).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proxy_common::layout::{Family, FrontendKind, Port};
+
+use super::Warning;
+use crate::name::ObjectName;
+use crate::plan::Frontend;
+use crate::source::{
+    Address, ClusterIp, IpMode, Protocol, Service, ServicePort, ServiceType, SessionAffinity,
+};
+
+/// A frontend that a Service asks for, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Index into spec.ports.
+    pub(super) port: usize,
+    pub(super) family: Family,
+    pub(super) frontend: Frontend,
+    pub(super) kind: FrontendKind,
+}
+
+/// What of a Service is served.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    pub(super) families: Vec<Family>,
+    /// Each frontend once, in the order of the kinds.
+    pub(super) frontends: Vec<Wanted>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Served {
+    /// What of a Service is served by this proxy.
+    pub(super) fn by(service: &Service) -> Self {
+        let mut served = Self::default();
+        if is_another_proxys(service) {
+            return served;
+        }
+        let name = service.metadata.object_name();
+        let cluster_ips = cluster_ips(service);
+        if cluster_ips.is_empty() {
+            served.warnings.push(Warning::NoClusterIp { service: name });
+            return served;
+        }
+        served.families = cluster_ips.iter().map(|address| family_of(*address)).collect();
+        served.warn_of_affinity(service, &name);
+        let addresses = served.addresses(service, &name, cluster_ips);
+        for (index, port) in service.spec.ports.iter().enumerate() {
+            if port.protocol == Protocol::Sctp {
+                served.warnings.push(Warning::Sctp {
+                    service: name.clone(),
+                    port: port.port.0.get(),
+                });
+            } else {
+                served.add_port(index, port, &addresses, has_node_ports(service));
+            }
+        }
+        served
+    }
+
+    fn warn_of_affinity(&mut self, service: &Service, name: &ObjectName) {
+        if service.spec.session_affinity == SessionAffinity::ClientIp {
+            self.warnings.push(Warning::SessionAffinity {
+                service: name.clone(),
+            });
+        }
+    }
+
+    /// All addresses of a Service that are its own alone, without its nodes'.
+    fn addresses(
+        &mut self,
+        service: &Service,
+        name: &ObjectName,
+        cluster_ips: Vec<IpAddr>,
+    ) -> Vec<(IpAddr, FrontendKind)> {
+        let mut load_balancer = load_balancer_ips(service);
+        let mut external: Vec<IpAddr> = service.spec.external_ips.iter().map(|Address(ip)| *ip).collect();
+        if !service.spec.load_balancer_source_ranges.is_empty() && !load_balancer.is_empty() {
+            // What the ranges guard must not be open under another name either.
+            external.retain(|address| !load_balancer.contains(address));
+            let addresses = std::mem::take(&mut load_balancer);
+            self.warnings.push(Warning::SourceRanges {
+                service: name.clone(),
+                addresses,
+            });
+        }
+        let kinds = [
+            (cluster_ips, FrontendKind::ClusterIp),
+            (load_balancer, FrontendKind::LoadBalancer),
+            (external, FrontendKind::ExternalIp),
+        ];
+        let all = kinds
+            .into_iter()
+            .flat_map(|(list, kind)| list.into_iter().map(move |ip| (ip, kind)));
+        let mut addresses: Vec<(IpAddr, FrontendKind)> = Vec::new();
+        for (address, kind) in all {
+            if !self.families.contains(&family_of(address)) {
+                self.warnings.push(Warning::FamilyNotServed {
+                    service: name.clone(),
+                    address,
+                });
+            } else if !addresses.iter().any(|(other, _)| *other == address) {
+                addresses.push((address, kind));
+            }
+        }
+        addresses
+    }
+
+    fn add_port(
+        &mut self,
+        index: usize,
+        port: &ServicePort,
+        addresses: &[(IpAddr, FrontendKind)],
+        node_ports: bool,
+    ) {
+        let protocol = port.protocol.number();
+        let mut add = |address: IpAddr, number: u16, kind| {
+            let frontend = Frontend {
+                address,
+                port: Port::new(number),
+                protocol,
+            };
+            self.frontends.push(Wanted {
+                port: index,
+                family: family_of(address),
+                frontend,
+                kind,
+            });
+        };
+        for (address, kind) in addresses {
+            add(*address, port.port.0.get(), *kind);
+        }
+        if node_ports && port.node_port != 0 {
+            for family in &self.families {
+                add(unspecified(*family), port.node_port, FrontendKind::NodePort);
+            }
+        }
+    }
+}
+
+/// Whether a Service is none of ours: without an address by design, or another proxy's.
+fn is_another_proxys(service: &Service) -> bool {
+    let labels = &service.metadata.labels;
+    let ips = &service.spec.cluster_ips;
+    labels.service_proxy_name.0
+        || labels.headless.0
+        || service.spec.kind == ServiceType::ExternalName
+        || service.spec.cluster_ip == ClusterIp::Headless
+        || ips.contains(&ClusterIp::Headless)
+}
+
+fn cluster_ips(service: &Service) -> Vec<IpAddr> {
+    let spec = &service.spec;
+    let first = std::slice::from_ref(&spec.cluster_ip);
+    let all = if spec.cluster_ips.is_empty() {
+        first
+    } else {
+        &spec.cluster_ips
+    };
+    let address = |ip: &ClusterIp| match ip {
+        ClusterIp::Address(address) => Some(*address),
+        ClusterIp::Unset | ClusterIp::Headless => None,
+    };
+    all.iter().filter_map(address).collect()
+}
+
+fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
+    if service.spec.kind != ServiceType::LoadBalancer {
+        return Vec::new();
+    }
+    let ingress = service.status.load_balancer.ingress.iter();
+    let ingress = ingress.filter(|ingress| ingress.ip_mode == IpMode::Vip);
+    ingress
+        .filter_map(|ingress| ingress.ip.map(|Address(address)| address))
+        .collect()
+}
+
+fn has_node_ports(service: &Service) -> bool {
+    matches!(
+        service.spec.kind,
+        ServiceType::NodePort | ServiceType::LoadBalancer
+    )
+}
+
+pub(super) fn family_of(address: IpAddr) -> Family {
+    if address.is_ipv4() { Family::V4 } else { Family::V6 }
+}
+
+fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}

@@ -1,0 +1,187 @@
+//! Services, EndpointSlices and this Node -> service ports with their frontends and chosen endpoints. Pure.
+
+mod choice;
+mod claims;
+mod compile;
+mod endpoints;
+mod frontends;
+mod warning;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use claims::{Claims, Rank};
+use frontends::Served;
+pub use warning::Warning;
+
+use crate::name::ObjectName;
+use crate::plan::ServicePort;
+use crate::source::{Change, EndpointSlice, Node, Object, ObjectKey, Service};
+
+/// All that a node's proxy knows of the cluster.
+#[derive(Debug)]
+pub struct Model {
+    node_name: Arc<str>,
+    zone: Option<Arc<str>>,
+    services: HashMap<ObjectName, Arc<Service>>,
+    /// By Service, then by the slice's name.
+    slices: HashMap<ObjectName, BTreeMap<Arc<str>, Arc<EndpointSlice>>>,
+    /// Which Service a slice belongs to.
+    slice_owners: HashMap<ObjectName, ObjectName>,
+    claims: Claims,
+}
+
+/// What changes asked for.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// The Services to compile again, those that are gone among them. They must reach the maps together: a frontend
+    /// may have moved from one to another.
+    pub services: BTreeSet<ObjectName>,
+    /// The Services to compile again because the node changed, when there is time.
+    pub later: BTreeSet<ObjectName>,
+    /// What is not served as the objects ask.
+    pub warnings: Vec<Warning>,
+}
+
+impl Model {
+    /// An empty model for a node.
+    pub fn new(node_name: &str) -> Self {
+        Self {
+            node_name: node_name.into(),
+            zone: None,
+            services: HashMap::new(),
+            slices: HashMap::new(),
+            slice_owners: HashMap::new(),
+            claims: Claims::default(),
+        }
+    }
+
+    /// Takes changes over.
+    pub fn apply(&mut self, changes: Vec<Change>) -> Touched {
+        let mut touched = Touched::default();
+        for change in changes {
+            match change {
+                Change::Upsert(Object::Service(service)) => {
+                    self.set_service(service.metadata.object_name(), Some(service), &mut touched);
+                }
+                Change::Upsert(Object::Slice(slice)) => {
+                    self.set_slice(slice.metadata.object_name(), Some(slice), &mut touched);
+                }
+                Change::Upsert(Object::Node(node)) => {
+                    self.set_node(&node.metadata.name, Some(&node), &mut touched)
+                }
+                Change::Delete(ObjectKey::Service(name)) => self.set_service(name, None, &mut touched),
+                Change::Delete(ObjectKey::Slice(name)) => self.set_slice(name, None, &mut touched),
+                Change::Delete(ObjectKey::Node(name)) => self.set_node(&name, None, &mut touched),
+            }
+        }
+        touched.later.retain(|name| !touched.services.contains(name));
+        touched
+    }
+
+    /// The service ports of a Service; none if it is gone or not served by us.
+    pub fn compile(&self, name: &ObjectName) -> Vec<ServicePort> {
+        let Some(service) = self.services.get(name) else {
+            return Vec::new();
+        };
+        compile::compile(self, name, service)
+    }
+
+    /// All Services.
+    pub fn services(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.keys()
+    }
+
+    fn set_service(&mut self, name: ObjectName, service: Option<Arc<Service>>, touched: &mut Touched) {
+        let before = match &service {
+            Some(service) => self.services.insert(name.clone(), service.clone()),
+            None => self.services.remove(&name),
+        };
+        if before == service {
+            return;
+        }
+        let old = before.map(|service| Served::by(&service)).unwrap_or_default();
+        let new = service.as_deref().map(Served::by).unwrap_or_default();
+        touched.warnings.extend(new.warnings);
+        let rank = service.as_deref().map(|service| Rank::of(&service.metadata));
+        let others = self
+            .claims
+            .replace(&name, rank, &old.frontends, &new.frontends, &mut touched.warnings);
+        touched.services.extend(others);
+        touched.services.insert(name);
+    }
+
+    fn set_slice(&mut self, name: ObjectName, slice: Option<Arc<EndpointSlice>>, touched: &mut Touched) {
+        let owner = slice.as_deref().and_then(|slice| owner_of(&name, slice));
+        if let Some(slice) = &slice {
+            touched.warnings.extend(warning::of_slice(&name, slice));
+        }
+        let old_owner = match &owner {
+            Some(owner) => self.slice_owners.insert(name.clone(), owner.clone()),
+            None => self.slice_owners.remove(&name),
+        };
+        if let Some(old_owner) = old_owner.filter(|old_owner| Some(old_owner) != owner.as_ref()) {
+            if let Some(slices) = self.slices.get_mut(&old_owner) {
+                slices.remove(&name.name);
+                if slices.is_empty() {
+                    self.slices.remove(&old_owner);
+                }
+            }
+            self.touch(old_owner, touched);
+        }
+        if let (Some(owner), Some(slice)) = (owner, slice) {
+            let slices = self.slices.entry(owner.clone()).or_default();
+            if slices.insert(name.name, slice.clone()) != Some(slice) {
+                self.touch(owner, touched);
+            }
+        }
+    }
+
+    fn touch(&self, service: ObjectName, touched: &mut Touched) {
+        if self.services.contains_key(&service) {
+            touched.services.insert(service);
+        }
+    }
+
+    fn set_node(&mut self, name: &str, node: Option<&Node>, touched: &mut Touched) {
+        if name != &*self.node_name {
+            return;
+        }
+        let zone = node.and_then(|node| node.metadata.labels.zone.clone());
+        if zone == self.zone {
+            return;
+        }
+        self.zone = zone;
+        let depend =
+            |slices: &BTreeMap<_, Arc<EndpointSlice>>| slices.values().any(|slice| has_zone_hints(slice));
+        let services = self
+            .slices
+            .iter()
+            .filter(|(_, slices)| depend(slices))
+            .map(|(name, _)| name);
+        touched
+            .later
+            .extend(services.filter(|name| self.services.contains_key(name)).cloned());
+    }
+}
+
+/// The Service that a slice belongs to; none if a proxy has no use for it.
+fn owner_of(name: &ObjectName, slice: &EndpointSlice) -> Option<ObjectName> {
+    let labels = &slice.metadata.labels;
+    let service = labels.service_name.clone().filter(|_| !labels.headless.0)?;
+    Some(ObjectName {
+        namespace: name.namespace.clone(),
+        name: service,
+    })
+}
+
+fn has_zone_hints(slice: &EndpointSlice) -> bool {
+    let hinted = |hints: &crate::source::Hints| !hints.for_zones.is_empty();
+    slice
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.hints.as_deref().is_some_and(hinted))
+}
+
+#[cfg(test)]
+mod tests;

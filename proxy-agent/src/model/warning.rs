@@ -1,0 +1,132 @@
+//! What is not served as the objects ask, by name.
+
+use std::net::IpAddr;
+
+use crate::name::ObjectName;
+use crate::plan::{Frontend, protocol_name};
+use crate::source::{EndpointAddress, EndpointSlice, SliceAddressType};
+
+/// Something that an object asks for and does not get. Found once a change of that object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// SCTP is not served yet.
+    #[error("Service {service}: port {port} is SCTP, which is not served yet: it is left out")]
+    Sctp {
+        /// The Service.
+        service: ObjectName,
+        /// The port.
+        port: u16,
+    },
+    /// Session affinity is not served yet.
+    #[error(
+        "Service {service}: sessionAffinity ClientIP is not served yet: each flow is balanced on its own"
+    )]
+    SessionAffinity {
+        /// The Service.
+        service: ObjectName,
+    },
+    /// Source ranges are not served yet, so what they guard is closed.
+    #[error(
+        "Service {service}: loadBalancerSourceRanges is not served yet: its load balancer addresses ({}) are \
+         closed to everyone until it is removed", list(.addresses)
+    )]
+    SourceRanges {
+        /// The Service.
+        service: ObjectName,
+        /// The addresses left out.
+        addresses: Vec<IpAddr>,
+    },
+    /// A Service without an address can't be reached.
+    #[error("Service {service}: it has no spec.clusterIP: set one, or \"None\" if it is headless")]
+    NoClusterIp {
+        /// The Service.
+        service: ObjectName,
+    },
+    /// An address in a family that the Service has no cluster IP of.
+    #[error("Service {service}: {address} is left out: the Service has no cluster IP of its family")]
+    FamilyNotServed {
+        /// The Service.
+        service: ObjectName,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Two Services want one frontend.
+    #[error(
+        "Services {winner} and {loser} both claim {}: {winner} has it, as the older one", describe(.frontend)
+    )]
+    FrontendTaken {
+        /// What both want.
+        frontend: Frontend,
+        /// Who has it.
+        winner: ObjectName,
+        /// Who does without.
+        loser: ObjectName,
+    },
+    /// A slice that belongs to nobody.
+    #[error("EndpointSlice {slice}: it has no label kubernetes.io/service-name and is ignored")]
+    SliceWithoutService {
+        /// The slice.
+        slice: ObjectName,
+    },
+    /// A port of a slice without a number.
+    #[error("EndpointSlice {slice}: its port `{port}` has no number and is ignored")]
+    PortWithoutNumber {
+        /// The slice.
+        slice: ObjectName,
+        /// The port's name.
+        port: String,
+    },
+    /// An endpoint without an address.
+    #[error("EndpointSlice {slice}: endpoint {index} has no address and is ignored")]
+    EndpointWithoutAddress {
+        /// The slice.
+        slice: ObjectName,
+        /// Its place in the slice.
+        index: usize,
+    },
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses
+        .iter()
+        .map(IpAddr::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn describe(frontend: &Frontend) -> String {
+    let protocol = protocol_name(frontend.protocol);
+    if frontend.address.is_unspecified() {
+        let family = if frontend.address.is_ipv4() {
+            "IPv4"
+        } else {
+            "IPv6"
+        };
+        return format!("{family} node port {protocol} {}", frontend.port.number());
+    }
+    let address = std::net::SocketAddr::new(frontend.address, frontend.port.number());
+    format!("{protocol} {address}")
+}
+
+/// What of a slice is not used.
+pub(super) fn of_slice(name: &ObjectName, slice: &EndpointSlice) -> Vec<Warning> {
+    let labels = &slice.metadata.labels;
+    if labels.headless.0 || slice.address_type == SliceAddressType::Name {
+        return Vec::new();
+    }
+    if labels.service_name.is_none() {
+        return vec![Warning::SliceWithoutService { slice: name.clone() }];
+    }
+    let ports = slice.ports.iter().filter(|port| port.port.is_none());
+    let ports = ports.map(|port| Warning::PortWithoutNumber {
+        slice: name.clone(),
+        port: port.name.to_string(),
+    });
+    let endpoints = slice.endpoints.iter().enumerate();
+    let endpoints = endpoints.filter(|(_, endpoint)| endpoint.address == EndpointAddress::Missing);
+    let endpoints = endpoints.map(|(index, _)| Warning::EndpointWithoutAddress {
+        slice: name.clone(),
+        index,
+    });
+    ports.chain(endpoints).collect()
+}

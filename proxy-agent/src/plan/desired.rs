@@ -1,0 +1,105 @@
+//! What should be installed: a Service's ports as the model chose them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use proxy_common::layout::{Family, FrontendKind, Port, When};
+
+use super::Frontend;
+use crate::name::ObjectName;
+
+/// One service port: a port of a Service in one family. It owns a service id, lists and backends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortKey {
+    /// The Service.
+    pub service: ObjectName,
+    /// Name of the port; empty for the only one.
+    pub port_name: Arc<str>,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The family.
+    pub family: Family,
+}
+
+impl std::fmt::Display for PortKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.service)?;
+        if !self.port_name.is_empty() {
+            write!(f, ":{}", self.port_name)?;
+        }
+        let family = match self.family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        };
+        write!(f, " ({} {family})", protocol_name(self.protocol))
+    }
+}
+
+/// The name of an IP protocol number that Services use.
+pub fn protocol_name(protocol: u8) -> &'static str {
+    match protocol {
+        proxy_common::layout::protocol::TCP => "TCP",
+        proxy_common::layout::protocol::UDP => "UDP",
+        proxy_common::layout::protocol::SCTP => "SCTP",
+        _ => "?",
+    }
+}
+
+/// An endpoint that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// The port that it listens at.
+    pub port: Port,
+    /// Whether it is on this node.
+    pub local: bool,
+}
+
+/// The endpoints that take new flows of one sort of traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Indices into [`ServicePort::endpoints`], none twice.
+    pub members: Vec<u32>,
+    /// What happens to a new flow if there are none.
+    pub when_empty: When,
+}
+
+impl List {
+    /// A list of nobody.
+    pub const fn empty(when_empty: When) -> Self {
+        Self {
+            members: Vec::new(),
+            when_empty,
+        }
+    }
+}
+
+/// What a service port should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Which one.
+    pub key: PortKey,
+    /// metadata.uid of the Service.
+    pub uid: Arc<str>,
+    /// Where it is reached; each frontend once.
+    pub frontends: Vec<(Frontend, FrontendKind)>,
+    /// All endpoints that serve, ready or terminating, each address and port once: a UDP flow stays valid as long as
+    /// its endpoint is here, whether a list names it or not.
+    pub endpoints: Vec<Endpoint>,
+    /// For the ClusterIP, by internal traffic policy.
+    pub internal: List,
+    /// For the other frontends from outside, by external traffic policy.
+    pub external: List,
+    /// For the other frontends from this node: all endpoints.
+    pub shortcut: List,
+}
+
+impl ServicePort {
+    /// The endpoints of one of its lists.
+    pub fn members<'a>(&'a self, list: &'a List) -> impl Iterator<Item = &'a Endpoint> {
+        list.members
+            .iter()
+            .filter_map(|index| self.endpoints.get(*index as usize))
+    }
+}
