@@ -1,0 +1,159 @@
+//! The directory of an instance on a BPF file system: `INSTANCE/v<layout version>/maps/NAME` and `/links/...`.
+//!
+//! Besides pins it holds empty directories as marks of what was changed elsewhere and has to be undone by cleanup:
+//! a BPF file system takes no ordinary files, and a mark that lives beside the pins can't outlive them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proxy_common::layout::LAYOUT_VERSION;
+
+use super::error::{Context, DatapathError};
+
+/// Where an instance's pins are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Instance {
+    root: PathBuf,
+}
+
+impl Instance {
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_path_buf(),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn version(&self) -> PathBuf {
+        self.root.join(format!("v{LAYOUT_VERSION}"))
+    }
+
+    pub(super) fn maps(&self) -> PathBuf {
+        self.version().join("maps")
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    pub(super) fn cgroup_links(&self) -> PathBuf {
+        self.version().join("links").join("cgroup")
+    }
+
+    pub(super) fn tcx_links(&self) -> PathBuf {
+        self.version().join("links").join("tcx")
+    }
+
+    /// Marks: interfaces (by index) to which we added a clsact qdisc or filters.
+    pub(super) fn clsact_marks(&self) -> PathBuf {
+        self.version().join("clsact")
+    }
+
+    /// Marks: the ranges that we added to net.ipv4.ip_local_reserved_ports.
+    pub(super) fn reserved_marks(&self) -> PathBuf {
+        self.version().join("reserved")
+    }
+
+    /// Makes the directories; refuses what is no BPF file system and what a newer version has left.
+    pub(super) fn prepare(&self) -> Result<(), DatapathError> {
+        self.check_file_system()?;
+        self.check_versions()?;
+        for directory in [
+            self.maps(),
+            self.cgroup_links(),
+            self.tcx_links(),
+            self.clsact_marks(),
+            self.reserved_marks(),
+        ] {
+            fs::create_dir_all(&directory).file("mkdir", &directory)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses an instance that lies on no BPF file system, and names the mount that is missing.
+    pub(super) fn check_file_system(&self) -> Result<(), DatapathError> {
+        let existing = self
+            .root
+            .ancestors()
+            .find(|path| path.exists())
+            .unwrap_or(Path::new("/"));
+        if is_bpf_file_system(existing)? {
+            return Ok(());
+        }
+        let root = self.root.display();
+        let mount = if self.root.starts_with("/sys/fs/bpf") {
+            Path::new("/sys/fs/bpf")
+        } else {
+            existing
+        };
+        Err(DatapathError::Refused(format!(
+            "{root} is on no BPF file system; mount one: mount -t bpf bpf {}",
+            mount.display()
+        )))
+    }
+
+    /// Refuses to touch what a newer version of Shunt has left.
+    fn check_versions(&self) -> Result<(), DatapathError> {
+        let newest = list(&self.root)?
+            .iter()
+            .filter_map(|name| name.strip_prefix('v')?.parse::<u32>().ok())
+            .max();
+        match newest {
+            Some(newest) if newest > LAYOUT_VERSION => Err(DatapathError::Refused(format!(
+                "{} holds maps of layout version {newest}, this version of Shunt knows {LAYOUT_VERSION}: run the newer \
+                 version, or `shunt cleanup` of that version first; traffic goes on as it was",
+                self.root.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a path lies on a BPF file system.
+pub(super) fn is_bpf_file_system(path: &Path) -> Result<bool, DatapathError> {
+    let found = nix::sys::statfs::statfs(path)
+        .map_err(std::io::Error::from)
+        .file("statfs", path)?;
+    Ok(found.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
+}
+
+/// Names of the entries of a directory, sorted; none if it does not exist.
+pub(super) fn list(directory: &Path) -> Result<Vec<String>, DatapathError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.file("readdir", directory)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.file("readdir", directory)?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a file or empty directory; false if it was not there.
+pub(super) fn remove(path: &Path) -> Result<bool, DatapathError> {
+    let result = if path.is_dir() {
+        fs::remove_dir(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).file("unlink", path)?,
+    }
+}
+
+/// Makes an empty directory that stands for a fact.
+pub(super) fn mark(directory: &Path, name: &str) -> Result<(), DatapathError> {
+    let path = directory.join(name);
+    match fs::create_dir(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => Ok(other.file("mkdir", &path)?),
+    }
+}

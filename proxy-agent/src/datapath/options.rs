@@ -1,0 +1,174 @@
+//! What the operator chooses of the data path.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::error::DatapathError;
+
+/// Fewest ports that a range for SNAT may have.
+const FEWEST_SNAT_PORTS: u16 = 10_000;
+/// Where Kubernetes allocates NodePorts by default.
+const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
+
+/// Everything that [`super::Datapath::start`] must know.
+#[derive(Clone, Debug)]
+pub struct DatapathOptions {
+    /// Directory of this instance's own on a BPF file system.
+    pub instance: PathBuf,
+    /// Root of the cgroup v2 hierarchy whose sockets are served.
+    pub cgroup: PathBuf,
+    /// Whose sockets socket LB serves.
+    pub socket_lb: SocketLb,
+    /// Which interfaces lead to pods.
+    pub pod_interfaces: PodInterfaces,
+    /// Which interfaces lead to other nodes and the world.
+    pub uplinks: Uplinks,
+    /// How programs are attached to interfaces.
+    pub attach: AttachMode,
+    /// Source ports for SNAT.
+    pub snat_ports: SnatPorts,
+    /// Bytes that all maps together may take; none: 1 % of the node's memory.
+    pub memory: Option<u64>,
+    /// The BPF object.
+    pub object: &'static [u8],
+}
+
+/// Whose sockets socket LB serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketLb {
+    /// The host's and the pods'.
+    Enabled,
+    /// The host's alone; pods go by packets.
+    HostOnly,
+}
+
+/// Which interfaces lead to pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodInterfaces {
+    /// The veths whose peer is in another network namespace and that are no uplink.
+    Auto,
+    /// Those whose name matches one of these shell globs.
+    Patterns(Vec<String>),
+}
+
+/// Which interfaces lead to other nodes and the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Uplinks {
+    /// Those that carry a default route or a route by a gateway.
+    Auto,
+    /// Those with these names.
+    Names(Vec<String>),
+}
+
+/// How programs are attached to interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// TCX where the kernel has it, else clsact.
+    Auto,
+    /// TCX links (kernel 6.6).
+    Tcx,
+    /// cls_bpf filters on a clsact qdisc.
+    Clsact,
+}
+
+/// A checked range of source ports for SNAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnatPorts {
+    first: u16,
+    last: u16,
+}
+
+impl SnatPorts {
+    /// The range from `first` to `last`, both in it. Refused when it is small or overlaps the NodePorts.
+    pub fn new(first: u16, last: u16) -> Result<Self, DatapathError> {
+        let refuse = |why: &str| {
+            Err(DatapathError::Refused(format!(
+                "--snat-ports {first}-{last}: {why}"
+            )))
+        };
+        if first == 0 || last < first {
+            return refuse("the first port must lie between 1 and the last; write it as 45000-60999");
+        }
+        if last - first < FEWEST_SNAT_PORTS - 1 {
+            return refuse("the range holds fewer than 10000 ports; choose a wider one");
+        }
+        if first <= *NODE_PORTS.end() && last >= *NODE_PORTS.start() {
+            return refuse("the range overlaps the NodePorts 30000-32767; choose one beside them");
+        }
+        Ok(Self { first, last })
+    }
+
+    /// First port.
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// Last port.
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
+    /// How many ports.
+    pub fn count(self) -> u16 {
+        self.last - self.first + 1
+    }
+}
+
+impl Default for SnatPorts {
+    fn default() -> Self {
+        Self {
+            first: 45_000,
+            last: 60_999,
+        }
+    }
+}
+
+impl FromStr for SnatPorts {
+    type Err = DatapathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text
+            .split_once('-')
+            .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+        match parsed {
+            Some((first, last)) => Self::new(first, last),
+            None => Err(DatapathError::Refused(format!(
+                "--snat-ports {text}: not a range of ports; write it as 45000-60999"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_range_is_taken() {
+        let ports: SnatPorts = "45000-60999".parse().unwrap();
+        assert_eq!(
+            (ports.first(), ports.last(), ports.count()),
+            (45_000, 60_999, 16_000)
+        );
+        assert_eq!(ports, SnatPorts::default());
+        assert_eq!(SnatPorts::new(10_000, 19_999).unwrap().count(), 10_000);
+    }
+
+    #[test]
+    fn bad_ranges_are_refused_by_name() {
+        for (text, why) in [
+            ("45000", "not a range"),
+            ("45000-70000", "not a range"),
+            ("50000-45000", "the first port"),
+            ("0-20000", "the first port"),
+            ("45000-54998", "fewer than 10000"),
+            ("20000-30000", "overlaps the NodePorts"),
+            ("32767-60000", "overlaps the NodePorts"),
+            ("10000-60000", "overlaps the NodePorts"),
+        ] {
+            let error = text.parse::<SnatPorts>().unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains(text), "{error}");
+        }
+    }
+}

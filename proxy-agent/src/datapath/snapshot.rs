@@ -1,0 +1,96 @@
+//! Reads the maps back, so that ids, slots and flows stay as they are over a restart.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use proxy_common::layout::{Addr, FrontendKey, FrontendValue, ListWord, V6};
+
+use super::error::DatapathError;
+use super::tables::Tables;
+use crate::plan::{Frontend, Snapshot};
+
+/// How much the maps can hold. Ids and slots start at 0; id 0 is never used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Service ids are below this.
+    pub services: u32,
+    /// Slots are below this.
+    pub slots: u32,
+    /// Backend ids are below this.
+    pub backends: u32,
+    /// Entries of FRONTENDS4.
+    pub frontends4: u32,
+    /// Entries of FRONTENDS6.
+    pub frontends6: u32,
+}
+
+pub(super) fn capacity(tables: &Tables) -> Capacity {
+    Capacity {
+        services: tables.services.len().min(tables.identity.capacity()),
+        slots: tables.slots.len().min(ListWord::MAX),
+        backends: tables.backends.len(),
+        frontends4: tables.frontends4.capacity(),
+        frontends6: tables.frontends6.capacity(),
+    }
+}
+
+pub(super) fn read(tables: &Tables) -> Result<Snapshot, DatapathError> {
+    let mut identities = tables.identity.entries()?;
+    identities.sort_unstable_by_key(|(id, _)| *id);
+    let services: Vec<_> = identities
+        .iter()
+        .filter_map(|(id, _)| Some((*id, tables.services.get(*id)?)))
+        .collect();
+    let lists = services
+        .iter()
+        .flat_map(|(_, service)| [service.internal, service.external, service.shortcut]);
+    let runs: BTreeMap<u32, u32> =
+        lists
+            .filter(|list| list.count() > 0)
+            .fold(BTreeMap::new(), |mut runs, list| {
+                let count = runs.entry(list.first()).or_default();
+                *count = list.count().max(*count);
+                runs
+            });
+    Ok(Snapshot {
+        slots: runs
+            .into_iter()
+            .map(|(first, count)| (first, tables.slots.get(first, count)))
+            .collect(),
+        backends: tables.backends.used(),
+        frontends: frontends(tables)?,
+        filter: tables.prefilter.used(),
+        identities,
+        services,
+    })
+}
+
+/// All frontends of both families.
+pub(super) fn frontends(tables: &Tables) -> Result<Vec<(Frontend, FrontendValue)>, DatapathError> {
+    let four = tables
+        .frontends4
+        .entries()?
+        .into_iter()
+        .map(|(key, value)| (frontend(&key), value));
+    let six = tables
+        .frontends6
+        .entries()?
+        .into_iter()
+        .map(|(key, value)| (frontend(&key), value));
+    let mut all: Vec<_> = four.chain(six).collect();
+    all.sort_unstable_by_key(|(frontend, _)| *frontend);
+    Ok(all)
+}
+
+fn frontend<A: Addr>(key: &FrontendKey<A>) -> Frontend {
+    Frontend {
+        address: ip(key.address),
+        port: key.port,
+        protocol: key.protocol,
+    }
+}
+
+/// An address for people; `::` stays IPv6.
+pub(super) fn ip<A: Addr>(address: A) -> IpAddr {
+    V6::into(address.to_mapped())
+}

@@ -1,0 +1,137 @@
+//! Every map of an instance: its kind, the sizes of its keys and values, its flags. Pinned maps are compared with
+//! this table, and maps are made by it.
+
+use proxy_common::layout::{
+    Backend, BackendId, Config, Counter, Flow, FlowKey, FragmentKey, FragmentPorts, FrontendKey,
+    FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, ServiceId, SocketKey, SocketValue, V4, V6,
+    names,
+};
+
+use super::size::MapSizes;
+use super::sys::{MMAPABLE, MapDefinition, MapInfo, NO_PREALLOC, map_type};
+
+/// All maps of an instance, in the order in which they are made.
+pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
+    let array = |name, value, entries| definition::<u32>(name, map_type::ARRAY, value, entries, 0);
+    let memory = |name, value, entries| definition::<u32>(name, map_type::ARRAY, value, entries, MMAPABLE);
+    vec![
+        array(names::CONFIG, size_of::<Config>(), 1),
+        hash::<FrontendKey<V4>, FrontendValue>(names::FRONTENDS4, sizes.frontends),
+        hash::<FrontendKey<V6>, FrontendValue>(names::FRONTENDS6, sizes.frontends),
+        memory(names::SERVICES, size_of::<Service>(), sizes.services),
+        memory(names::SLOTS, size_of::<BackendId>(), sizes.slots),
+        memory(names::BACKENDS, size_of::<Backend>(), sizes.backends),
+        memory(names::PREFILTER, size_of::<u64>(), PREFILTER_WORDS),
+        hash::<V4, u32>(names::NODE_ADDRESSES4, sizes.node_addresses),
+        hash::<V6, u32>(names::NODE_ADDRESSES6, sizes.node_addresses),
+        hash::<u32, Interface>(names::INTERFACES, sizes.interfaces),
+        hash::<ServiceId, Identity>(names::IDENTITY, sizes.services),
+        lru::<FlowKey<V4>, Flow<V4>>(names::TCP_EMBRYOS4, sizes.embryos),
+        lru::<FlowKey<V6>, Flow<V6>>(names::TCP_EMBRYOS6, sizes.embryos),
+        lru::<FlowKey<V4>, Flow<V4>>(names::TCP_FLOWS4, sizes.tcp_flows),
+        lru::<FlowKey<V6>, Flow<V6>>(names::TCP_FLOWS6, sizes.tcp_flows),
+        lru::<FlowKey<V4>, Flow<V4>>(names::UDP_EMBRYOS4, sizes.embryos),
+        lru::<FlowKey<V6>, Flow<V6>>(names::UDP_EMBRYOS6, sizes.embryos),
+        lru::<FlowKey<V4>, Flow<V4>>(names::UDP_FLOWS4, sizes.udp_flows),
+        lru::<FlowKey<V6>, Flow<V6>>(names::UDP_FLOWS6, sizes.udp_flows),
+        lru::<FragmentKey<V4>, FragmentPorts>(names::FRAGMENTS4, sizes.fragments),
+        lru::<FragmentKey<V6>, FragmentPorts>(names::FRAGMENTS6, sizes.fragments),
+        lru::<SocketKey, SocketValue>(names::SOCKETS, sizes.sockets),
+        definition::<u32>(
+            names::COUNTERS,
+            map_type::PERCPU_ARRAY,
+            size_of::<u64>(),
+            Counter::ALL.len() as u32,
+            0,
+        ),
+    ]
+}
+
+fn definition<K>(
+    name: &'static str,
+    kind: u32,
+    value_size: usize,
+    max_entries: u32,
+    flags: u32,
+) -> MapDefinition<'static> {
+    MapDefinition {
+        name,
+        kind,
+        key_size: size_of::<K>() as u32,
+        value_size: value_size as u32,
+        max_entries,
+        flags,
+    }
+}
+
+fn hash<K, V>(name: &'static str, entries: u32) -> MapDefinition<'static> {
+    definition::<K>(name, map_type::HASH, size_of::<V>(), entries, NO_PREALLOC)
+}
+
+fn lru<K, V>(name: &'static str, entries: u32) -> MapDefinition<'static> {
+    definition::<K>(name, map_type::LRU_HASH, size_of::<V>(), entries, 0)
+}
+
+/// What of a pinned map does not fit; `None` if it fits. Its capacity may differ: the pinned one stays.
+pub(super) fn mismatch(expected: &MapDefinition<'_>, found: &MapInfo) -> Option<String> {
+    let pairs = [
+        ("type", expected.kind, found.kind),
+        ("key size", expected.key_size, found.key_size),
+        ("value size", expected.value_size, found.value_size),
+        ("flags", expected.flags, found.flags),
+    ];
+    let differing: Vec<String> = pairs
+        .iter()
+        .filter(|(_, expected, found)| expected != found)
+        .map(|(what, expected, found)| format!("{what} {found} where this version has {expected}"))
+        .collect();
+    (!differing.is_empty()).then(|| differing.join(", "))
+}
+
+/// Bytes that a map takes when it is full, as the kernel allocates it.
+pub(super) fn bytes(definition: &MapDefinition<'_>, cpus: u64) -> u64 {
+    /// `struct htab_elem` before the key.
+    const ELEMENT: u64 = 48;
+    /// One bucket of a hash; there are as many as entries, rounded up to a power of two.
+    const BUCKET: u64 = 16;
+    let entries = u64::from(definition.max_entries);
+    let (key, value) = (u64::from(definition.key_size), u64::from(definition.value_size));
+    let value = value.next_multiple_of(8);
+    match definition.kind {
+        map_type::HASH | map_type::LRU_HASH => {
+            entries * (ELEMENT + key.next_multiple_of(8) + value) + entries.next_power_of_two() * BUCKET
+        }
+        map_type::PERCPU_ARRAY => entries * (8 + value * cpus),
+        _ => entries * value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_map_has_a_name_of_its_own_that_can_be_pinned() {
+        let maps = maps(&MapSizes::for_budget(256 << 20, 2));
+        let names: std::collections::BTreeSet<_> = maps.iter().map(|map| map.name).collect();
+        assert_eq!(names.len(), maps.len());
+        assert!(names.iter().all(|name| name.len() <= 15 && !name.contains('.')));
+    }
+
+    #[test]
+    fn a_mismatch_names_what_differs_and_capacity_does_not_count() {
+        let expected = hash::<u32, u64>("X", 10);
+        let mut found = MapInfo {
+            kind: expected.kind,
+            key_size: 4,
+            value_size: 8,
+            max_entries: 99,
+            flags: NO_PREALLOC,
+            ..MapInfo::default()
+        };
+        assert_eq!(mismatch(&expected, &found), None);
+        found.value_size = 12;
+        let text = mismatch(&expected, &found).unwrap();
+        assert_eq!(text, "value size 12 where this version has 8");
+    }
+}

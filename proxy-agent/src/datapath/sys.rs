@@ -1,0 +1,837 @@
+//! The agent's only unsafe code: bpf(2), memory of mmapable maps, and two socket options that no crate covers.
+//!
+//! Everything here is a thin, checked door: lengths are compared with what the kernel says of the map before a
+//! pointer is handed over, and what comes back is owned. No policy; errors are plain `io::Error`, and the modules
+//! above add the object and the way out.
+
+use std::ffi::{CString, c_long, c_void};
+use std::io;
+use std::mem::{offset_of, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use proxy_common::layout::{
+    Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts, FrontendKey, FrontendValue,
+    Identity, Interface, Service, ServiceId, SocketKey, SocketValue, V4, V6,
+};
+
+/// A key or value of a BPF map, exchanged with the kernel byte for byte.
+///
+/// # Safety
+/// The type is `#[repr(C)]` or `#[repr(transparent)]`, has no padding that is not a named field, no pointer or
+/// reference inside, and any bit pattern is a valid value.
+pub(crate) unsafe trait Layout: Copy + 'static {}
+
+macro_rules! layouts {
+    ($($type:ty),+ $(,)?) => {
+        $(
+            // SAFETY: plain integers in `repr(C)` with explicit padding; proxy-common asserts the sizes and promises
+            // that any bit pattern is valid.
+            unsafe impl Layout for $type {}
+        )+
+    };
+}
+
+layouts!(
+    u32,
+    u64,
+    V4,
+    V6,
+    ServiceId,
+    BackendId,
+    Service,
+    Backend,
+    Config,
+    Identity,
+    Interface,
+    FrontendKey<V4>,
+    FrontendKey<V6>,
+    FrontendValue,
+    FlowKey<V4>,
+    FlowKey<V6>,
+    Flow<V4>,
+    Flow<V6>,
+    FragmentKey<V4>,
+    FragmentKey<V6>,
+    FragmentPorts,
+    SocketKey,
+    SocketValue,
+);
+
+/// The bytes of a value.
+pub(crate) fn bytes_of<T: Layout>(value: &T) -> &[u8] {
+    // SAFETY: `Layout` promises that every byte of the value is initialised; the slice lives as long as the borrow.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// The bytes of a run of values.
+pub(crate) fn bytes_of_slice<T: Layout>(values: &[T]) -> &[u8] {
+    // SAFETY: as in `bytes_of`; a slice has no bytes between its elements.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// A value out of its bytes; `None` if there are not exactly as many as it has.
+pub(crate) fn from_bytes<T: Layout>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() != size_of::<T>() {
+        return None;
+    }
+    // SAFETY: the length was compared, any bit pattern is valid, and an unaligned read needs no alignment.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+mod command {
+    pub(super) const MAP_CREATE: u32 = 0;
+    pub(super) const MAP_LOOKUP: u32 = 1;
+    pub(super) const MAP_UPDATE: u32 = 2;
+    pub(super) const MAP_DELETE: u32 = 3;
+    pub(super) const MAP_NEXT_KEY: u32 = 4;
+    pub(super) const PROG_LOAD: u32 = 5;
+    pub(super) const OBJ_PIN: u32 = 6;
+    pub(super) const OBJ_GET: u32 = 7;
+    pub(super) const PROG_TEST_RUN: u32 = 10;
+    pub(super) const OBJ_INFO: u32 = 15;
+    pub(super) const MAP_LOOKUP_BATCH: u32 = 24;
+    pub(super) const MAP_UPDATE_BATCH: u32 = 26;
+    pub(super) const LINK_CREATE: u32 = 28;
+    pub(super) const LINK_UPDATE: u32 = 29;
+    pub(super) const LINK_DETACH: u32 = 34;
+}
+
+/// Map types of bpf(2) that Shunt uses.
+pub(crate) mod map_type {
+    /// BPF_MAP_TYPE_HASH
+    pub(crate) const HASH: u32 = 1;
+    /// BPF_MAP_TYPE_ARRAY
+    pub(crate) const ARRAY: u32 = 2;
+    /// BPF_MAP_TYPE_PERCPU_ARRAY
+    pub(crate) const PERCPU_ARRAY: u32 = 6;
+    /// BPF_MAP_TYPE_LRU_HASH
+    pub(crate) const LRU_HASH: u32 = 9;
+    /// BPF_MAP_TYPE_ARRAY_OF_MAPS
+    pub(crate) const ARRAY_OF_MAPS: u32 = 12;
+}
+
+/// BPF_F_NO_PREALLOC
+pub(crate) const NO_PREALLOC: u32 = 1;
+/// BPF_F_MMAPABLE
+pub(crate) const MMAPABLE: u32 = 1 << 10;
+
+/// Attach types of bpf(2) that Shunt uses.
+pub(crate) mod attach_type {
+    /// BPF_TCX_INGRESS
+    pub(crate) const TCX_INGRESS: u32 = 46;
+    /// BPF_TCX_EGRESS
+    pub(crate) const TCX_EGRESS: u32 = 47;
+    /// Attach types of the cgroup programs, in the order of `names::program::CGROUP`.
+    pub(crate) const CGROUP: [u32; 8] = [10, 11, 14, 15, 19, 20, 29, 30];
+}
+
+/// Program types of bpf(2) that Shunt loads without an ELF object.
+pub(crate) mod program_type {
+    /// BPF_PROG_TYPE_SCHED_CLS
+    pub(crate) const SCHED_CLS: u32 = 3;
+    /// BPF_PROG_TYPE_CGROUP_SOCK_ADDR
+    pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
+}
+
+/// One bpf(2) call.
+///
+/// # Safety
+/// Every pointer in `attribute` is valid for what the command does with it.
+unsafe fn bpf<T>(command: u32, attribute: &mut T) -> io::Result<c_long> {
+    loop {
+        // SAFETY: the attribute is a live, exclusively borrowed struct of the size given; its pointers are the
+        // caller's promise.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                command,
+                std::ptr::from_mut(attribute),
+                size_of::<T>(),
+            )
+        };
+        if result >= 0 {
+            return Ok(result);
+        }
+        let error = io::Error::last_os_error();
+        if !matches!(error.raw_os_error(), Some(libc::EINTR)) {
+            return Err(error);
+        }
+    }
+}
+
+/// A bpf(2) call that returns a file descriptor.
+///
+/// # Safety
+/// As for [`bpf`]; and the command returns a new descriptor.
+unsafe fn bpf_fd<T>(command: u32, attribute: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise.
+    let fd = unsafe { bpf(command, attribute)? };
+    // SAFETY: the kernel has just made this descriptor for us, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn path_string(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+fn pointer<T>(slice: &[T]) -> u64 {
+    slice.as_ptr() as u64
+}
+
+fn pointer_mut<T>(slice: &mut [T]) -> u64 {
+    slice.as_mut_ptr() as u64
+}
+
+/// What the kernel says of a map; the beginning of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MapInfo {
+    /// A [`map_type`].
+    pub(crate) kind: u32,
+    /// The map's id.
+    pub(crate) id: u32,
+    /// Bytes of a key.
+    pub(crate) key_size: u32,
+    /// Bytes of a value (of one CPU).
+    pub(crate) value_size: u32,
+    /// Capacity.
+    pub(crate) max_entries: u32,
+    /// Flags given at creation.
+    pub(crate) flags: u32,
+    /// The name given at creation, cut.
+    pub(crate) name: [u8; 16],
+}
+
+/// What the kernel says of a program; the beginning of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProgramInfo {
+    /// A [`program_type`].
+    pub(crate) kind: u32,
+    /// The program's id.
+    pub(crate) id: u32,
+}
+
+/// What the kernel says of a link; the beginning of `struct bpf_link_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    detail: [u32; 4],
+}
+
+/// What a link is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkTarget {
+    /// A cgroup by its id, 0 once it is gone; and the [`attach_type`].
+    Cgroup(u64, u32),
+    /// An interface by its index, 0 once it is gone; and the [`attach_type`].
+    Tcx(u32, u32),
+    /// A link of a type that Shunt does not make.
+    Other(u32),
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkInfo {
+    /// The link's id.
+    pub(crate) id: u32,
+    /// Id of its program.
+    pub(crate) program: u32,
+    /// What it is attached to.
+    pub(crate) target: LinkTarget,
+}
+
+#[repr(C)]
+struct InfoAttribute {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+fn info<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
+    let mut info = T::default();
+    let mut attribute = InfoAttribute {
+        fd: fd.as_raw_fd() as u32,
+        length: size_of::<T>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    // SAFETY: `info` is live and as long as `length` says; only the private structs above come here, of integers
+    // only, so the kernel may write anything.
+    unsafe { bpf(command::OBJ_INFO, &mut attribute)? };
+    Ok(info)
+}
+
+/// Asks the kernel about a link.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    const CGROUP: u32 = 3;
+    const TCX: u32 = 11;
+    let raw: RawLinkInfo = info(link)?;
+    let [a, b, c, _] = raw.detail;
+    let target = match raw.kind {
+        CGROUP => {
+            let mut id = [0; 8];
+            id[..4].copy_from_slice(&a.to_ne_bytes());
+            id[4..].copy_from_slice(&b.to_ne_bytes());
+            LinkTarget::Cgroup(u64::from_ne_bytes(id), c)
+        }
+        TCX => LinkTarget::Tcx(a, b),
+        other => LinkTarget::Other(other),
+    };
+    Ok(LinkInfo {
+        id: raw.id,
+        program: raw.program,
+        target,
+    })
+}
+
+/// Asks the kernel about a program.
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    info(program)
+}
+
+/// How to make a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MapDefinition<'a> {
+    /// Its name (at most 15 bytes are shown by the kernel).
+    pub(crate) name: &'a str,
+    /// A [`map_type`].
+    pub(crate) kind: u32,
+    /// Bytes of a key.
+    pub(crate) key_size: u32,
+    /// Bytes of a value.
+    pub(crate) value_size: u32,
+    /// Capacity.
+    pub(crate) max_entries: u32,
+    /// Flags.
+    pub(crate) flags: u32,
+}
+
+#[repr(C)]
+struct CreateAttribute {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+}
+
+/// An open map, with what the kernel says of it.
+#[derive(Debug)]
+pub(crate) struct MapFd {
+    fd: OwnedFd,
+    info: MapInfo,
+    value_length: usize,
+}
+
+#[repr(C)]
+struct ElementAttribute {
+    fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct BatchAttribute {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// What a batch look-up gave: how many entries, and whether the map goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    /// Entries in the buffers.
+    pub(crate) count: usize,
+    /// No entries follow.
+    pub(crate) end: bool,
+}
+
+impl MapFd {
+    /// Makes a map; `inner` is the template of a map of maps.
+    pub(crate) fn create(definition: &MapDefinition<'_>, inner: Option<&Self>) -> io::Result<Self> {
+        let mut name = [0; 16];
+        for (to, from) in name[..15].iter_mut().zip(definition.name.bytes()) {
+            *to = from;
+        }
+        let mut attribute = CreateAttribute {
+            kind: definition.kind,
+            key_size: definition.key_size,
+            value_size: definition.value_size,
+            max_entries: definition.max_entries,
+            flags: definition.flags,
+            inner_map_fd: inner.map_or(0, |map| map.fd.as_raw_fd() as u32),
+            numa_node: 0,
+            name,
+        };
+        // SAFETY: the attribute holds no pointer.
+        Self::from_fd(unsafe { bpf_fd(command::MAP_CREATE, &mut attribute)? })
+    }
+
+    /// Opens a pinned map.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Self::from_fd(object_get(path)?)
+    }
+
+    fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let info: MapInfo = info(fd.as_fd())?;
+        let value_length = match info.kind {
+            map_type::PERCPU_ARRAY => info.value_size.next_multiple_of(8) as usize * possible_cpus()?,
+            _ => info.value_size as usize,
+        };
+        Ok(Self {
+            fd,
+            info,
+            value_length,
+        })
+    }
+
+    /// What the kernel says of it.
+    pub(crate) fn info(&self) -> &MapInfo {
+        &self.info
+    }
+
+    /// Bytes of a value as a look-up gives it: of all CPUs for a per-CPU map.
+    pub(crate) fn value_length(&self) -> usize {
+        self.value_length
+    }
+
+    fn check(&self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+        let right_key = key.len() == self.info.key_size as usize;
+        let right_value = value.is_none_or(|value| value.len() == self.value_length);
+        if right_key && right_value {
+            return Ok(());
+        }
+        Err(io::Error::from_raw_os_error(libc::EINVAL))
+    }
+
+    fn element(&self, key: &[u8], value: u64, flags: u64) -> ElementAttribute {
+        ElementAttribute {
+            fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: pointer(key),
+            value,
+            flags,
+        }
+    }
+
+    /// Looks a key up; false if it is not there.
+    pub(crate) fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+        self.check(key, Some(value))?;
+        let mut attribute = self.element(key, pointer_mut(value), 0);
+        // SAFETY: key and value are live and as long as the map's, compared above.
+        found(unsafe { bpf(command::MAP_LOOKUP, &mut attribute) })
+    }
+
+    /// Writes a key. `flags`: 0 any, 1 only if absent, 2 only if present.
+    pub(crate) fn update(&self, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+        self.check(key, Some(value))?;
+        let mut attribute = self.element(key, pointer(value), flags);
+        // SAFETY: key and value are live and as long as the map's, compared above; the kernel only reads them.
+        unsafe { bpf(command::MAP_UPDATE, &mut attribute)? };
+        Ok(())
+    }
+
+    /// Puts a map into a map of maps.
+    pub(crate) fn update_inner(&self, key: u32, inner: &Self) -> io::Result<()> {
+        self.update(
+            &key.to_ne_bytes(),
+            &(inner.fd.as_raw_fd() as u32).to_ne_bytes(),
+            0,
+        )
+    }
+
+    /// Removes a key; false if it was not there.
+    pub(crate) fn delete(&self, key: &[u8]) -> io::Result<bool> {
+        self.check(key, None)?;
+        let mut attribute = self.element(key, 0, 0);
+        // SAFETY: the key is live and as long as the map's, compared above.
+        found(unsafe { bpf(command::MAP_DELETE, &mut attribute) })
+    }
+
+    /// The key after `key` (of any key that is gone, and of `None`: the first); false at the end.
+    pub(crate) fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+        self.check(key.unwrap_or(next), None)?;
+        self.check(next, None)?;
+        let mut attribute = self.element(key.unwrap_or_default(), pointer_mut(next), 0);
+        if key.is_none() {
+            attribute.key = 0;
+        }
+        // SAFETY: both buffers are live and as long as a key, compared above; a null key means the first.
+        found(unsafe { bpf(command::MAP_NEXT_KEY, &mut attribute) })
+    }
+
+    /// Looks up as many entries as the buffers hold. `position` is the kernel's cursor: `None` inside at the
+    /// beginning, and to be handed back as it is.
+    pub(crate) fn lookup_batch(
+        &self,
+        position: &mut Option<[u8; 64]>,
+        keys: &mut [u8],
+        values: &mut [u8],
+    ) -> io::Result<Batch> {
+        let room = keys.len() / (self.info.key_size as usize).max(1);
+        if values.len() / self.value_length.max(1) < room || self.info.key_size as usize > 64 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let mut out = [0_u8; 64];
+        let mut attribute = BatchAttribute {
+            in_batch: position.as_ref().map_or(0, |position| pointer(position)),
+            out_batch: pointer_mut(&mut out),
+            keys: pointer_mut(keys),
+            values: pointer_mut(values),
+            count: room as u32,
+            fd: self.fd.as_raw_fd() as u32,
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the buffers hold `count` keys and values of the map's sizes, computed above; the cursor is a u32
+        // (hash) or a key (array), both of which fit into 64 bytes.
+        let result = unsafe { bpf(command::MAP_LOOKUP_BATCH, &mut attribute) };
+        let end = !found(result)?;
+        *position = Some(out);
+        Ok(Batch {
+            count: (attribute.count as usize).min(room),
+            end,
+        })
+    }
+
+    /// Writes many entries; on failure says how many were written before it.
+    pub(crate) fn update_batch(&self, keys: &[u8], values: &[u8]) -> Result<(), (usize, io::Error)> {
+        let invalid = || (0, io::Error::from_raw_os_error(libc::EINVAL));
+        let (key, value) = (self.info.key_size as usize, self.value_length);
+        let count = keys.len() / key.max(1);
+        if keys.len() != count * key || values.len() != count * value {
+            return Err(invalid());
+        }
+        let mut attribute = BatchAttribute {
+            in_batch: 0,
+            out_batch: 0,
+            keys: pointer(keys),
+            values: pointer(values),
+            count: count as u32,
+            fd: self.fd.as_raw_fd() as u32,
+            element_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: the buffers hold exactly `count` keys and values of the map's sizes; the kernel only reads them.
+        match unsafe { bpf(command::MAP_UPDATE_BATCH, &mut attribute) } {
+            Ok(_) => Ok(()),
+            Err(error) => Err(((attribute.count as usize).min(count), error)),
+        }
+    }
+
+    /// Maps a mmapable array into memory.
+    pub(crate) fn memory(&self) -> io::Result<Memory> {
+        let stride = (self.info.value_size as usize).next_multiple_of(8);
+        let length = stride * self.info.max_entries as usize;
+        if self.info.kind != map_type::ARRAY || self.info.flags & MMAPABLE == 0 || length == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        // SAFETY: a fresh shared mapping at an address that the kernel chooses; it touches no memory of ours.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                self.fd.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let address = NonNull::new(address).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(Memory {
+            address,
+            length,
+            stride,
+        })
+    }
+}
+
+impl AsFd for MapFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn found(result: io::Result<c_long>) -> io::Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many CPUs per-CPU maps have values for.
+pub(crate) fn possible_cpus() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit(['-', ',']).next().unwrap_or_default();
+    let last: usize = last
+        .parse()
+        .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    Ok(last + 1)
+}
+
+/// The values of a mmapable array, shared with the kernel. All access is by atomic words.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    address: NonNull<c_void>,
+    length: usize,
+    stride: usize,
+}
+
+// SAFETY: the mapping belongs to no thread, and it is only ever read and written by atomic operations.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// All of it as 64-bit words.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping lives as long as `self`, is page aligned and a multiple of 8 long (strides are), any
+        // bit pattern is valid, and nothing reads or writes it but by atomics.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr().cast(), self.length / 8) }
+    }
+
+    /// One element as 32-bit words; `None` beyond the end.
+    pub(crate) fn element(&self, index: u32) -> Option<&[AtomicU32]> {
+        let halves = self.stride / 4;
+        let first = index as usize * halves;
+        // SAFETY: as in `words`, in halves; a program that mixes 32-bit and 64-bit stores to one word does so only
+        // on different arrays.
+        let all: &[AtomicU32] =
+            unsafe { std::slice::from_raw_parts(self.address.as_ptr().cast(), self.length / 4) };
+        all.get(first..first + halves)
+    }
+
+    /// One element as 64-bit words; `None` beyond the end.
+    pub(crate) fn element_words(&self, index: u32) -> Option<&[AtomicU64]> {
+        let words = self.stride / 8;
+        let first = index as usize * words;
+        self.words().get(first..first + words)
+    }
+
+    /// How many elements there are.
+    pub(crate) fn len(&self) -> u32 {
+        (self.length / self.stride) as u32
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and no borrow of it outlives `self`.
+        unsafe { libc::munmap(self.address.as_ptr(), self.length) };
+    }
+}
+
+#[repr(C)]
+struct ObjectAttribute {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Pins an object below a BPF file system.
+pub(crate) fn object_pin(path: &Path, object: BorrowedFd<'_>) -> io::Result<()> {
+    let path = path_string(path)?;
+    let mut attribute = ObjectAttribute {
+        path: path.as_ptr() as u64,
+        fd: object.as_raw_fd() as u32,
+        flags: 0,
+    };
+    // SAFETY: the path is a live string that ends with zero.
+    unsafe { bpf(command::OBJ_PIN, &mut attribute)? };
+    Ok(())
+}
+
+/// Opens a pinned object.
+pub(crate) fn object_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = path_string(path)?;
+    let mut attribute = ObjectAttribute {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    // SAFETY: the path is a live string that ends with zero; the command returns a new descriptor.
+    unsafe { bpf_fd(command::OBJ_GET, &mut attribute) }
+}
+
+#[repr(C)]
+struct LinkAttribute {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    tcx: [u32; 4],
+}
+
+/// Attaches a program to a cgroup; detached when the last descriptor and pin are gone.
+pub(crate) fn link_cgroup(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    link_create(program, cgroup.as_raw_fd() as u32, attach_type)
+}
+
+/// Attaches a program to an interface of the calling thread's network namespace.
+pub(crate) fn link_tcx(program: BorrowedFd<'_>, interface: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    link_create(program, interface, attach_type)
+}
+
+fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    let mut attribute = LinkAttribute {
+        program: program.as_raw_fd() as u32,
+        target,
+        attach_type,
+        flags: 0,
+        tcx: [0; 4],
+    };
+    // SAFETY: the attribute holds no pointer; the command returns a new descriptor.
+    unsafe { bpf_fd(command::LINK_CREATE, &mut attribute) }
+}
+
+/// Replaces a link's program in one step.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attribute = [link.as_raw_fd() as u32, program.as_raw_fd() as u32, 0, 0];
+    // SAFETY: the attribute holds no pointer.
+    unsafe { bpf(command::LINK_UPDATE, &mut attribute)? };
+    Ok(())
+}
+
+/// Detaches a link, whoever else holds it.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attribute = [link.as_raw_fd() as u32];
+    // SAFETY: the attribute holds no pointer.
+    unsafe { bpf(command::LINK_DETACH, &mut attribute)? };
+    Ok(())
+}
+
+#[repr(C)]
+struct LoadAttribute {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    expected_attach_type: u32,
+}
+
+/// Loads a program given as raw instructions; for the handful of instructions that need no object.
+pub(crate) fn program_load(kind: u32, attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
+    let mut name = [0; 16];
+    name[..5].copy_from_slice(b"shunt");
+    let mut attribute = LoadAttribute {
+        kind,
+        instruction_count: instructions.len() as u32,
+        instructions: pointer(instructions),
+        license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name,
+        interface: 0,
+        expected_attach_type: attach_type,
+    };
+    // SAFETY: instructions and licence are live and as long as said; the verifier judges the instructions.
+    unsafe { bpf_fd(command::PROG_LOAD, &mut attribute) }
+}
+
+#[repr(C)]
+struct TestRunAttribute {
+    program: u32,
+    result: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+}
+
+/// Runs a program once on a packet and gives its return value.
+pub(crate) fn program_run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
+    let mut attribute = TestRunAttribute {
+        program: program.as_raw_fd() as u32,
+        result: 0,
+        data_size_in: packet.len() as u32,
+        data_size_out: 0,
+        data_in: pointer(packet),
+        data_out: 0,
+        repeat: 1,
+        duration: 0,
+        context_size_in: 0,
+        context_size_out: 0,
+        context_in: 0,
+        context_out: 0,
+    };
+    // SAFETY: the packet is live and as long as said; nothing is written but the attribute.
+    unsafe { bpf(command::PROG_TEST_RUN, &mut attribute)? };
+    Ok(attribute.result)
+}
+
+/// The cookie of the network namespace that a socket belongs to (kernel 5.14).
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    const SO_NETNS_COOKIE: i32 = 71;
+    socket_option(socket, SO_NETNS_COOKIE)
+}
+
+/// A socket's cookie, the one that BPF programs see.
+pub(crate) fn socket_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    socket_option(socket, libc::SO_COOKIE)
+}
+
+fn socket_option(socket: BorrowedFd<'_>, option: i32) -> io::Result<u64> {
+    let mut value = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: value and length are live, and the length is that of the value.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            std::ptr::from_mut(&mut value).cast(),
+            &mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(value)
+}
+
+const _: () = assert!(offset_of!(LoadAttribute, expected_attach_type) == 68);
+const _: () = assert!(size_of::<BatchAttribute>() == 56);
+const _: () = assert!(size_of::<ElementAttribute>() == 32);
+const _: () = assert!(offset_of!(TestRunAttribute, context_in) == 48);

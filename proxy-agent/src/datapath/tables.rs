@@ -1,0 +1,154 @@
+//! All maps of an instance, open and typed.
+
+use std::path::Path;
+
+use proxy_common::layout::{
+    Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface, ServiceId, SocketKey,
+    SocketValue, V4, V6, names,
+};
+
+use super::error::{Context, DatapathError};
+use super::instance::Instance;
+use super::map::{self, CounterMap, Map};
+use super::memory::{Backends, Prefilter, Services, Slots};
+use super::size::MapSizes;
+use super::specification::{self, mismatch};
+use super::sys::{self, Layout, MapDefinition, MapFd};
+
+/// All maps of an instance.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) config: Map<u32, Config>,
+    pub(super) frontends4: Map<FrontendKey<V4>, FrontendValue>,
+    pub(super) frontends6: Map<FrontendKey<V6>, FrontendValue>,
+    pub(super) services: Services,
+    pub(super) slots: Slots,
+    pub(super) backends: Backends,
+    pub(super) prefilter: Prefilter,
+    pub(super) node_addresses4: Map<V4, u32>,
+    pub(super) node_addresses6: Map<V6, u32>,
+    pub(super) interfaces: Map<u32, Interface>,
+    pub(super) identity: Map<ServiceId, Identity>,
+    pub(super) flows4: FlowTables<V4>,
+    pub(super) flows6: FlowTables<V6>,
+    pub(super) sockets: Map<SocketKey, SocketValue>,
+    pub(super) counters: CounterMap,
+}
+
+/// A family's flow tables. A sweep goes in this order: a flow that is promoted meanwhile is met in the later table.
+#[derive(Debug)]
+pub(super) struct FlowTables<A> {
+    pub(super) tcp_embryos: Map<FlowKey<A>, Flow<A>>,
+    pub(super) tcp_flows: Map<FlowKey<A>, Flow<A>>,
+    pub(super) udp_embryos: Map<FlowKey<A>, Flow<A>>,
+    pub(super) udp_flows: Map<FlowKey<A>, Flow<A>>,
+}
+
+impl Tables {
+    /// Opens what is pinned if it fits, and makes and pins what is missing.
+    pub(super) fn prepare(instance: &Instance, sizes: &MapSizes) -> Result<Self, DatapathError> {
+        let definitions = specification::maps(sizes);
+        // Everything pinned is judged before the first map is made: a refusal leaves no half of an instance.
+        for definition in &definitions {
+            open_fitting(instance, definition)?;
+        }
+        for definition in &definitions {
+            let path = instance.map(definition.name);
+            if open_fitting(instance, definition)?.is_none() {
+                let made = map::create(definition)?;
+                sys::object_pin(&path, std::os::fd::AsFd::as_fd(&made)).file("BPF_OBJ_PIN", &path)?;
+            }
+        }
+        Self::open(instance)
+    }
+
+    /// Opens what is pinned; refuses if a map is missing or does not fit.
+    pub(super) fn open(instance: &Instance) -> Result<Self, DatapathError> {
+        let opener = Opener {
+            instance,
+            definitions: specification::maps(&MapSizes::for_budget(0, 1)),
+        };
+        Ok(Self {
+            config: opener.map(names::CONFIG)?,
+            frontends4: opener.map(names::FRONTENDS4)?,
+            frontends6: opener.map(names::FRONTENDS6)?,
+            services: Services(opener.memory(names::SERVICES)?),
+            slots: Slots(opener.memory(names::SLOTS)?),
+            backends: Backends(opener.memory(names::BACKENDS)?),
+            prefilter: Prefilter(opener.memory(names::PREFILTER)?),
+            node_addresses4: opener.map(names::NODE_ADDRESSES4)?,
+            node_addresses6: opener.map(names::NODE_ADDRESSES6)?,
+            interfaces: opener.map(names::INTERFACES)?,
+            identity: opener.map(names::IDENTITY)?,
+            flows4: FlowTables {
+                tcp_embryos: opener.map(names::TCP_EMBRYOS4)?,
+                tcp_flows: opener.map(names::TCP_FLOWS4)?,
+                udp_embryos: opener.map(names::UDP_EMBRYOS4)?,
+                udp_flows: opener.map(names::UDP_FLOWS4)?,
+            },
+            flows6: FlowTables {
+                tcp_embryos: opener.map(names::TCP_EMBRYOS6)?,
+                tcp_flows: opener.map(names::TCP_FLOWS6)?,
+                udp_embryos: opener.map(names::UDP_EMBRYOS6)?,
+                udp_flows: opener.map(names::UDP_FLOWS6)?,
+            },
+            sockets: opener.map(names::SOCKETS)?,
+            counters: CounterMap::new(opener.open(names::COUNTERS)?, names::COUNTERS),
+        })
+    }
+}
+
+struct Opener<'a> {
+    instance: &'a Instance,
+    definitions: Vec<MapDefinition<'static>>,
+}
+
+impl Opener<'_> {
+    fn open(&self, name: &'static str) -> Result<MapFd, DatapathError> {
+        let definition = self.definitions.iter().find(|definition| definition.name == name);
+        let opened = match definition {
+            Some(definition) => open_fitting(self.instance, definition)?,
+            None => None,
+        };
+        opened.ok_or_else(|| {
+            DatapathError::Refused(format!(
+                "{} is not there: no agent runs or ran with --instance {}",
+                self.instance.map(name).display(),
+                self.instance.root().display()
+            ))
+        })
+    }
+
+    fn map<K: Layout, V: Layout>(&self, name: &'static str) -> Result<Map<K, V>, DatapathError> {
+        Ok(Map::new(self.open(name)?, name)?)
+    }
+
+    fn memory(&self, name: &'static str) -> Result<sys::Memory, DatapathError> {
+        Ok(self.open(name)?.memory().call("mmap", name)?)
+    }
+}
+
+/// Opens a pinned map and compares it with its definition; `None` if nothing is pinned.
+fn open_fitting(instance: &Instance, definition: &MapDefinition<'_>) -> Result<Option<MapFd>, DatapathError> {
+    let path = instance.map(definition.name);
+    let Some(fd) = open_pin(&path)? else {
+        return Ok(None);
+    };
+    match mismatch(definition, fd.info()) {
+        None => Ok(Some(fd)),
+        Some(difference) => Err(DatapathError::Refused(format!(
+            "{} does not fit this version of Shunt ({difference}); traffic goes on as it was. Run the version that \
+             made it, or `shunt cleanup --instance {}` and start again",
+            path.display(),
+            instance.root().display()
+        ))),
+    }
+}
+
+fn open_pin(path: &Path) -> Result<Option<MapFd>, DatapathError> {
+    match MapFd::open(path) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).file("BPF_OBJ_GET", path)?,
+    }
+}
