@@ -1,12 +1,22 @@
 //! What an instance's pinned maps hold, as plain data for the command line.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use proxy_common::layout::FrontendKind;
+use proxy_common::layout::{
+    Action, Addr, Config, Counter, Direction, Flow, FlowKey, FrontendKind, ListWord, Port, When, protocol,
+    state,
+};
+use proxy_common::rules::lifetime;
 use serde::Serialize;
 
+use super::clock::Clock;
 use super::error::DatapathError;
+use super::instance::Instance;
+use super::snapshot;
+use super::sys::Layout;
+use super::tables::{FlowTables, Tables};
 
 /// A service port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -76,13 +86,13 @@ pub struct FlowEntry {
     /// `tcp`, `udp` or `sctp`.
     pub protocol: &'static str,
     /// Source as the packet arrives.
-    pub source: std::net::SocketAddr,
+    pub source: SocketAddr,
     /// Destination as the packet arrives.
-    pub destination: std::net::SocketAddr,
+    pub destination: SocketAddr,
     /// Source as the packet leaves.
-    pub new_source: std::net::SocketAddr,
+    pub new_source: SocketAddr,
     /// Destination as the packet leaves.
-    pub new_destination: std::net::SocketAddr,
+    pub new_destination: SocketAddr,
     /// `stack`, `redirect`, `hairpin` or `foreign`.
     pub action: &'static str,
     /// The service port.
@@ -110,4 +120,204 @@ pub struct CounterEntry {
     pub drop: bool,
     /// The count over all CPUs since the maps were made.
     pub value: u64,
+}
+
+/// The service ports of an instance and where they are reached.
+pub fn services(instance: &Path) -> Result<Vec<ServiceEntry>, DatapathError> {
+    let tables = Tables::open(&Instance::new(instance))?;
+    let mut frontends: BTreeMap<u32, Vec<FrontendEntry>> = BTreeMap::new();
+    for (frontend, value) in snapshot::frontends(&tables)? {
+        frontends.entry(value.service.0).or_default().push(FrontendEntry {
+            address: frontend.address,
+            port: frontend.port.number(),
+            protocol: protocol_name(frontend.protocol),
+            kind: FrontendKind::from_byte(value.kind).map_or("unknown", kind_name),
+        });
+    }
+    let mut identities = tables.identity.entries()?;
+    identities.sort_unstable_by_key(|(id, _)| *id);
+    let entries = identities.iter().filter_map(|(id, _)| {
+        let service = tables.services.get(*id)?;
+        Some(ServiceEntry {
+            id: id.0,
+            frontends: frontends.remove(&id.0).unwrap_or_default(),
+            internal: list(&tables, service.internal),
+            external: list(&tables, service.external),
+            shortcut: list(&tables, service.shortcut),
+        })
+    });
+    Ok(entries.collect())
+}
+
+fn list(tables: &Tables, word: ListWord) -> ListEntry {
+    ListEntry {
+        backends: tables
+            .slots
+            .get(word.first(), word.count())
+            .into_iter()
+            .map(|id| id.0)
+            .collect(),
+        when_empty: match word.when_empty() {
+            _ if word.count() > 0 => "",
+            When::Reject => "reject",
+            When::Drop => "drop",
+        },
+    }
+}
+
+/// The backends of an instance that are or were in use.
+pub fn backends(instance: &Path) -> Result<Vec<BackendEntry>, DatapathError> {
+    let tables = Tables::open(&Instance::new(instance))?;
+    let entries = tables
+        .backends
+        .used()
+        .into_iter()
+        .map(|(id, backend)| BackendEntry {
+            id: id.0,
+            address: snapshot::ip(backend.address),
+            port: backend.port.number(),
+            protocol: protocol_name(backend.protocol),
+            service: backend.service.0,
+            local: backend.is_local(),
+            alive: backend.is_alive(),
+            generation: backend.life.max(backend.last_life),
+        });
+    Ok(entries.collect())
+}
+
+/// The flows of an instance, both directions of each.
+pub fn flows(instance: &Path) -> Result<Vec<FlowEntry>, DatapathError> {
+    let tables = Tables::open(&Instance::new(instance))?;
+    let clock = Clock::new()?;
+    let judge = Judge {
+        config: tables.config.get(&0)?.unwrap_or_default(),
+        now: clock.now()?,
+    };
+    let mut entries = Vec::new();
+    judge.family(&tables.flows4, &mut entries)?;
+    judge.family(&tables.flows6, &mut entries)?;
+    entries.sort_unstable_by_key(|entry| (entry.protocol, entry.source, entry.destination, entry.direction));
+    Ok(entries)
+}
+
+/// All counters of an instance.
+pub fn counters(instance: &Path) -> Result<Vec<CounterEntry>, DatapathError> {
+    let tables = Tables::open(&Instance::new(instance))?;
+    let counters = (0..tables.counters.capacity()).zip(Counter::ALL);
+    let entries = counters.map(|(index, counter)| {
+        Ok(CounterEntry {
+            name: counter.name(),
+            help: counter.help().trim(),
+            drop: counter.is_drop(),
+            value: tables.counters.sum(index)?,
+        })
+    });
+    entries.collect()
+}
+
+struct Judge {
+    config: Config,
+    now: u32,
+}
+
+impl Judge {
+    fn family<A: Addr>(
+        &self,
+        tables: &FlowTables<A>,
+        entries: &mut Vec<FlowEntry>,
+    ) -> Result<(), DatapathError>
+    where
+        FlowKey<A>: Layout,
+        Flow<A>: Layout,
+    {
+        let named = [
+            ("embryo", &tables.tcp_embryos),
+            ("established", &tables.tcp_flows),
+            ("embryo", &tables.udp_embryos),
+            ("established", &tables.udp_flows),
+        ];
+        for (table, map) in named {
+            entries.extend(
+                map.entries()?
+                    .iter()
+                    .map(|(key, flow)| self.entry(table, key, flow)),
+            );
+        }
+        Ok(())
+    }
+
+    fn entry<A: Addr>(&self, table: &'static str, key: &FlowKey<A>, flow: &Flow<A>) -> FlowEntry {
+        let seconds = |ticks: u32| ticks / self.config.ticks_per_second.max(1);
+        let age = lifetime::age(flow.meta, self.now);
+        let life = lifetime::of(&self.config, key.protocol, flow.meta.state());
+        FlowEntry {
+            table,
+            direction: Direction::from_byte(key.direction).map_or("unknown", direction_name),
+            protocol: protocol_name(key.protocol),
+            source: socket_address(key.source, key.source_port),
+            destination: socket_address(key.destination, key.destination_port),
+            new_source: socket_address(flow.source, flow.source_port),
+            new_destination: socket_address(flow.destination, flow.destination_port),
+            action: Action::from_byte(flow.action).map_or("unknown", action_name),
+            service: flow.service.0,
+            backend: flow.backend.0,
+            generation: flow.generation,
+            state: state_names(flow.meta.state()),
+            idle_seconds: seconds(age),
+            expires_seconds: seconds(life.saturating_sub(age)),
+        }
+    }
+}
+
+fn socket_address<A: Addr>(address: A, port: Port) -> SocketAddr {
+    SocketAddr::new(snapshot::ip(address), port.number())
+}
+
+fn state_names(bits: u8) -> Vec<&'static str> {
+    let names = [
+        (state::REPLIED, "replied"),
+        (state::ESTABLISHED, "established"),
+        (state::FIN_FORWARD, "fin-forward"),
+        (state::FIN_REVERSE, "fin-reverse"),
+        (state::RESET, "reset"),
+    ];
+    names
+        .iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, name)| *name)
+        .collect()
+}
+
+fn protocol_name(number: u8) -> &'static str {
+    match number {
+        protocol::TCP => "tcp",
+        protocol::UDP => "udp",
+        protocol::SCTP => "sctp",
+        _ => "unknown",
+    }
+}
+
+fn kind_name(kind: FrontendKind) -> &'static str {
+    match kind {
+        FrontendKind::ClusterIp => "ClusterIP",
+        FrontendKind::NodePort => "NodePort",
+        FrontendKind::LoadBalancer => "LoadBalancer",
+        FrontendKind::ExternalIp => "ExternalIP",
+    }
+}
+
+fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Forward => "forward",
+        Direction::Reverse => "reverse",
+    }
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Stack => "stack",
+        Action::Redirect => "redirect",
+        Action::Hairpin => "hairpin",
+        Action::Foreign => "foreign",
+    }
 }

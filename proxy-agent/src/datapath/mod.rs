@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod cleanup;
+mod clock;
 pub mod doctor;
 pub mod dump;
 mod error;
