@@ -1,0 +1,246 @@
+//! A real agent on a node.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::events::{Event, Events, Mark};
+use crate::options::Options;
+use crate::place::Place;
+use crate::programs;
+
+/// The agent of one node, and what it works on.
+#[derive(Debug)]
+pub struct Agent {
+    /// Where it runs: the node's namespace, a cgroup of its own.
+    place: Place,
+    folder: PathBuf,
+    instance: PathBuf,
+    cgroup: PathBuf,
+    options: Options,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    events: Events,
+}
+
+impl Agent {
+    /// One that does not run yet. `folder` gets its manifests and its log.
+    pub(crate) fn new(
+        place: Place,
+        cgroup: &Path,
+        folder: PathBuf,
+        instance: PathBuf,
+        options: Options,
+    ) -> Result<Self> {
+        let manifests = folder.join("manifests");
+        std::fs::create_dir_all(&manifests).with_context(|| format!("making {}", manifests.display()))?;
+        Ok(Self {
+            place,
+            folder,
+            instance,
+            cgroup: cgroup.to_owned(),
+            options,
+            running: None,
+        })
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(
+            self.running.is_none(),
+            "the agent of {} runs already",
+            self.node()
+        );
+        let mut command = self.command();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = self.place.spawn(&mut command)?;
+        let stderr = child.stderr.take().context("the agent has no log")?;
+        let events = Events::follow(stderr, &self.folder.join("agent.log"))?;
+        let running = self.running.insert(Running { child, events });
+        let what = format!("the agent of {} to be ready", self.place.name);
+        running
+            .events
+            .wait(Mark::START, &what, |event| event.message() == "ready")
+            .map(drop)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self
+            .place
+            .command(programs::shunt().unwrap_or_else(|_| "shunt".into()));
+        command
+            .args(["agent", "--node-name", self.node(), "--log-format", "json"])
+            .args([
+                "--socket-lb",
+                self.options.socket_lb.argument(),
+                "--attach",
+                self.options.attach.argument(),
+            ])
+            .arg("--manifests")
+            .arg(self.folder.join("manifests"))
+            .arg("--instance")
+            .arg(&self.instance)
+            .arg("--cgroup")
+            .arg(&self.cgroup);
+        command
+    }
+
+    /// Kills it, with no chance to do anything more.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut running = self
+            .running
+            .take()
+            .with_context(|| format!("no agent runs on {}", self.node()))?;
+        running.child.kill().context("killing the agent")?;
+        running.child.wait().context("waiting for the killed agent")?;
+        Ok(())
+    }
+
+    /// Ends it as an operator would; it must exit with success.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut running = self
+            .running
+            .take()
+            .with_context(|| format!("no agent runs on {}", self.node()))?;
+        kill(Pid::from_raw(running.child.id().cast_signed()), Signal::SIGTERM).context("ending the agent")?;
+        let status = running.child.wait().context("waiting for the agent")?;
+        ensure!(
+            status.success(),
+            "the agent of {} ended with {status}",
+            self.node()
+        );
+        Ok(())
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Its events.
+    pub fn events(&self) -> Result<&Events> {
+        self.running
+            .as_ref()
+            .map(|running| &running.events)
+            .with_context(|| format!("no agent runs on {}", self.node()))
+    }
+
+    /// Writes a manifest atomically and, if the agent runs, waits until the change is in the maps.
+    pub fn apply(&self, file: &str, manifest: &str) -> Result<Option<Event>> {
+        self.change(file, "applied", |target| {
+            let temporary = self.folder.join(format!("{file}.new"));
+            std::fs::write(&temporary, manifest)?;
+            std::fs::rename(&temporary, target)
+        })
+    }
+
+    /// Deletes a manifest and, if the agent runs, waits until the change is in the maps.
+    pub fn delete(&self, file: &str) -> Result<Option<Event>> {
+        self.change(file, "applied", |target| std::fs::remove_file(target))
+    }
+
+    fn change(
+        &self,
+        file: &str,
+        message: &str,
+        change: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> Result<Option<Event>> {
+        let mark = self.running.as_ref().map(|running| running.events.mark());
+        let target = self.folder.join("manifests").join(file);
+        change(&target).with_context(|| format!("changing {}", target.display()))?;
+        let (Some(running), Some(mark)) = (&self.running, mark) else {
+            return Ok(None);
+        };
+        let what = format!("{} to have {message} {file}", self.node());
+        let matches = |event: &Event| event.message() == message && event.lists("files", file);
+        running.events.wait(mark, &what, matches).map(Some)
+    }
+
+    /// Waits until the agent has attached to an interface, be it long ago. Without an agent there is nothing to wait for.
+    pub(crate) fn wait_attached(&self, interface: &str, since: Mark) -> Result<()> {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        let what = format!("the agent of {} to attach to {interface}", self.node());
+        let matches = |event: &Event| event.message() == "attached" && event.text("interface") == interface;
+        running.events.wait(since, &what, matches).map(drop)
+    }
+
+    /// A point in its log.
+    pub(crate) fn mark(&self) -> Mark {
+        self.running
+            .as_ref()
+            .map_or(Mark::START, |running| running.events.mark())
+    }
+
+    /// The answer of `shunt VERB -o json` on this node.
+    pub fn ask(&self, verb: &str) -> Result<Value> {
+        let shunt = programs::shunt()?;
+        let mut command = self.place.command(shunt);
+        command
+            .args([verb, "-o", "json", "--instance"])
+            .arg(&self.instance);
+        let output = self
+            .place
+            .namespace
+            .run(|| command.output().context("starting shunt"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "shunt {verb} on {} failed: {said}",
+            self.node()
+        );
+        serde_json::from_slice(&output.stdout).with_context(|| format!("shunt {verb} printed no JSON"))
+    }
+
+    /// `shunt cleanup` on this node.
+    pub fn clean_up(&self) -> Result<()> {
+        let mut command = self.place.command(programs::shunt()?);
+        command.args(["cleanup", "--instance"]).arg(&self.instance);
+        let output = self
+            .place
+            .namespace
+            .run(|| command.output().context("starting shunt"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "shunt cleanup on {} failed: {said}",
+            self.node()
+        );
+        Ok(())
+    }
+
+    /// Its bpffs directory.
+    pub fn instance(&self) -> &Path {
+        &self.instance
+    }
+
+    /// Its folder of manifests.
+    pub fn manifests(&self) -> PathBuf {
+        self.folder.join("manifests")
+    }
+
+    fn node(&self) -> &str {
+        &self.place.name
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.is_running() {
+            // The guardian ends it if this does not.
+            drop(self.kill());
+        }
+    }
+}

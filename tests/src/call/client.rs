@@ -1,0 +1,176 @@
+//! The client's side: carries out one request and prints what came of it as JSON.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+
+use super::{Answer, Calls, Outcome, Request, Transport, hold, pattern, transfer};
+
+/// Does what a request in JSON asks for.
+pub fn serve_request(text: &str) -> Result<()> {
+    let text = match serde_json::from_str(text).context("reading the request")? {
+        Request::Calls(calls) => serde_json::to_string(&all(&calls)?),
+        Request::Transfer { to, bytes } => serde_json::to_string(&transfer::run(to, bytes)),
+        Request::Hold { to, pause } => return hold::run(to, pause),
+    };
+    println!("{}", text.context("writing the answer")?);
+    Ok(())
+}
+
+fn all(calls: &Calls) -> Result<Vec<Outcome>> {
+    if calls.transport == Transport::OneUdpSocket {
+        let socket = udp(calls)?;
+        return Ok((0..calls.times)
+            .map(|_| outcome(datagram(&socket, calls)))
+            .collect());
+    }
+    Ok((0..calls.times).map(|_| outcome(one(calls))).collect())
+}
+
+fn one(calls: &Calls) -> std::io::Result<Answer> {
+    match calls.transport {
+        Transport::Tcp => connection(calls),
+        Transport::Udp | Transport::OneUdpSocket => datagram(&udp(calls)?, calls),
+        Transport::ConnectedUdp => {
+            let socket = udp(calls)?;
+            socket.connect(calls.to)?;
+            connected_datagram(&socket, calls)
+        }
+    }
+}
+
+fn outcome(result: std::io::Result<Answer>) -> Outcome {
+    match result {
+        Ok(answer) => Outcome::Answer(answer),
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => Outcome::Refused,
+            ErrorKind::ConnectionReset => Outcome::Reset,
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Timeout,
+            _ => Outcome::Failed(error.to_string()),
+        },
+    }
+}
+
+/// Connects, from the request's port if it names one.
+pub(super) fn open(to: SocketAddr, source_port: u16, timeout: Duration) -> std::io::Result<TcpStream> {
+    let stream = if source_port == 0 {
+        TcpStream::connect_timeout(&to, timeout)?
+    } else {
+        let family = if to.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
+        bind(
+            raw,
+            &SockaddrStorage::from(SocketAddr::new(wildcard(to), source_port)),
+        )?;
+        // The send timeout bounds connect(2) too.
+        let stream = TcpStream::from(socket);
+        stream.set_write_timeout(Some(timeout))?;
+        connect(raw, &SockaddrStorage::from(to))?;
+        stream
+    };
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn connection(calls: &Calls) -> std::io::Result<Answer> {
+    let mut stream = open(calls.to, calls.source_port, calls.timeout)?;
+    let (from, own) = (stream.peer_addr()?, stream.local_addr()?);
+    let payload = payload(calls.payload);
+    stream.write_all(&payload)?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut back = vec![0; payload.len()];
+    reader.read_exact(&mut back)?;
+    answer(&line, &payload, &back, from, own)
+}
+
+fn udp(calls: &Calls) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((wildcard(calls.to), calls.source_port))?;
+    socket.set_read_timeout(Some(calls.timeout))?;
+    Ok(socket)
+}
+
+fn datagram(socket: &UdpSocket, calls: &Calls) -> std::io::Result<Answer> {
+    let payload = payload(calls.payload);
+    socket.send_to(&payload, calls.to)?;
+    let mut buffer = vec![0; 65_536];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    parts(&buffer[..length], &payload, from, socket.local_addr()?)
+}
+
+fn connected_datagram(socket: &UdpSocket, calls: &Calls) -> std::io::Result<Answer> {
+    let payload = payload(calls.payload);
+    socket.send(&payload)?;
+    let mut buffer = vec![0; 65_536];
+    let length = socket.recv(&mut buffer)?;
+    parts(
+        &buffer[..length],
+        &payload,
+        socket.peer_addr()?,
+        socket.local_addr()?,
+    )
+}
+
+fn parts(datagram: &[u8], sent: &[u8], from: SocketAddr, own: SocketAddr) -> std::io::Result<Answer> {
+    let end = datagram
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .ok_or_else(|| damaged("no line"))?;
+    let line = String::from_utf8_lossy(&datagram[..end]);
+    answer(&line, sent, &datagram[end + 1..], from, own)
+}
+
+fn answer(
+    line: &str,
+    sent: &[u8],
+    back: &[u8],
+    from: SocketAddr,
+    own: SocketAddr,
+) -> std::io::Result<Answer> {
+    if sent != back {
+        return Err(damaged("the bytes that came back are not those that were sent"));
+    }
+    let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
+    let address = |name: &str| {
+        field(name)
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| damaged(line))
+    };
+    let name = field("name=").ok_or_else(|| damaged(line))?.to_owned();
+    Ok(Answer {
+        name,
+        peer: address("peer=")?,
+        local: address("local=")?,
+        from,
+        own,
+    })
+}
+
+fn damaged(what: &str) -> std::io::Error {
+    std::io::Error::new(ErrorKind::InvalidData, format!("a damaged answer: {what}"))
+}
+
+fn payload(length: usize) -> Vec<u8> {
+    (0..length).map(pattern).collect()
+}
+
+fn wildcard(to: SocketAddr) -> IpAddr {
+    match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}

@@ -1,0 +1,60 @@
+//! Cgroups of version 2: one a lab, below it one a node, below that one a pod.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// A cgroup's directory. It is removed by [`crate::clean()`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cgroup {
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// The lab's own.
+    pub(crate) fn of_lab(id: &str) -> Result<Self> {
+        Ok(Self {
+            path: root()?.join(id),
+        })
+    }
+
+    /// Makes one below this.
+    pub(crate) fn child(&self, name: &str) -> Result<Self> {
+        let path = self.path.join(name);
+        std::fs::create_dir_all(&path).with_context(|| format!("making the cgroup {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// It and all below it, the deepest first.
+    pub(crate) fn tree(&self) -> Vec<Self> {
+        let mut tree = Vec::new();
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            tree.extend(Self { path: entry.path() }.tree());
+        }
+        tree.push(self.clone());
+        tree
+    }
+
+    /// Ids of the processes in it, not of those below.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let text = std::fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+}
+
+/// Where cgroup v2 is mounted.
+fn root() -> Result<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
+    let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mount = lines.find(|fields| fields.get(2) == Some(&"cgroup2"));
+    mount
+        .and_then(|fields| fields.get(1).map(PathBuf::from))
+        .context("no cgroup v2 is mounted: run `cargo xtask setup`, which says how")
+}

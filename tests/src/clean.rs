@@ -1,0 +1,102 @@
+//! Removing all that a lab made, knowing only its id.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cgroup::Cgroup;
+use crate::ip::ip;
+
+/// How long processes get to die.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The lab's folder: manifests and logs.
+pub(crate) fn folder(id: &str) -> PathBuf {
+    std::env::temp_dir().join(id)
+}
+
+/// A node's bpffs directory.
+pub(crate) fn instance(id: &str, node: &str) -> PathBuf {
+    Path::new("/sys/fs/bpf").join(format!("{id}-{node}"))
+}
+
+/// Ends the lab's processes and removes its pins, namespaces, cgroups and folder. What is gone already is no error.
+pub fn clean(id: &str) -> Result<()> {
+    let cgroup = Cgroup::of_lab(id)?;
+    end_processes(&cgroup)?;
+    for pins in entries("/sys/fs/bpf", id) {
+        remove_tree(&pins)?;
+    }
+    for namespace in entries("/run/netns", id) {
+        ip(&[
+            "netns",
+            "delete",
+            &namespace.file_name().unwrap_or_default().to_string_lossy(),
+        ])?;
+    }
+    for cgroup in cgroup.tree() {
+        remove_cgroup(&cgroup)?;
+    }
+    remove_tree(&folder(id))
+}
+
+fn entries(directory: &str, id: &str) -> Vec<PathBuf> {
+    let prefix = format!("{id}-");
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn end_processes(cgroup: &Cgroup) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let processes: Vec<_> = cgroup.tree().iter().flat_map(Cgroup::processes).collect();
+        if processes.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "processes {processes:?} of {} do not end",
+                cgroup.path().display()
+            );
+        }
+        for process in processes {
+            match kill(Pid::from_raw(process), Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => bail!("ending the process {process}: {error}"),
+            }
+        }
+        // A killed process leaves its cgroup a moment later; no event tells of it.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A cgroup whose last process has just died may be busy for a moment more.
+fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match std::fs::remove_dir(cgroup.path()) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => return Err(error).with_context(|| format!("removing {}", cgroup.path().display())),
+        }
+    }
+}
+
+fn remove_tree(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}

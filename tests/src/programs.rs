@@ -1,0 +1,33 @@
+//! The programs of the lab and of Shunt, built beside the program that runs now.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+/// The lab's own program, with servers, clients and the guardian as its sub-commands.
+pub fn lab() -> Result<PathBuf> {
+    sibling("lab")
+}
+
+/// Shunt.
+pub fn shunt() -> Result<PathBuf> {
+    sibling("shunt")
+}
+
+fn sibling(name: &str) -> Result<PathBuf> {
+    let current = std::env::current_exe().context("where the running program is")?;
+    let directory = current.parent().context("the running program has no directory")?;
+    // Test programs lie one level deeper.
+    let directory = if directory.ends_with("deps") {
+        directory.parent().unwrap_or(directory)
+    } else {
+        directory
+    };
+    let program = directory.join(name);
+    ensure!(
+        program.is_file(),
+        "{} is missing: run `cargo xtask test` (or `cargo build -p proxy-agent -p shunt-tests --bins`)",
+        program.display()
+    );
+    Ok(program)
+}
