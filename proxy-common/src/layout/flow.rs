@@ -202,18 +202,32 @@ impl<A: Addr> FlowKey<A> {
         }
     }
 
-    /// The translation of the other direction: partner of (`self` -> `flow`), ready to insert under `partner`.
+    /// Writes the entry of the other direction, to stand under `partner`.
     #[inline(always)]
-    pub fn partner_flow(&self, flow: &Flow<A>, partner: &Self) -> Flow<A> {
-        Flow {
-            meta: Meta::new(partner.tag(), flow.meta.state(), flow.meta.seen()),
-            source: self.destination,
-            destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
-            expected_acknowledgement: 0,
-            ..*flow
-        }
+    pub fn fill_partner(&self, flow: &Flow<A>, partner: &Self, into: &mut Flow<A>) {
+        into.meta = Meta::new(partner.tag(), flow.meta.state(), flow.meta.seen());
+        into.source = self.destination;
+        into.destination = self.source;
+        into.source_port = self.destination_port;
+        into.destination_port = self.source_port;
+        into.backend = flow.backend;
+        into.generation = flow.generation;
+        into.service = flow.service;
+        into.expected_acknowledgement = 0;
+        into.action = flow.action;
+        into.pad = [0; 3];
+    }
+}
+
+impl<A: Addr> Flow<A> {
+    /// Whether both entries translate to the same tuple in the same way.
+    #[inline(always)]
+    pub fn same_tuple(&self, other: &Self) -> bool {
+        self.source == other.source
+            && self.destination == other.destination
+            && self.source_port == other.source_port
+            && self.destination_port == other.destination_port
+            && self.action == other.action
     }
 }
 
@@ -259,8 +273,11 @@ mod tests {
         let partner = key.partner(&flow);
         assert_eq!(partner.source, flow.destination);
         assert_eq!(partner.destination_port, flow.source_port);
-        let back = key.partner_flow(&flow, &partner);
+        let mut back = Flow::default();
+        key.fill_partner(&flow, &partner, &mut back);
         assert_eq!(partner.partner(&back), key);
-        assert_eq!(partner.partner_flow(&back, &key), flow);
+        let mut again = Flow::default();
+        partner.fill_partner(&back, &key, &mut again);
+        assert_eq!(again, flow);
     }
 }

@@ -1,39 +1,32 @@
 //! A new flow: choose a backend, write the reverse and the forward entry.
 
 use crate::layout::{
-    Action, Addr, Backend, BackendId, Counter, Direction, Flow, FlowKey, FlowTable, ListWord, Meta, Port,
-    ServiceId, When, protocol,
+    Action, Addr, Counter, Direction, Flow, FlowKey, FlowTable, ListWord, Meta, Port, When, protocol,
 };
 use crate::rules::choice::{self, Caller};
-use crate::rules::{FlowStore, Headers, Origin, Verdict, lifetime};
+use crate::rules::forward::live;
+use crate::rules::{FlowStore, Origin, Verdict, Work};
 
 /// How many backends are drawn until one serves and its reverse key is free.
-const BACKENDS_TRIED: u32 = 4;
+const BACKENDS_TRIED: u32 = 3;
 /// How many source ports are tried after that.
-const PORTS_TRIED: u32 = 16;
+const PORTS_TRIED: u32 = 8;
 
-/// The key of the flow to be made.
-pub(crate) struct NewFlow<A> {
-    /// Forward.
-    pub(crate) key: FlowKey<A>,
-}
-
-/// What is to be done with a packet that has no flow.
-#[inline(always)]
-pub(crate) fn decide<A: Addr, N: FlowStore<A>>(
-    node: &N,
-    origin: Origin,
-    packet: &Headers<A>,
-    new: &NewFlow<A>,
-) -> Verdict<A> {
-    let key = &new.key;
-    let Some(found) = choice::frontend(node, &key.destination, key.destination_port, key.protocol) else {
-        return Verdict::Pass;
+/// What is to be done with a packet whose key has no flow.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>) -> Verdict {
+    let Some(found) = choice::frontend(
+        node,
+        &work.key.destination,
+        work.key.destination_port,
+        work.key.protocol,
+    ) else {
+        return Verdict::PASS;
     };
-    if packet.protocol == protocol::TCP && !packet.opens() {
+    if work.packet.protocol == protocol::TCP && !work.packet.opens() {
         // Only a SYN makes a flow. Netfilter may own it, after kube-proxy.
         node.count(Counter::TcpWithoutFlow);
-        return Verdict::Pass;
+        return Verdict::PASS;
     }
     let caller = match origin {
         Origin::Pod => Caller::Node,
@@ -42,71 +35,42 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(
     let list = choice::list(node, &found, caller);
     if list.count() == 0 {
         return match list.when_empty() {
-            When::Reject => Verdict::Reject(Counter::NoEndpoint),
-            When::Drop => Verdict::Drop(Counter::NoLocalEndpoint),
+            When::Reject => Verdict::reject(Counter::NoEndpoint),
+            When::Drop => Verdict::drop(Counter::NoLocalEndpoint),
         };
     }
-    make(node, origin, key, list, found.service)
-}
-
-/// One attempt at a flow: where it goes and in whose name.
-struct Attempt<A> {
-    id: BackendId,
-    backend: Backend,
-    source: A,
-    action: Action,
+    work.flow = Flow {
+        meta: Meta::new(work.key.tag(), 0, node.now()),
+        service: found.service,
+        ..Flow::default()
+    };
+    make(node, origin, work, list)
 }
 
 #[inline(always)]
-fn make<A: Addr, N: FlowStore<A>>(
-    node: &N,
-    origin: Origin,
-    key: &FlowKey<A>,
-    list: ListWord,
-    service: ServiceId,
-) -> Verdict<A> {
-    let mut attempt = None;
+fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, list: ListWord) -> Verdict {
     let mut refusal = Counter::NoEndpoint;
-    for round in 0..BACKENDS_TRIED + PORTS_TRIED {
-        let drawing = round < BACKENDS_TRIED;
-        if drawing {
-            match draw(node, origin, key, list) {
-                Ok(drawn) => attempt = Some(drawn),
-                Err(counter) => {
-                    refusal = counter;
-                    continue;
-                }
-            }
+    for _ in 0..BACKENDS_TRIED {
+        if let Err(counter) = draw(node, origin, work, list) {
+            refusal = counter;
+            continue;
         }
-        let Some(Attempt {
-            id,
-            backend,
-            source,
-            action,
-        }) = &attempt
-        else {
-            break;
-        };
-        let flow = Flow {
-            meta: Meta::new(key.tag(), 0, node.now()),
-            source: *source,
-            destination: A::from_mapped(backend.address),
-            source_port: source_port(node, key, *action, drawing),
-            destination_port: backend.port,
-            backend: *id,
-            generation: backend.life,
-            service,
-            expected_acknowledgement: 0,
-            action: *action as u8,
-            pad: [0; 3],
-        };
-        if reserve_reverse(node, key, &flow) {
-            return publish(node, key, &flow);
+        work.flow.source_port = own_or_random_port(node, work);
+        if reserve_reverse(node, work) {
+            return publish(node, work);
         }
-        node.count(Counter::ReverseCollision);
         refusal = Counter::SourcePortsExhausted;
     }
-    Verdict::Drop(refusal)
+    if refusal != Counter::SourcePortsExhausted {
+        return Verdict::drop(refusal);
+    }
+    for _ in 0..PORTS_TRIED {
+        work.flow.source_port = random_port(node, work);
+        if reserve_reverse(node, work) {
+            return publish(node, work);
+        }
+    }
+    Verdict::drop(refusal)
 }
 
 /// Draws a backend and settles how its packets go on.
@@ -114,12 +78,12 @@ fn make<A: Addr, N: FlowStore<A>>(
 fn draw<A: Addr, N: FlowStore<A>>(
     node: &N,
     origin: Origin,
-    key: &FlowKey<A>,
+    work: &mut Work<A>,
     list: ListWord,
-) -> Result<Attempt<A>, Counter> {
+) -> Result<(), Counter> {
     let (id, backend) = choice::draw(node, list).ok_or(Counter::NoEndpoint)?;
     let address = A::from_mapped(backend.address);
-    let (source, action) = if address == key.source {
+    let (source, action) = if address == work.key.source {
         (
             node.primary_address().ok_or(Counter::NoSourceAddress)?,
             Action::Hairpin,
@@ -127,87 +91,111 @@ fn draw<A: Addr, N: FlowStore<A>>(
     } else if matches!(origin, Origin::Network) && !backend.is_local() {
         (node.source_towards(&address)?, Action::Redirect)
     } else {
-        (key.source, Action::Stack)
+        (work.key.source, Action::Stack)
     };
-    Ok(Attempt {
-        id,
-        backend,
-        source,
-        action,
-    })
+    let flow = &mut work.flow;
+    flow.source = source;
+    flow.destination = address;
+    flow.destination_port = backend.port;
+    flow.backend = id;
+    flow.generation = backend.life;
+    flow.action = action as u8;
+    Ok(())
 }
 
-/// The source port to try: the client's own while the client's address is kept, else one of the SNAT range.
+/// The source port to try first: the client's own while its address is kept, or if it is of the SNAT range.
 #[inline(always)]
-fn source_port<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, action: Action, drawing: bool) -> Port {
+fn own_or_random_port<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Port {
     let config = node.config();
-    let range = config.snat_count as u32;
-    let inside = (key.source_port.number().wrapping_sub(config.snat_first) as u32) < range;
-    if (matches!(action, Action::Stack) || inside) && drawing || range == 0 {
-        return key.source_port;
+    let own = work.key.source_port;
+    if work.flow.action == Action::Stack as u8
+        || own.number().wrapping_sub(config.snat_first) < config.snat_count
+    {
+        return own;
     }
-    Port::new(config.snat_first.wrapping_add((node.random() % range) as u16))
+    random_port(node, work)
+}
+
+/// Any port of the SNAT range; without a range the client's own.
+#[inline(always)]
+fn random_port<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Port {
+    let config = node.config();
+    if config.snat_count == 0 {
+        return work.key.source_port;
+    }
+    let offset = node.random() % config.snat_count as u32;
+    Port::new(config.snat_first.wrapping_add(offset as u16))
 }
 
 /// Inserts the reverse entry if its key is free in both tables (rules 3 and 7).
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn reserve_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
+    work.derive_partner();
+    if insert_reverse(node, work) {
+        return true;
+    }
+    node.count(Counter::ReverseCollision);
+    false
+}
+
 #[inline(always)]
-fn reserve_reverse<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>) -> bool {
-    let reverse = key.partner(flow);
-    let entry = key.partner_flow(flow, &reverse);
-    if is_taken(node, FlowTable::Flows, &reverse) {
+fn insert_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
+    let Work {
+        partner,
+        other,
+        spare,
+        ..
+    } = work;
+    if live(node, FlowTable::Flows, partner, spare) {
         return false;
     }
-    if !node.insert_flow(FlowTable::Embryos, &reverse, &entry) {
-        if is_taken(node, FlowTable::Embryos, &reverse) {
+    if !node.insert_flow(FlowTable::Embryos, partner, other) {
+        if live(node, FlowTable::Embryos, partner, spare) {
             return false;
         }
         // An expired entry does not exist.
-        node.remove_flow(FlowTable::Embryos, &reverse);
-        if !node.insert_flow(FlowTable::Embryos, &reverse, &entry) {
+        node.remove_flow(FlowTable::Embryos, partner);
+        if !node.insert_flow(FlowTable::Embryos, partner, other) {
             return false;
         }
     }
-    if is_taken(node, FlowTable::Flows, &reverse) {
+    if live(node, FlowTable::Flows, partner, spare) {
         // Another flow was promoted to it meanwhile.
-        node.remove_flow(FlowTable::Embryos, &reverse);
+        node.remove_flow(FlowTable::Embryos, partner);
         return false;
     }
     true
 }
 
-#[inline(always)]
-fn is_taken<A: Addr, N: FlowStore<A>>(node: &N, table: FlowTable, key: &FlowKey<A>) -> bool {
-    node.flow(table, key)
-        .is_some_and(|flow| !lifetime::expired(node.config(), key.protocol, flow.meta, node.now()))
-}
-
 /// Inserts the forward entry; who loses the race takes the winner's.
-#[inline(always)]
-fn publish<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>) -> Verdict<A> {
-    if node.insert_flow(FlowTable::Embryos, key, flow) {
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
+    if node.insert_flow(FlowTable::Embryos, &work.key, &work.flow) {
         node.count(Counter::FlowCreated);
-        return Verdict::of(flow);
+        return work.verdict();
     }
-    if let Some(winner) = node.flow(FlowTable::Embryos, key)
-        && !lifetime::expired(node.config(), key.protocol, winner.meta, node.now())
-    {
-        node.remove_flow(FlowTable::Embryos, &key.partner(flow));
+    if live(node, FlowTable::Embryos, &work.key, &mut work.spare) {
+        if !work.spare.same_tuple(&work.flow) {
+            node.remove_flow(FlowTable::Embryos, &work.partner);
+        }
+        work.flow = work.spare;
         node.count(Counter::LostRace);
-        return Verdict::of(&winner);
+        return work.verdict();
     }
     // An expired entry does not exist.
-    if node.put_flow(FlowTable::Embryos, key, flow) {
+    if node.put_flow(FlowTable::Embryos, &work.key, &work.flow) {
         node.count(Counter::FlowCreated);
-        return Verdict::of(flow);
+        return work.verdict();
     }
-    node.remove_flow(FlowTable::Embryos, &key.partner(flow));
-    Verdict::Drop(Counter::FlowTableRefused)
+    node.remove_flow(FlowTable::Embryos, &work.partner);
+    Verdict::drop(Counter::FlowTableRefused)
 }
 
 /// Enters a tuple that netfilter's masquerade took out of our range, so that no flow of ours uses it (rule 3).
-#[inline(always)]
-pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, packet: &Headers<A>) {
-    let reply = FlowKey {
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
+    let packet = &work.packet;
+    work.key = FlowKey {
         source: packet.destination,
         destination: packet.source,
         source_port: packet.destination_port,
@@ -216,19 +204,21 @@ pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, packet: &Headers<A>) {
         direction: Direction::Reverse as u8,
         pad: 0,
     };
-    if is_taken(node, FlowTable::Flows, &reply) || is_taken(node, FlowTable::Embryos, &reply) {
-        return;
+    for table in [FlowTable::Flows, FlowTable::Embryos] {
+        if live(node, table, &work.key, &mut work.spare) {
+            return;
+        }
     }
-    let entry = Flow {
-        meta: Meta::new(reply.tag(), 0, node.now()),
-        source: reply.source,
-        destination: reply.destination,
-        source_port: reply.source_port,
-        destination_port: reply.destination_port,
+    work.flow = Flow {
+        meta: Meta::new(work.key.tag(), 0, node.now()),
+        source: work.key.source,
+        destination: work.key.destination,
+        source_port: work.key.source_port,
+        destination_port: work.key.destination_port,
         action: Action::Foreign as u8,
         ..Flow::default()
     };
-    if node.put_flow(FlowTable::Embryos, &reply, &entry) {
+    if node.put_flow(FlowTable::Embryos, &work.key, &work.flow) {
         node.count(Counter::ForeignPort);
     }
 }

@@ -31,14 +31,14 @@ impl<A: Addr> FragmentKey<A> {
 
 /// Remembers or fills in a fragment's ports; a verdict if it can't be judged.
 #[inline(always)]
-pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>) -> Option<Verdict<A>> {
+pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>) -> Option<Verdict> {
     if packet.fragment == Fragment::Whole {
         return None;
     }
     let astray = node.filter(FilterBit::forward_address(&packet.destination))
         || node.filter(FilterBit::reverse_address(&packet.source));
     if !astray && !node.is_node_address(&packet.destination) {
-        return Some(Verdict::Pass);
+        return Some(Verdict::PASS);
     }
     let key = packet.fragment_key();
     if packet.fragment == Fragment::First {
@@ -53,9 +53,9 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
     let Some(ports) = node.fragment(&key) else {
         // For the node itself the stack puts the datagram together and judges it.
         return Some(if astray {
-            Verdict::Drop(Counter::FragmentWithoutFirst)
+            Verdict::drop(Counter::FragmentWithoutFirst)
         } else {
-            Verdict::Pass
+            Verdict::PASS
         });
     };
     packet.source_port = ports.source;

@@ -71,19 +71,19 @@ pub struct Headers<A> {
 
 /// What reading a packet gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed<A> {
-    /// TCP or UDP.
-    Transport(Headers<A>),
+pub enum Parsed {
+    /// TCP or UDP: all headers are known.
+    Transport,
     /// Something that is never translated.
     Other,
-    /// Headers that contradict themselves or are cut short; the addresses, if they could be read.
-    Malformed(A, A),
+    /// Headers that contradict themselves or are cut short: only the addresses are known.
+    Malformed,
 }
 
 /// An address family's packets can be read.
 pub trait Readable: Addr {
-    /// Reads the headers of a packet of this family.
-    fn parse<B: Bytes>(bytes: &B) -> Parsed<Self>;
+    /// Reads the headers of a packet of this family into `packet`, whose old content does not matter.
+    fn parse<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed;
 }
 
 /// How many IPv6 extension headers are walked; a packet with more passes untouched.
@@ -91,7 +91,7 @@ const EXTENSION_HEADERS: u32 = 6;
 
 impl Readable for V4 {
     #[inline(always)]
-    fn parse<B: Bytes>(bytes: &B) -> Parsed<Self> {
+    fn parse<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed {
         let Some([first, second, third, source, destination]) = bytes.words::<5>(0) else {
             return Parsed::Other;
         };
@@ -107,7 +107,7 @@ impl Readable for V4 {
             // BIG TCP: a segment too large for the field, which is then 0.
             length = bytes.length();
         }
-        let packet = Headers {
+        *packet = Headers {
             source: V4(source),
             destination: V4(destination),
             protocol: (third >> 16) as u8,
@@ -123,7 +123,7 @@ impl Readable for V4 {
             ..Headers::default()
         };
         if header < 20 || length < header || length > bytes.length() {
-            return Parsed::Malformed(packet.source, packet.destination);
+            return Parsed::Malformed;
         }
         transport(bytes, packet)
     }
@@ -131,7 +131,7 @@ impl Readable for V4 {
 
 impl Readable for V6 {
     #[inline(always)]
-    fn parse<B: Bytes>(bytes: &B) -> Parsed<Self> {
+    fn parse<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed {
         let Some(words) = bytes.words::<10>(0) else {
             return Parsed::Other;
         };
@@ -141,7 +141,7 @@ impl Readable for V6 {
         }
         let second = u32::from_be(second);
         let payload = second >> 16;
-        let mut packet = Headers {
+        *packet = Headers {
             source: V6([s0, s1, s2, s3]),
             destination: V6([d0, d1, d2, d3]),
             protocol: (second >> 8) as u8,
@@ -156,13 +156,13 @@ impl Readable for V6 {
             ..Headers::default()
         };
         if packet.length > bytes.length() {
-            return Parsed::Malformed(packet.source, packet.destination);
+            return Parsed::Malformed;
         }
         if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
-            match extension_headers(bytes, &mut packet) {
+            match extension_headers(bytes, packet) {
                 Walk::Transport => {}
                 Walk::Other => return Parsed::Other,
-                Walk::Malformed => return Parsed::Malformed(packet.source, packet.destination),
+                Walk::Malformed => return Parsed::Malformed,
             }
         }
         transport(bytes, packet)
@@ -226,14 +226,14 @@ fn extension_headers<B: Bytes>(bytes: &B, packet: &mut Headers<V6>) -> Walk {
 }
 
 #[inline(always)]
-fn transport<A: Addr, B: Bytes>(bytes: &B, mut packet: Headers<A>) -> Parsed<A> {
+fn transport<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
     if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
         return Parsed::Other;
     }
     if packet.fragment == Fragment::Later {
-        return Parsed::Transport(packet);
+        return Parsed::Transport;
     }
-    let malformed = Parsed::Malformed(packet.source, packet.destination);
+    let malformed = Parsed::Malformed;
     let room = packet.length - packet.transport;
     let Some([ports, second]) = bytes.words::<2>(packet.transport) else {
         return malformed;
@@ -246,7 +246,7 @@ fn transport<A: Addr, B: Bytes>(bytes: &B, mut packet: Headers<A>) -> Parsed<A> 
         let fits = length == 0 || (length >= 8 && (length <= room || packet.fragment == Fragment::First));
         packet.payload = packet.transport + 8;
         return if room >= 8 && fits {
-            Parsed::Transport(packet)
+            Parsed::Transport
         } else {
             malformed
         };
@@ -264,7 +264,7 @@ fn transport<A: Addr, B: Bytes>(bytes: &B, mut packet: Headers<A>) -> Parsed<A> 
     packet.tcp_flags = (flags >> 16) as u8;
     packet.payload = packet.transport + header;
     packet.has_payload = room > header;
-    Parsed::Transport(packet)
+    Parsed::Transport
 }
 
 /// The half of a word that comes first in memory.

@@ -2,7 +2,7 @@
 
 use crate::layout::{Addr, Counter, FilterBit, FrontendKind};
 use crate::rules::headers::{Bytes, Parsed, Readable};
-use crate::rules::{FlowStore, Headers, Origin, Verdict, choice, create, forward, fragment, reverse};
+use crate::rules::{FlowStore, Origin, Verdict, Work, choice, create, forward, fragment, reverse};
 
 /// Whether a port is of the SNAT range.
 #[inline(always)]
@@ -13,19 +13,18 @@ fn is_snat_port<A: Addr, N: FlowStore<A>>(node: &N, port: crate::layout::Port) -
 
 /// Reads a packet; a verdict at once where there is nothing to decide.
 #[inline(always)]
-fn read<A: Readable, N: FlowStore<A>, B: Bytes>(node: &N, bytes: &B) -> Result<Headers<A>, Verdict<A>> {
-    match A::parse(bytes) {
-        Parsed::Transport(mut packet) => match fragment::resolve(node, &mut packet) {
-            None => Ok(packet),
-            Some(verdict) => Err(verdict),
-        },
-        Parsed::Other => Err(Verdict::Pass),
+fn read<A: Readable, N: FlowStore<A>, B: Bytes>(node: &N, bytes: &B, work: &mut Work<A>) -> Option<Verdict> {
+    match A::parse(bytes, &mut work.packet) {
+        Parsed::Transport => fragment::resolve(node, &mut work.packet),
+        Parsed::Other => Some(Verdict::PASS),
         // The stack judges it, unless it was meant for a frontend: then it would go astray.
-        Parsed::Malformed(_, destination) => Err(if node.filter(FilterBit::forward_address(&destination)) {
-            Verdict::Drop(Counter::Malformed)
-        } else {
-            Verdict::Pass
-        }),
+        Parsed::Malformed => Some(
+            if node.filter(FilterBit::forward_address(&work.packet.destination)) {
+                Verdict::drop(Counter::Malformed)
+            } else {
+                Verdict::PASS
+            },
+        ),
     }
 }
 
@@ -36,40 +35,45 @@ pub fn ingress<A: Readable, N: FlowStore<A>, B: Bytes>(
     node: &N,
     origin: Origin,
     bytes: &B,
-) -> (Verdict<A>, Headers<A>) {
-    let packet = match read(node, bytes) {
-        Ok(packet) => packet,
-        Err(verdict) => return (verdict, Headers::default()),
-    };
+    work: &mut Work<A>,
+) -> Verdict {
+    if let Some(verdict) = read(node, bytes, work) {
+        return verdict;
+    }
+    let packet = &work.packet;
+    let may_be_frontend = choice::may_be_frontend(
+        node,
+        &packet.destination,
+        packet.destination_port,
+        packet.protocol,
+    );
     if is_snat_port(node, packet.destination_port)
         && node.filter(FilterBit::reverse(
             &packet.source,
             packet.source_port,
             packet.protocol,
         ))
-        && let Some(verdict) = reverse::decide(node, &packet)
+        && let Some(verdict) = reverse::decide(node, work)
     {
-        return (verdict, packet);
+        return verdict;
     }
-    if !choice::may_be_frontend(
-        node,
-        &packet.destination,
-        packet.destination_port,
-        packet.protocol,
-    ) {
-        return (Verdict::Pass, packet);
+    if !may_be_frontend {
+        return Verdict::PASS;
     }
-    (forward::decide(node, origin, &packet), packet)
+    forward::decide(node, origin, work)
 }
 
 /// TC egress of a pod interface: replies to a pod's calls.
 #[inline(always)]
-pub fn egress_pod<A: Readable, N: FlowStore<A>, B: Bytes>(node: &N, bytes: &B) -> (Verdict<A>, Headers<A>) {
-    let packet = match read(node, bytes) {
-        Ok(packet) => packet,
-        Err(verdict) => return (verdict, Headers::default()),
-    };
-    (replies(node, &packet), packet)
+pub fn egress_pod<A: Readable, N: FlowStore<A>, B: Bytes>(
+    node: &N,
+    bytes: &B,
+    work: &mut Work<A>,
+) -> Verdict {
+    match read(node, bytes, work) {
+        Some(verdict) => verdict,
+        None => replies(node, work),
+    }
 }
 
 /// TC egress of an uplink: replies of local backends; what the host failed to translate; ports that netfilter took
@@ -78,11 +82,12 @@ pub fn egress_pod<A: Readable, N: FlowStore<A>, B: Bytes>(node: &N, bytes: &B) -
 pub fn egress_uplink<A: Readable, N: FlowStore<A>, B: Bytes>(
     node: &N,
     bytes: &B,
-) -> (Verdict<A>, Headers<A>) {
-    let packet = match read(node, bytes) {
-        Ok(packet) => packet,
-        Err(verdict) => return (verdict, Headers::default()),
-    };
+    work: &mut Work<A>,
+) -> Verdict {
+    if let Some(verdict) = read(node, bytes, work) {
+        return verdict;
+    }
+    let packet = &work.packet;
     if node.filter(FilterBit::forward(
         &packet.destination,
         packet.destination_port,
@@ -94,29 +99,30 @@ pub fn egress_uplink<A: Readable, N: FlowStore<A>, B: Bytes>(
         packet.protocol,
     ) && found.kind == FrontendKind::ClusterIp
     {
-        return (Verdict::Drop(Counter::HostUntranslated), packet);
+        return Verdict::drop(Counter::HostUntranslated);
     }
-    let verdict = replies(node, &packet);
-    if matches!(verdict, Verdict::Pass)
-        && is_snat_port(node, packet.source_port)
-        && node.is_node_address(&packet.source)
+    let verdict = replies(node, work);
+    if verdict == Verdict::PASS
+        && is_snat_port(node, work.packet.source_port)
+        && node.is_node_address(&work.packet.source)
     {
-        create::foreign(node, &packet);
+        create::foreign(node, work);
     }
-    (verdict, packet)
+    verdict
 }
 
 #[inline(always)]
-fn replies<A: Addr, N: FlowStore<A>>(node: &N, packet: &Headers<A>) -> Verdict<A> {
+fn replies<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
+    let packet = &work.packet;
     if !node.filter(FilterBit::reverse(
         &packet.source,
         packet.source_port,
         packet.protocol,
     )) {
-        return Verdict::Pass;
+        return Verdict::PASS;
     }
-    reverse::decide(node, packet).unwrap_or_else(|| {
+    reverse::decide(node, work).unwrap_or_else(|| {
         node.count(Counter::ReverseWithoutFlow);
-        Verdict::Pass
+        Verdict::PASS
     })
 }

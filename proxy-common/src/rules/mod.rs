@@ -21,4 +21,4 @@ mod verdict;
 
 pub use headers::{Bytes, Headers};
 pub use node::{Directory, FlowStore};
-pub use verdict::{Origin, Translation, Verdict};
+pub use verdict::{Decision, Origin, Verdict, Work};

@@ -37,8 +37,8 @@ pub trait FlowStore<A: Addr>: Directory<A> {
     fn config(&self) -> &Config;
     /// Now, in ticks: the low half of `bpf_jiffies64`.
     fn now(&self) -> u32;
-    /// A flow, copied out; `None` also if the element became another key's meanwhile.
-    fn flow(&self, table: FlowTable, key: &FlowKey<A>) -> Option<Flow<A>>;
+    /// Copies a flow out; `false` without one, also if the element became another key's meanwhile.
+    fn flow(&self, table: FlowTable, key: &FlowKey<A>, into: &mut Flow<A>) -> bool;
     /// Inserts a flow; `false` if there is one already, or if the table takes none.
     fn insert_flow(&self, table: FlowTable, key: &FlowKey<A>, flow: &Flow<A>) -> bool;
     /// Inserts or replaces a flow.

@@ -1,52 +1,38 @@
 //! A packet from a backend to a client.
 
-use crate::layout::{Addr, Direction, Flow, FlowKey, FlowTable, protocol, state};
+use crate::layout::{Addr, Direction, FlowTable, protocol};
 use crate::rules::forward::{find, note};
-use crate::rules::{FlowStore, Headers, Verdict, lifetime};
+use crate::rules::headers::tcp;
+use crate::rules::{FlowStore, Verdict, Work};
 
 /// What a packet's reverse entry says; `None` without one.
 #[inline(always)]
-pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, packet: &Headers<A>) -> Option<Verdict<A>> {
-    let key = packet.key(Direction::Reverse);
-    let (flow, table) = match find(node, &key) {
-        Some(hit) => hit,
-        None => {
-            // Promoted by another CPU between the two look-ups?
-            let flow = node.flow(FlowTable::Flows, &key)?;
-            if lifetime::expired(node.config(), key.protocol, flow.meta, node.now()) {
-                return None;
-            }
-            (flow, FlowTable::Flows)
-        }
-    };
-    let bits = super::state::after(flow.meta.state(), Direction::Reverse, packet);
-    if table == FlowTable::Embryos && packet.protocol == protocol::TCP && bits & state::REPLIED != 0 {
-        answered(node, packet, &key, &flow, bits);
+pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Option<Verdict> {
+    work.key = work.packet.key(Direction::Reverse);
+    let table = find(node, work)?;
+    let bits = super::state::after(work.flow.meta.state(), Direction::Reverse, &work.packet);
+    let is_answer = work.packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
+    if table == FlowTable::Embryos && work.packet.protocol == protocol::TCP && is_answer {
+        answered(node, work, bits);
     } else {
-        note(node, &key, &flow, table, bits);
+        note(node, work, table, bits);
     }
-    Some(Verdict::of(&flow))
+    Some(work.verdict())
 }
 
 /// A SYN-ACK: the forward embryo learns which acknowledgement will prove the client.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn answered<A: Addr, N: FlowStore<A>>(
-    node: &N,
-    packet: &Headers<A>,
-    key: &FlowKey<A>,
-    flow: &Flow<A>,
-    bits: u8,
-) {
-    use super::headers::tcp;
-    if packet.tcp_flags & (tcp::SYN | tcp::ACK) != tcp::SYN | tcp::ACK {
-        note(node, key, flow, FlowTable::Embryos, bits);
+fn answered<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
+    let now = node.now();
+    let meta = work.flow.meta;
+    node.exchange_meta(FlowTable::Embryos, &work.key, meta, meta.with(bits, now));
+    if work.flow.backend.0 == 0 {
+        // A foreign tuple has no partner.
         return;
     }
-    let now = node.now();
-    node.exchange_meta(FlowTable::Embryos, key, flow.meta, flow.meta.with(bits, now));
-    let forward = key.partner(flow);
-    let mut other = key.partner_flow(flow, &forward);
-    other.meta = other.meta.with(bits, now);
-    other.expected_acknowledgement = packet.sequence.wrapping_add(1);
-    node.put_flow(FlowTable::Embryos, &forward, &other);
+    work.derive_partner();
+    work.other.meta = work.other.meta.with(bits, now);
+    work.other.expected_acknowledgement = work.packet.sequence.wrapping_add(1);
+    // Without room the flow stays an embryo: nothing is lost but its place of safety.
+    let _stored = node.put_flow(FlowTable::Embryos, &work.partner, &work.other);
 }

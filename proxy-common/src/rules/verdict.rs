@@ -1,6 +1,7 @@
-//! What is to be done with a packet.
+//! What is to be done with a packet, and where the rules put what they know of it.
 
-use crate::layout::{Action, Addr, Counter, Flow, Port};
+use crate::layout::{Action, Addr, Counter, Flow, FlowKey};
+use crate::rules::Headers;
 
 /// Where a packet comes from, as the policies see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,47 +12,158 @@ pub enum Origin {
     Network,
 }
 
-/// A packet's new tuple, and how it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Translation<A> {
-    /// New source address.
-    pub source: A,
-    /// New destination address.
-    pub destination: A,
-    /// New source port.
-    pub source_port: Port,
-    /// New destination port.
-    pub destination_port: Port,
-    /// How it goes on; never [`Action::Foreign`].
-    pub action: Action,
-}
+/// What is to be done with a packet, in one number: bits 8.. say what, bits 0..8 how or why.
+///
+/// A number, because an enum with data leaves half of a register undefined where it crosses a function that the kernel
+/// does not inline, and the verifier refuses to see that touched. [`Verdict::decision`] shows it as an enum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Verdict(u32);
 
-/// What is to be done with a packet.
+/// A [`Verdict`] to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict<A> {
+pub enum Decision {
     /// Pass it on as it is.
     Pass,
-    /// Rewrite it and send it on.
-    Translate(Translation<A>),
+    /// Give it the tuple of [`Work::flow`] and send it on; never [`Action::Foreign`].
+    Translate(Action),
     /// Answer with a TCP RST or an ICMP port unreachable, and drop it.
     Reject(Counter),
     /// Drop it.
     Drop(Counter),
 }
 
-impl<A: Addr> Verdict<A> {
-    /// The verdict of a flow's entry; an entry without a known action passes the packet.
+impl Verdict {
+    const TRANSLATE: u32 = 1;
+    const REJECT: u32 = 2;
+    const DROP: u32 = 3;
+
+    /// [`Decision::Pass`].
+    pub const PASS: Self = Self(0);
+
+    /// [`Decision::Reject`].
     #[inline(always)]
-    pub(crate) fn of(flow: &Flow<A>) -> Self {
-        match Action::from_byte(flow.action) {
-            None | Some(Action::Foreign) => Self::Pass,
-            Some(action) => Self::Translate(Translation {
-                source: flow.source,
-                destination: flow.destination,
-                source_port: flow.source_port,
-                destination_port: flow.destination_port,
-                action,
-            }),
+    pub const fn reject(counter: Counter) -> Self {
+        Self(Self::REJECT << 8 | counter as u32)
+    }
+
+    /// [`Decision::Drop`].
+    #[inline(always)]
+    pub const fn drop(counter: Counter) -> Self {
+        Self(Self::DROP << 8 | counter as u32)
+    }
+
+    /// The verdict of a flow's action: a foreign flow, or one without a known action, passes the packet.
+    #[inline(always)]
+    pub const fn of_action(action: u8) -> Self {
+        if action == Action::Foreign as u8 || action == 0 {
+            return Self::PASS;
         }
+        Self(Self::TRANSLATE << 8 | action as u32)
+    }
+
+    /// The action of a translation.
+    #[inline(always)]
+    pub const fn action(self) -> Option<u8> {
+        if self.0 >> 8 == Self::TRANSLATE {
+            Some(self.0 as u8)
+        } else {
+            None
+        }
+    }
+
+    /// The index of the counter of a refusal.
+    #[inline(always)]
+    pub const fn rejected(self) -> Option<u32> {
+        if self.0 >> 8 == Self::REJECT {
+            Some(self.0 & 0xff)
+        } else {
+            None
+        }
+    }
+
+    /// The index of the counter of a drop.
+    #[inline(always)]
+    pub const fn dropped(self) -> Option<u32> {
+        if self.0 >> 8 == Self::DROP {
+            Some(self.0 & 0xff)
+        } else {
+            None
+        }
+    }
+
+    /// The verdict as an enum.
+    pub fn decision(self) -> Decision {
+        let counter = |index: u32| Counter::ALL.get(index as usize).copied();
+        if let Some(action) = self.action().and_then(Action::from_byte) {
+            return Decision::Translate(action);
+        }
+        if let Some(counter) = self.rejected().and_then(counter) {
+            return Decision::Reject(counter);
+        }
+        match self.dropped().and_then(counter) {
+            Some(counter) => Decision::Drop(counter),
+            None => Decision::Pass,
+        }
+    }
+}
+
+impl core::fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.decision().fmt(f)
+    }
+}
+
+/// The rules' workspace for one packet. In the kernel it is a per-CPU map value: a program's stack has 512 bytes.
+/// What it holds before a hook's rule is called does not matter.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work<A> {
+    /// The packet's headers.
+    pub packet: Headers<A>,
+    /// The key of the packet's flow.
+    pub key: FlowKey<A>,
+    /// The packet's flow; its tuple is the packet's new one.
+    pub flow: Flow<A>,
+    /// The key of the other direction.
+    pub(crate) partner: FlowKey<A>,
+    /// The flow of the other direction.
+    pub(crate) other: Flow<A>,
+    /// An entry that is in the way.
+    pub(crate) spare: Flow<A>,
+}
+
+impl<A: Addr> Work<A> {
+    /// The verdict of [`Self::flow`].
+    #[inline(always)]
+    pub(crate) fn verdict(&self) -> Verdict {
+        Verdict::of_action(self.flow.action)
+    }
+
+    /// Derives partner and other from key and flow.
+    #[inline(always)]
+    pub(crate) fn derive_partner(&mut self) {
+        self.partner = self.key.partner(&self.flow);
+        self.key.fill_partner(&self.flow, &self.partner, &mut self.other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_its_decision() {
+        for action in [Action::Stack, Action::Redirect, Action::Hairpin] {
+            assert_eq!(
+                Verdict::of_action(action as u8).decision(),
+                Decision::Translate(action)
+            );
+        }
+        for counter in Counter::ALL {
+            assert_eq!(Verdict::reject(*counter).decision(), Decision::Reject(*counter));
+            assert_eq!(Verdict::drop(*counter).decision(), Decision::Drop(*counter));
+        }
+        assert_eq!(Verdict::PASS.decision(), Decision::Pass);
+        assert_eq!(Verdict::of_action(Action::Foreign as u8), Verdict::PASS);
     }
 }

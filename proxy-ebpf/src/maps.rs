@@ -1,0 +1,136 @@
+//! All maps. Sizes are the smallest useful ones: the agent sets the real ones at load.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+};
+use proxy_common::layout::{
+    Addr, Backend, Config, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendValue,
+    Identity, Interface, PREFILTER_WORDS, Service, SocketKey, SocketValue, V4, V6, protocol,
+};
+use proxy_common::rules::Work;
+
+/// The agent writes these as memory.
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+const SMALL: u32 = 1024;
+
+#[map]
+pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+#[map]
+static FRONTENDS4: HashMap<FrontendKey<V4>, FrontendValue> = HashMap::with_max_entries(SMALL, 0);
+#[map]
+static FRONTENDS6: HashMap<FrontendKey<V6>, FrontendValue> = HashMap::with_max_entries(SMALL, 0);
+#[map]
+pub static SERVICES: Array<Service> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+#[map]
+pub static SLOTS: Array<u32> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+#[map]
+pub static BACKENDS: Array<Backend> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+#[map]
+pub static PREFILTER: Array<u64> = Array::with_max_entries(PREFILTER_WORDS, BPF_F_MMAPABLE);
+#[map]
+static NODE_ADDRESSES4: HashMap<V4, u32> = HashMap::with_max_entries(SMALL, 0);
+#[map]
+static NODE_ADDRESSES6: HashMap<V6, u32> = HashMap::with_max_entries(SMALL, 0);
+#[map]
+pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
+/// Read and written by the agent only; made here so that all maps are made and pinned in one way.
+#[map]
+pub static IDENTITY: HashMap<u32, Identity> = HashMap::with_max_entries(SMALL, 0);
+#[map]
+static TCP_EMBRYOS4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static TCP_EMBRYOS6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static TCP_FLOWS4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static TCP_FLOWS6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static UDP_EMBRYOS4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static UDP_EMBRYOS6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static UDP_FLOWS4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static UDP_FLOWS6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static FRAGMENTS4: LruHashMap<FragmentKey<V4>, FragmentPorts> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static FRAGMENTS6: LruHashMap<FragmentKey<V6>, FragmentPorts> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+pub static SOCKETS: LruHashMap<SocketKey, SocketValue> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(64, 0);
+
+/// The rules' workspace: TC programs run with softirqs off, so that a CPU is in one of them at a time.
+#[map]
+static WORK4: PerCpuArray<Work<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
+
+const _: () = assert!(proxy_common::layout::Counter::ALL.len() <= 64);
+
+/// The maps of an address family.
+pub trait Maps: Addr {
+    fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue>;
+    fn node_addresses() -> &'static HashMap<Self, u32>;
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentPorts>;
+    fn work() -> &'static PerCpuArray<Work<Self>>;
+    fn flows(table: FlowTable, ip_protocol: u8) -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
+    /// The tag in NODE_ADDRESSES.
+    fn last_word(&self) -> u32;
+    /// Its address in an entry of INTERFACES.
+    fn of_interface(interface: &Interface) -> Self;
+}
+
+macro_rules! maps {
+    ($family:ty, $frontends:ident, $addresses:ident, $fragments:ident, $work:ident,
+     $tcp_embryos:ident, $tcp_flows:ident, $udp_embryos:ident, $udp_flows:ident,
+     $address:ident => $last_word:expr, $field:ident) => {
+        impl Maps for $family {
+            #[inline(always)]
+            fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue> {
+                &$frontends
+            }
+            #[inline(always)]
+            fn node_addresses() -> &'static HashMap<Self, u32> {
+                &$addresses
+            }
+            #[inline(always)]
+            fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentPorts> {
+                &$fragments
+            }
+            #[inline(always)]
+            fn work() -> &'static PerCpuArray<Work<Self>> {
+                &$work
+            }
+            #[inline(always)]
+            fn flows(table: FlowTable, ip_protocol: u8) -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
+                match (table, ip_protocol == protocol::TCP) {
+                    (FlowTable::Embryos, true) => &$tcp_embryos,
+                    (FlowTable::Flows, true) => &$tcp_flows,
+                    (FlowTable::Embryos, false) => &$udp_embryos,
+                    (FlowTable::Flows, false) => &$udp_flows,
+                }
+            }
+            #[inline(always)]
+            fn last_word(&self) -> u32 {
+                let $address = self;
+                $last_word
+            }
+            #[inline(always)]
+            fn of_interface(interface: &Interface) -> Self {
+                interface.$field
+            }
+        }
+    };
+}
+
+maps!(
+    V4, FRONTENDS4, NODE_ADDRESSES4, FRAGMENTS4, WORK4, TCP_EMBRYOS4, TCP_FLOWS4, UDP_EMBRYOS4, UDP_FLOWS4,
+    address => address.0, v4
+);
+maps!(
+    V6, FRONTENDS6, NODE_ADDRESSES6, FRAGMENTS6, WORK6, TCP_EMBRYOS6, TCP_FLOWS6, UDP_EMBRYOS6, UDP_FLOWS6,
+    address => address.0[3], v6
+);

@@ -1,0 +1,184 @@
+//! The ways around the stack.
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, TC_ACT_SHOT, bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1, bpf_redir_neigh,
+        bpf_redir_neigh__bindgen_ty_1,
+    },
+    helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head},
+};
+use proxy_common::{
+    layout::{Addr, Counter, Flow, V4, V6},
+    rules::Headers,
+};
+
+use crate::{ETHERNET, LAYER3, node::count, rewrite::at};
+
+/// In `__sk_buff.tc_index`: one of our programs has sent this packet, egress hooks have nothing to do.
+pub const MARK: u32 = 0x5348;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// Return values of bpf_fib_lookup (linux/bpf.h).
+const FIB_SUCCESS: i64 = 0;
+const FIB_NO_NEIGHBOUR: i64 = 7;
+const FIB_FRAGMENTATION_NEEDED: i64 = 8;
+
+/// Where a packet leaves by.
+pub struct Hop {
+    interface: u32,
+    /// For bpf_redirect_neigh: the next hop's address.
+    neighbour: bpf_redir_neigh,
+}
+
+/// Why a packet can't be sent on.
+pub enum NoWay {
+    /// The routing table says no.
+    NoRoute,
+    /// It is larger than this MTU.
+    TooBig(u32),
+}
+
+/// An address family's routing look-up.
+pub trait Route: Addr {
+    /// Its number in socket calls.
+    const AF: u8;
+    /// Writes the addresses into a look-up.
+    fn fill(look_up: &mut FibLookup, source: &Self, destination: &Self);
+}
+
+impl Route for V4 {
+    const AF: u8 = AF_INET;
+    #[inline(always)]
+    fn fill(look_up: &mut FibLookup, source: &Self, destination: &Self) {
+        look_up.__bindgen_anon_3.ipv4_src = source.0;
+        look_up.__bindgen_anon_4.ipv4_dst = destination.0;
+    }
+}
+
+impl Route for V6 {
+    const AF: u8 = AF_INET6;
+    #[inline(always)]
+    fn fill(look_up: &mut FibLookup, source: &Self, destination: &Self) {
+        look_up.__bindgen_anon_3.ipv6_src = source.0;
+        look_up.__bindgen_anon_4.ipv6_dst = destination.0;
+    }
+}
+
+#[inline(always)]
+fn empty() -> FibLookup {
+    // SAFETY: a struct of integers, for which all zeroes is valid.
+    unsafe { core::mem::zeroed() }
+}
+
+#[inline(always)]
+fn look_up(skb: *mut __sk_buff, params: &mut FibLookup) -> i64 {
+    // SAFETY: `skb` is the program's context, and `params` is as long as said.
+    unsafe {
+        params.ifindex = (*skb).ifindex;
+        bpf_fib_lookup(skb.cast(), params, size_of::<FibLookup>() as i32, 0)
+    }
+}
+
+/// The interface by which a packet to `destination` leaves.
+#[inline(always)]
+pub fn egress_towards<A: Addr>(skb: *mut __sk_buff, destination: &A) -> Result<u32, Counter> {
+    let mut params = empty();
+    match A::FAMILY {
+        proxy_common::layout::Family::V4 => {
+            params.family = AF_INET;
+            params.__bindgen_anon_4.ipv4_dst = V4::from_mapped(destination.to_mapped()).0;
+        }
+        proxy_common::layout::Family::V6 => {
+            params.family = AF_INET6;
+            params.__bindgen_anon_4.ipv6_dst = destination.to_mapped().0;
+        }
+    }
+    match look_up(skb, &mut params) {
+        FIB_SUCCESS | FIB_NO_NEIGHBOUR | FIB_FRAGMENTATION_NEEDED => Ok(params.ifindex),
+        _ => Err(Counter::NoRoute),
+    }
+}
+
+/// The next hop of a translated packet, before anything is written.
+#[inline(always)]
+pub fn next_hop<A: Route>(skb: *mut __sk_buff, packet: &Headers<A>, new: &Flow<A>) -> Result<Hop, NoWay> {
+    let mut params = empty();
+    params.family = A::AF;
+    params.l4_protocol = packet.protocol;
+    params.sport = new.source_port.wire();
+    params.dport = new.destination_port.wire();
+    // SAFETY: `skb` is the program's context.
+    let segment = unsafe { (*skb).gso_size };
+    // A GSO packet leaves in segments: it is their size that must fit.
+    let length = if segment == 0 {
+        packet.length
+    } else {
+        packet.payload + segment
+    };
+    params.__bindgen_anon_1 = bpf_fib_lookup__bindgen_ty_1 {
+        tot_len: length as u16,
+    };
+    A::fill(&mut params, &new.source, &new.destination);
+    match look_up(skb, &mut params) {
+        FIB_SUCCESS | FIB_NO_NEIGHBOUR => {}
+        // SAFETY: both members of the union are a u16.
+        FIB_FRAGMENTATION_NEEDED => {
+            return Err(NoWay::TooBig(unsafe { params.__bindgen_anon_1.mtu_result } as u32));
+        }
+        _ => return Err(NoWay::NoRoute),
+    }
+    // The look-up has put the gateway in place of the destination; an IPv4 route may have an IPv6 gateway.
+    let neighbour = bpf_redir_neigh {
+        nh_family: params.family as u32,
+        // SAFETY: the union's longest member; what is behind an IPv4 address is not looked at.
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
+            ipv6_nh: unsafe { params.__bindgen_anon_4.ipv6_dst },
+        },
+    };
+    Ok(Hop {
+        interface: params.ifindex,
+        neighbour,
+    })
+}
+
+/// Sends a packet to its next hop.
+#[inline(always)]
+pub fn send<const LINK: u32>(skb: *mut __sk_buff, mut hop: Hop) -> i32 {
+    // SAFETY: `skb` is the program's context, and the neighbour is as long as said.
+    unsafe {
+        // From a device without link header the helper drops everything unless there is room for one.
+        if LINK == LAYER3 && bpf_skb_change_head(skb, ETHERNET, 0) != 0 {
+            count(Counter::RewriteFailed as u32);
+            return TC_ACT_SHOT;
+        }
+        (*skb).tc_index = MARK;
+        bpf_redirect_neigh(
+            hop.interface,
+            &mut hop.neighbour,
+            size_of::<bpf_redir_neigh>() as i32,
+            0,
+        ) as i32
+    }
+}
+
+/// Sends a packet out of the interface that it came in by, to the neighbour that it came from.
+#[inline(always)]
+pub fn back<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    if LINK != LAYER3 {
+        let Some(link) = at::<[u16; 6]>(skb, 0) else {
+            count(Counter::RewriteFailed as u32);
+            return TC_ACT_SHOT;
+        };
+        // SAFETY: `at` checked the bounds; BPF needs no alignment.
+        unsafe {
+            let [a, b, c, d, e, f] = *link;
+            *link = [d, e, f, a, b, c];
+        }
+    }
+    // SAFETY: `skb` is the program's context.
+    unsafe {
+        (*skb).tc_index = MARK;
+        bpf_redirect((*skb).ifindex, 0) as i32
+    }
+}

@@ -1,0 +1,63 @@
+//! Reading a packet.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_skb_load_bytes, bpf_skb_pull_data},
+};
+use proxy_common::rules::Bytes;
+
+/// A packet, behind `LINK` bytes of link-layer header.
+pub struct Packet<const LINK: u32> {
+    skb: *mut __sk_buff,
+}
+
+impl<const LINK: u32> Packet<LINK> {
+    /// Makes the headers readable in place: a GRO packet may hold them in a page of its own.
+    #[inline(always)]
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        // Link, IPv6 and TCP headers: what the fast path reads directly.
+        const HEADERS: u32 = 74;
+        // SAFETY: `skb` is the program's context.
+        unsafe {
+            let linear = (*skb).data_end.wrapping_sub((*skb).data);
+            if linear < HEADERS && linear < (*skb).len {
+                let wanted = if (*skb).len < HEADERS { (*skb).len } else { HEADERS };
+                // If it fails, reads fall back to the helper.
+                let _pulled = bpf_skb_pull_data(skb, wanted);
+            }
+        }
+        Self { skb }
+    }
+}
+
+impl<const LINK: u32> Bytes for Packet<LINK> {
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        let size = N * 4;
+        // SAFETY: `skb` is the program's context; the verifier checks the bounds that are compared here, and BPF loads
+        // need no alignment.
+        unsafe {
+            let start = (*self.skb).data as usize + (LINK + offset) as usize;
+            if start + size <= (*self.skb).data_end as usize {
+                return Some(*(start as *const [u32; N]));
+            }
+        }
+        let mut words = [0_u32; N];
+        // SAFETY: the buffer is `size` bytes long.
+        let result = unsafe {
+            bpf_skb_load_bytes(
+                self.skb.cast(),
+                LINK + offset,
+                words.as_mut_ptr().cast(),
+                size as u32,
+            )
+        };
+        (result == 0).then_some(words)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: `skb` is the program's context.
+        unsafe { (*self.skb).len }.saturating_sub(LINK)
+    }
+}

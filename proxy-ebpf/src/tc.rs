@@ -1,0 +1,209 @@
+//! TC hooks: from a packet to the rules and from their verdict to the kernel's.
+
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use proxy_common::{
+    layout::{Action, Counter, V4, V6},
+    rules::{Origin, Verdict, Work, headers::Readable, hook},
+};
+
+use crate::{
+    LAYER3,
+    answer::{self, Answer, Message},
+    maps::Maps,
+    node::{Node, config, count},
+    redirect::{self, MARK, Route},
+    rewrite::{self, Rewrite},
+    skb::Packet,
+};
+
+/// ETH_P_IP and ETH_P_IPV6 as `__sk_buff.protocol` shows them.
+const IPV4: u32 = 0x0800_u16.to_be() as u32;
+const IPV6: u32 = 0x86dd_u16.to_be() as u32;
+/// `__sk_buff.pkt_type` of a frame to this host (linux/if_packet.h).
+const PACKET_HOST: u32 = 0;
+/// Goes on to other programs and then to the stack; in TCX the same as TCX_NEXT.
+const PASS: i32 = TC_ACT_UNSPEC;
+
+/// All that an address family needs here.
+pub trait Family: Readable + Maps + Rewrite + Route + Answer {}
+impl Family for V4 {}
+impl Family for V6 {}
+
+/// TC ingress.
+#[inline(always)]
+pub fn ingress<const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
+    // SAFETY: `skb` is the program's context.
+    let ours = unsafe {
+        if (*skb).tc_index == MARK {
+            // Left by another node on this machine, over a veth.
+            (*skb).tc_index = 0;
+        }
+        (*skb).vlan_present == 0
+            && (origin == Origin::Pod || LINK == LAYER3 || (*skb).pkt_type == PACKET_HOST)
+    };
+    if !ours {
+        return PASS;
+    }
+    // SAFETY: `skb` is the program's context.
+    match unsafe { (*skb).protocol } {
+        IPV4 => ingress_family::<V4, LINK>(skb, origin),
+        IPV6 => ingress_family::<V6, LINK>(skb, origin),
+        _ => PASS,
+    }
+}
+
+/// TC egress of a pod interface.
+#[inline(always)]
+pub fn egress_pod<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    if is_done(skb) {
+        return PASS;
+    }
+    // SAFETY: `skb` is the program's context.
+    match unsafe { (*skb).protocol } {
+        IPV4 => egress_pod_family::<V4, LINK>(skb),
+        IPV6 => egress_pod_family::<V6, LINK>(skb),
+        _ => PASS,
+    }
+}
+
+/// TC egress of an uplink.
+#[inline(always)]
+pub fn egress_uplink<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    if is_done(skb) {
+        return PASS;
+    }
+    // SAFETY: `skb` is the program's context.
+    match unsafe { (*skb).protocol } {
+        IPV4 => egress_uplink_family::<V4, LINK>(skb),
+        IPV6 => egress_uplink_family::<V6, LINK>(skb),
+        _ => PASS,
+    }
+}
+
+/// Whether one of our programs redirected this packet here. The mark goes no further.
+#[inline(always)]
+fn is_done(skb: *mut __sk_buff) -> bool {
+    // SAFETY: `skb` is the program's context.
+    unsafe {
+        if (*skb).tc_index == MARK {
+            (*skb).tc_index = 0;
+            return true;
+        }
+        (*skb).vlan_present != 0
+    }
+}
+
+#[inline(always)]
+fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
+    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+        return PASS;
+    };
+    let node = Node::new(skb, config);
+    let verdict = hook::ingress(&node, origin, &Packet::<LINK>::new(skb), work);
+    const REDIRECT: u8 = Action::Redirect as u8;
+    const HAIRPIN: u8 = Action::Hairpin as u8;
+    if let Some(counter) = verdict.dropped() {
+        return dropped(counter);
+    }
+    if let Some(counter) = verdict.rejected() {
+        count(counter);
+        return answer::reject::<A, LINK>(skb, &work.packet);
+    }
+    match verdict.action() {
+        None => PASS,
+        Some(REDIRECT) => around::<A, LINK>(skb, work),
+        Some(HAIRPIN) => hairpin::<A, LINK>(skb, work),
+        Some(_) => write::<A, LINK>(skb, work),
+    }
+}
+
+#[inline(always)]
+fn egress_pod_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+        return PASS;
+    };
+    let node = Node::new(skb, config);
+    let verdict = hook::egress_pod(&node, &Packet::<LINK>::new(skb), work);
+    egress::<A, LINK>(skb, work, verdict)
+}
+
+#[inline(always)]
+fn egress_uplink_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+        return PASS;
+    };
+    let node = Node::new(skb, config);
+    let verdict = hook::egress_uplink(&node, &Packet::<LINK>::new(skb), work);
+    egress::<A, LINK>(skb, work, verdict)
+}
+
+/// This CPU's workspace.
+#[inline(always)]
+fn work<A: Family>() -> Option<&'static mut Work<A>> {
+    // SAFETY: the value is this CPU's own, and no other TC program runs on it before this one returns.
+    unsafe { A::work().get_ptr_mut(0)?.as_mut() }
+}
+
+/// On egress a packet goes on where it was going, or nowhere.
+#[inline(always)]
+fn egress<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, verdict: Verdict) -> i32 {
+    const STACK: u8 = Action::Stack as u8;
+    if let Some(counter) = verdict.dropped().or(verdict.rejected()) {
+        return dropped(counter);
+    }
+    match verdict.action() {
+        Some(STACK) => write::<A, LINK>(skb, work),
+        // The other direction of a redirected flow never comes by here.
+        _ => PASS,
+    }
+}
+
+#[inline(always)]
+fn dropped(counter: u32) -> i32 {
+    count(counter);
+    TC_ACT_SHOT
+}
+
+#[inline(always)]
+fn write<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i32 {
+    let flags = config().map_or(0, |config| config.flags);
+    match rewrite::translate::<A, LINK>(skb, flags, &work.packet, &work.flow) {
+        Some(()) => PASS,
+        None => dropped(Counter::RewriteFailed as u32),
+    }
+}
+
+/// Rewrites a packet and sends it on by the routing table, without the stack.
+#[inline(always)]
+fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i32 {
+    if work.packet.hop_limit <= 1 {
+        count(Counter::HopLimit as u32);
+        return answer::error::<A, LINK>(skb, Message::TimeExceeded);
+    }
+    // The way is settled before the first write.
+    let hop = match redirect::next_hop(skb, &work.packet, &work.flow) {
+        Ok(hop) => hop,
+        Err(redirect::NoWay::TooBig(mtu)) => {
+            count(Counter::TooBig as u32);
+            return answer::error::<A, LINK>(skb, Message::TooBig(mtu));
+        }
+        Err(redirect::NoWay::NoRoute) => return dropped(Counter::NoRoute as u32),
+    };
+    if write::<A, LINK>(skb, work) != PASS || A::lower_hop_limit::<LINK>(skb).is_none() {
+        return dropped(Counter::RewriteFailed as u32);
+    }
+    redirect::send::<LINK>(skb, hop)
+}
+
+/// Rewrites a packet and sends it back to the pod that it came from.
+#[inline(always)]
+fn hairpin<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i32 {
+    if work.packet.hop_limit <= 1 {
+        count(Counter::HopLimit as u32);
+        return answer::error::<A, LINK>(skb, Message::TimeExceeded);
+    }
+    if write::<A, LINK>(skb, work) != PASS || A::lower_hop_limit::<LINK>(skb).is_none() {
+        return dropped(Counter::RewriteFailed as u32);
+    }
+    redirect::back::<LINK>(skb)
+}
