@@ -59,7 +59,7 @@ impl Agent {
             "the agent of {} runs already",
             self.node()
         );
-        let mut command = self.command();
+        let mut command = self.command()?;
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -75,7 +75,7 @@ impl Agent {
             .map(drop)
     }
 
-    fn command(&self) -> Command {
+    fn command(&self) -> Result<Command> {
         let mut command = self
             .place
             .command(programs::shunt().unwrap_or_else(|_| "shunt".into()));
@@ -93,7 +93,7 @@ impl Agent {
             .arg(&self.instance)
             .arg("--cgroup")
             .arg(&self.cgroup);
-        command
+        Ok(command)
     }
 
     /// Kills it, with no chance to do anything more.

@@ -25,8 +25,10 @@ pub struct Held {
 }
 
 /// What a held connection has seen so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survived {
+    /// The pod at the other end.
+    pub name: String,
     /// Lines that came back, in order, none missing.
     pub lines: u64,
     /// The longest time one took.
@@ -93,14 +95,16 @@ pub(super) fn run(to: SocketAddr, pause: Duration) -> Result<()> {
         }
     });
     let mut survived = Survived {
+        name: String::new(),
         lines: 0,
         longest: Duration::ZERO,
     };
     let result = lines(to, pause, &asked, &mut survived);
+    let count = survived.lines;
     report(
         &result
             .map(|()| survived)
-            .map_err(|error| format!("{error:#} after {} lines", survived.lines)),
+            .map_err(|error| format!("{error:#} after {count} lines")),
     )
 }
 
@@ -123,7 +127,7 @@ fn lines(to: SocketAddr, pause: Duration, asked: &mpsc::Receiver<()>, survived: 
         survived.lines += 1;
         survived.longest = survived.longest.max(start.elapsed());
         if due == Some(survived.lines) {
-            report(&Ok(*survived))?;
+            report(&Ok(survived.clone()))?;
             due = None;
         }
         match asked.recv_timeout(pause) {

@@ -1,0 +1,19 @@
+//! Names the BPF object that the agent embeds.
+
+use std::path::Path;
+
+fn main() -> Result<(), String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .ok_or("the package has no parent directory")?;
+    let object = root.join("target/bpf/shunt.o");
+    println!("cargo::rerun-if-changed={}", object.display());
+    if !object.is_file() {
+        return Err(format!(
+            "{} is missing: run `cargo xtask build-ebpf`",
+            object.display()
+        ));
+    }
+    println!("cargo::rustc-env=SHUNT_BPF_OBJECT={}", object.display());
+    Ok(())
+}
