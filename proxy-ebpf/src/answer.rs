@@ -24,7 +24,7 @@ const HOP_LIMIT: u8 = 64;
 
 /// What an ICMP error says.
 #[derive(Clone, Copy)]
-pub enum Message {
+pub(crate) enum Message {
     /// Port unreachable (RFC 792, RFC 4443 §3.1).
     PortUnreachable,
     /// Fragmentation needed (RFC 1191), packet too big (RFC 4443 §3.2): the next hop's MTU.
@@ -34,7 +34,7 @@ pub enum Message {
 }
 
 /// An address family's headers, made from scratch.
-pub trait Answer: Addr {
+pub(crate) trait Answer: Addr {
     /// Turns the packet into a TCP reset. `None` if the kernel refused.
     fn reset<const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<Self>) -> Option<()>;
     /// Turns the packet into an ICMP error that quotes it. `None` if the kernel refused.
@@ -43,7 +43,7 @@ pub trait Answer: Addr {
 
 /// Refuses a packet: TCP RST, else port unreachable.
 #[inline(always)]
-pub fn reject<A: Answer, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<A>) -> i32 {
+pub(crate) fn reject<A: Answer, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<A>) -> i32 {
     if packet.fragment == Fragment::Later {
         // Its first fragment was answered.
         return TC_ACT_SHOT;
@@ -56,7 +56,7 @@ pub fn reject<A: Answer, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<
 
 /// Answers a packet with an ICMP error.
 #[inline(always)]
-pub fn error<A: Answer, const LINK: u32>(skb: *mut __sk_buff, message: Message) -> i32 {
+pub(crate) fn error<A: Answer, const LINK: u32>(skb: *mut __sk_buff, message: Message) -> i32 {
     sent::<LINK>(skb, A::icmp::<LINK>(skb, message))
 }
 

@@ -27,85 +27,85 @@ const LAYER3: u32 = 0;
 
 /// TC ingress of a pod interface.
 #[classifier]
-pub fn from_pod(ctx: TcContext) -> i32 {
+fn from_pod(ctx: TcContext) -> i32 {
     tc::ingress::<ETHERNET>(ctx.skb.skb, Origin::Pod)
 }
 
 /// TC egress of a pod interface.
 #[classifier]
-pub fn to_pod(ctx: TcContext) -> i32 {
+fn to_pod(ctx: TcContext) -> i32 {
     tc::egress_pod::<ETHERNET>(ctx.skb.skb)
 }
 
 /// TC ingress of an uplink.
 #[classifier]
-pub fn from_network(ctx: TcContext) -> i32 {
+fn from_network(ctx: TcContext) -> i32 {
     tc::ingress::<ETHERNET>(ctx.skb.skb, Origin::Network)
 }
 
 /// TC egress of an uplink.
 #[classifier]
-pub fn to_network(ctx: TcContext) -> i32 {
+fn to_network(ctx: TcContext) -> i32 {
     tc::egress_uplink::<ETHERNET>(ctx.skb.skb)
 }
 
 /// TC ingress of an uplink without a link-layer header.
 #[classifier]
-pub fn from_network_l3(ctx: TcContext) -> i32 {
+fn from_network_l3(ctx: TcContext) -> i32 {
     tc::ingress::<LAYER3>(ctx.skb.skb, Origin::Network)
 }
 
 /// TC egress of an uplink without a link-layer header.
 #[classifier]
-pub fn to_network_l3(ctx: TcContext) -> i32 {
+fn to_network_l3(ctx: TcContext) -> i32 {
     tc::egress_uplink::<LAYER3>(ctx.skb.skb)
 }
 
 /// connect() of an IPv4 socket.
 #[cgroup_sock_addr(connect4)]
-pub fn connect4(ctx: SockAddrContext) -> i32 {
+fn connect4(ctx: SockAddrContext) -> i32 {
     sockets::connect4(ctx.sock_addr)
 }
 
 /// connect() of an IPv6 socket.
 #[cgroup_sock_addr(connect6)]
-pub fn connect6(ctx: SockAddrContext) -> i32 {
+fn connect6(ctx: SockAddrContext) -> i32 {
     sockets::connect6(ctx.sock_addr)
 }
 
 /// sendmsg() of an unconnected IPv4 socket, or of an IPv6 socket to a mapped address.
 #[cgroup_sock_addr(sendmsg4)]
-pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+fn sendmsg4(ctx: SockAddrContext) -> i32 {
     sockets::sendmsg4(ctx.sock_addr)
 }
 
 /// sendmsg() of an unconnected IPv6 socket.
 #[cgroup_sock_addr(sendmsg6)]
-pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+fn sendmsg6(ctx: SockAddrContext) -> i32 {
     sockets::sendmsg6(ctx.sock_addr)
 }
 
 /// recvmsg() of an IPv4 socket.
 #[cgroup_sock_addr(recvmsg4)]
-pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+fn recvmsg4(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend4(ctx.sock_addr)
 }
 
 /// recvmsg() of an IPv6 socket, also from mapped addresses.
 #[cgroup_sock_addr(recvmsg6)]
-pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+fn recvmsg6(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend6(ctx.sock_addr)
 }
 
 /// getpeername() of an IPv4 socket.
 #[cgroup_sock_addr(getpeername4)]
-pub fn getpeername4(ctx: SockAddrContext) -> i32 {
+fn getpeername4(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend4(ctx.sock_addr)
 }
 
 /// getpeername() of an IPv6 socket.
 #[cgroup_sock_addr(getpeername6)]
-pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+fn getpeername6(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend6(ctx.sock_addr)
 }
 

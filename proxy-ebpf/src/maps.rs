@@ -15,28 +15,28 @@ const BPF_F_MMAPABLE: u32 = 1 << 10;
 const SMALL: u32 = 1024;
 
 #[map]
-pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 static FRONTENDS4: HashMap<FrontendKey<V4>, FrontendValue> = HashMap::with_max_entries(SMALL, 0);
 #[map]
 static FRONTENDS6: HashMap<FrontendKey<V6>, FrontendValue> = HashMap::with_max_entries(SMALL, 0);
 #[map]
-pub static SERVICES: Array<Service> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+pub(crate) static SERVICES: Array<Service> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
-pub static SLOTS: Array<u32> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+pub(crate) static SLOTS: Array<u32> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
-pub static BACKENDS: Array<Backend> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
-pub static PREFILTER: Array<u64> = Array::with_max_entries(PREFILTER_WORDS, BPF_F_MMAPABLE);
+pub(crate) static PREFILTER: Array<u64> = Array::with_max_entries(PREFILTER_WORDS, BPF_F_MMAPABLE);
 #[map]
 static NODE_ADDRESSES4: HashMap<V4, u32> = HashMap::with_max_entries(SMALL, 0);
 #[map]
 static NODE_ADDRESSES6: HashMap<V6, u32> = HashMap::with_max_entries(SMALL, 0);
 #[map]
-pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
+pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
 /// Read and written by the agent only; made here so that all maps are made and pinned in one way.
 #[map]
-pub static IDENTITY: HashMap<u32, Identity> = HashMap::with_max_entries(SMALL, 0);
+pub(crate) static IDENTITY: HashMap<u32, Identity> = HashMap::with_max_entries(SMALL, 0);
 #[map]
 static TCP_EMBRYOS4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]
@@ -58,9 +58,9 @@ static FRAGMENTS4: LruHashMap<FragmentKey<V4>, FragmentPorts> = LruHashMap::with
 #[map]
 static FRAGMENTS6: LruHashMap<FragmentKey<V6>, FragmentPorts> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]
-pub static SOCKETS: LruHashMap<SocketKey, SocketValue> = LruHashMap::with_max_entries(SMALL, 0);
+pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketValue> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]
-pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(64, 0);
+pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(64, 0);
 
 /// The rules' workspace: TC programs run with softirqs off, so that a CPU is in one of them at a time.
 #[map]
@@ -71,7 +71,7 @@ static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
 const _: () = assert!(proxy_common::layout::Counter::ALL.len() <= 64);
 
 /// The maps of an address family.
-pub trait Maps: Addr {
+pub(crate) trait Maps: Addr {
     fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue>;
     fn node_addresses() -> &'static HashMap<Self, u32>;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentPorts>;

@@ -29,10 +29,10 @@ const BPF_NOEXIST: u64 = 1;
 const BPF_ANY: u64 = 0;
 
 /// The tables alone: what socket hooks have.
-pub struct Tables;
+pub(crate) struct Tables;
 
 /// The node as a TC hook sees it.
-pub struct Node {
+pub(crate) struct Node {
     config: &'static Config,
     skb: *mut __sk_buff,
     ticks: u32,
@@ -40,13 +40,13 @@ pub struct Node {
 
 /// The configuration, once the agent has written it.
 #[inline(always)]
-pub fn config() -> Option<&'static Config> {
+pub(crate) fn config() -> Option<&'static Config> {
     CONFIG.get(0).filter(|config| config.layout_version != 0)
 }
 
 /// Counts an event, by the index of its [`Counter`].
 #[inline(always)]
-pub fn count(counter: u32) {
+pub(crate) fn count(counter: u32) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter) {
         // SAFETY: the slot is this CPU's own, and map values live as long as the program.
         unsafe { *value += 1 }
@@ -55,7 +55,7 @@ pub fn count(counter: u32) {
 
 impl Node {
     #[inline(always)]
-    pub fn new(skb: *mut __sk_buff, config: &'static Config) -> Self {
+    pub(crate) fn new(skb: *mut __sk_buff, config: &'static Config) -> Self {
         // SAFETY: the helper has no preconditions.
         let ticks = unsafe { bpf_jiffies64() } as u32;
         Self { config, skb, ticks }

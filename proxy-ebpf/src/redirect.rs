@@ -15,7 +15,7 @@ use proxy_common::{
 use crate::{ETHERNET, LAYER3, node::count, rewrite::at};
 
 /// In `__sk_buff.tc_index`: one of our programs has sent this packet, egress hooks have nothing to do.
-pub const MARK: u32 = 0x5348;
+pub(crate) const MARK: u32 = 0x5348;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -25,14 +25,14 @@ const FIB_NO_NEIGHBOUR: i64 = 7;
 const FIB_FRAGMENTATION_NEEDED: i64 = 8;
 
 /// Where a packet leaves by.
-pub struct Hop {
+pub(crate) struct Hop {
     interface: u32,
     /// For bpf_redirect_neigh: the next hop's address.
     neighbour: bpf_redir_neigh,
 }
 
 /// Why a packet can't be sent on.
-pub enum NoWay {
+pub(crate) enum NoWay {
     /// The routing table says no.
     NoRoute,
     /// It is larger than this MTU.
@@ -40,7 +40,7 @@ pub enum NoWay {
 }
 
 /// An address family's routing look-up.
-pub trait Route: Addr {
+pub(crate) trait Route: Addr {
     /// Its number in socket calls.
     const AF: u8;
     /// Writes the addresses into a look-up.
@@ -82,7 +82,7 @@ fn look_up(skb: *mut __sk_buff, params: &mut FibLookup) -> i64 {
 
 /// The interface by which a packet to `destination` leaves.
 #[inline(always)]
-pub fn egress_towards<A: Addr>(skb: *mut __sk_buff, destination: &A) -> Result<u32, Counter> {
+pub(crate) fn egress_towards<A: Addr>(skb: *mut __sk_buff, destination: &A) -> Result<u32, Counter> {
     let mut params = empty();
     match A::FAMILY {
         proxy_common::layout::Family::V4 => {
@@ -102,7 +102,11 @@ pub fn egress_towards<A: Addr>(skb: *mut __sk_buff, destination: &A) -> Result<u
 
 /// The next hop of a translated packet, before anything is written.
 #[inline(always)]
-pub fn next_hop<A: Route>(skb: *mut __sk_buff, packet: &Headers<A>, new: &Flow<A>) -> Result<Hop, NoWay> {
+pub(crate) fn next_hop<A: Route>(
+    skb: *mut __sk_buff,
+    packet: &Headers<A>,
+    new: &Flow<A>,
+) -> Result<Hop, NoWay> {
     let mut params = empty();
     params.family = A::AF;
     params.l4_protocol = packet.protocol;
@@ -144,7 +148,7 @@ pub fn next_hop<A: Route>(skb: *mut __sk_buff, packet: &Headers<A>, new: &Flow<A
 
 /// Sends a packet to its next hop.
 #[inline(always)]
-pub fn send<const LINK: u32>(skb: *mut __sk_buff, mut hop: Hop) -> i32 {
+pub(crate) fn send<const LINK: u32>(skb: *mut __sk_buff, mut hop: Hop) -> i32 {
     // SAFETY: `skb` is the program's context, and the neighbour is as long as said.
     unsafe {
         // From a device without link header the helper drops everything unless there is room for one.
@@ -164,7 +168,7 @@ pub fn send<const LINK: u32>(skb: *mut __sk_buff, mut hop: Hop) -> i32 {
 
 /// Sends a packet out of the interface that it came in by, to the neighbour that it came from.
 #[inline(always)]
-pub fn back<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+pub(crate) fn back<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
     if LINK != LAYER3 {
         let Some(link) = at::<[u16; 6]>(skb, 0) else {
             count(Counter::RewriteFailed as u32);

@@ -18,7 +18,7 @@ const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
 const BPF_F_IPV6: u64 = 1 << 7;
 
 /// Writes an address family's header.
-pub trait Rewrite: Addr {
+pub(crate) trait Rewrite: Addr {
     /// Replaces both addresses; IPv4: also fixes the header's checksum. `None` beyond the packet's end.
     fn write_addresses<const LINK: u32>(
         skb: *mut __sk_buff,
@@ -31,7 +31,7 @@ pub trait Rewrite: Addr {
 
 /// A pointer to `T` at an offset into the packet; `None` beyond the end.
 #[inline(always)]
-pub fn at<T>(skb: *mut __sk_buff, offset: u32) -> Option<*mut T> {
+pub(crate) fn at<T>(skb: *mut __sk_buff, offset: u32) -> Option<*mut T> {
     // SAFETY: `skb` is the program's context; the verifier checks the bounds that are compared here.
     unsafe {
         let start = (*skb).data as usize + offset as usize;
@@ -102,7 +102,7 @@ impl Rewrite for V6 {
 
 /// Writes a translation into a packet; `None` if the kernel refused.
 #[inline(always)]
-pub fn translate<A: Rewrite, const LINK: u32>(
+pub(crate) fn translate<A: Rewrite, const LINK: u32>(
     skb: *mut __sk_buff,
     config_flags: u32,
     old: &Headers<A>,

@@ -7,14 +7,14 @@ use aya_ebpf::{
 use proxy_common::rules::Bytes;
 
 /// A packet, behind `LINK` bytes of link-layer header.
-pub struct Packet<const LINK: u32> {
+pub(crate) struct Packet<const LINK: u32> {
     skb: *mut __sk_buff,
 }
 
 impl<const LINK: u32> Packet<LINK> {
     /// Makes the headers readable in place: a GRO packet may hold them in a page of its own.
     #[inline(always)]
-    pub fn new(skb: *mut __sk_buff) -> Self {
+    pub(crate) fn new(skb: *mut __sk_buff) -> Self {
         // Link, IPv6 and TCP headers: what the fast path reads directly.
         const HEADERS: u32 = 74;
         // SAFETY: `skb` is the program's context.

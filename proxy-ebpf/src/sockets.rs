@@ -35,19 +35,19 @@ enum Call {
     Send,
 }
 
-pub fn connect4(ctx: *mut bpf_sock_addr) -> i32 {
+pub(crate) fn connect4(ctx: *mut bpf_sock_addr) -> i32 {
     translate4(ctx, Call::Connect)
 }
 
-pub fn sendmsg4(ctx: *mut bpf_sock_addr) -> i32 {
+pub(crate) fn sendmsg4(ctx: *mut bpf_sock_addr) -> i32 {
     translate4(ctx, Call::Send)
 }
 
-pub fn connect6(ctx: *mut bpf_sock_addr) -> i32 {
+pub(crate) fn connect6(ctx: *mut bpf_sock_addr) -> i32 {
     translate6(ctx, Call::Connect)
 }
 
-pub fn sendmsg6(ctx: *mut bpf_sock_addr) -> i32 {
+pub(crate) fn sendmsg6(ctx: *mut bpf_sock_addr) -> i32 {
     translate6(ctx, Call::Send)
 }
 
@@ -214,14 +214,14 @@ fn frontend_of(ctx: *mut bpf_sock_addr, address: MappedAddress) -> Option<Socket
     })
 }
 
-pub fn show_frontend4(ctx: *mut bpf_sock_addr) -> i32 {
+pub(crate) fn show_frontend4(ctx: *mut bpf_sock_addr) -> i32 {
     if let Some(value) = frontend_of(ctx, read4(ctx).to_mapped()) {
         write4(ctx, V4::from_mapped(value.address), value.port);
     }
     ALLOW
 }
 
-pub fn show_frontend6(ctx: *mut bpf_sock_addr) -> i32 {
+pub(crate) fn show_frontend6(ctx: *mut bpf_sock_addr) -> i32 {
     if let Some(value) = frontend_of(ctx, read6(ctx)) {
         write6(ctx, value.address, value.port);
     }

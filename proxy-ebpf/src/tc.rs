@@ -25,13 +25,13 @@ const PACKET_HOST: u32 = 0;
 const PASS: i32 = TC_ACT_UNSPEC;
 
 /// All that an address family needs here.
-pub trait Family: Readable + Maps + Rewrite + Route + Answer {}
+pub(crate) trait Family: Readable + Maps + Rewrite + Route + Answer {}
 impl Family for V4 {}
 impl Family for V6 {}
 
 /// TC ingress.
 #[inline(always)]
-pub fn ingress<const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
+pub(crate) fn ingress<const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
     // SAFETY: `skb` is the program's context.
     let ours = unsafe {
         if (*skb).tc_index == MARK {
@@ -54,7 +54,7 @@ pub fn ingress<const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
 
 /// TC egress of a pod interface.
 #[inline(always)]
-pub fn egress_pod<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+pub(crate) fn egress_pod<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
     if is_done(skb) {
         return PASS;
     }
@@ -68,7 +68,7 @@ pub fn egress_pod<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
 
 /// TC egress of an uplink.
 #[inline(always)]
-pub fn egress_uplink<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+pub(crate) fn egress_uplink<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
     if is_done(skb) {
         return PASS;
     }

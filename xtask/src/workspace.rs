@@ -12,7 +12,12 @@ pub(crate) fn root() -> &'static Path {
 
 /// The BPF object that the agent embeds.
 pub(crate) fn object() -> PathBuf {
-    root().join("target/bpf/shunt.o")
+    objects().join("shunt.o")
+}
+
+/// Where the BPF objects are.
+pub(crate) fn objects() -> PathBuf {
+    root().join("target/bpf")
 }
 
 /// What is kept between checkouts; it may be deleted at any time.

@@ -39,12 +39,10 @@ pub(crate) fn live<A: Addr, N: FlowStore<A>>(
 /// the two look-ups.
 #[inline(always)]
 pub(crate) fn find<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Option<FlowTable> {
-    for table in [FlowTable::Flows, FlowTable::Embryos, FlowTable::Flows] {
-        if live(node, table, &work.key, &mut work.flow) {
-            return Some(table);
-        }
-    }
-    None
+    let tables = [FlowTable::Flows, FlowTable::Embryos, FlowTable::Flows];
+    tables
+        .into_iter()
+        .find(|table| live(node, *table, &work.key, &mut work.flow))
 }
 
 /// What is to be done with a packet to a destination that may be a frontend.

@@ -13,8 +13,12 @@ use crate::{command, workspace};
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Builds the object from this checkout into target/bpf/shunt.o. The file is left alone if its bytes are the same, so
-/// that the agent is not rebuilt for nothing.
+/// The binaries of the BPF crate, and the files of target/bpf that they become: the data path, and the programs for
+/// tests and benches.
+const OBJECTS: [(&str, &str); 2] = [("shunt-ebpf", "shunt.o"), ("shunt-testing", "testing.o")];
+
+/// Builds the objects from this checkout into target/bpf. A file is left alone if its bytes are the same, so that the
+/// agent is not rebuilt for nothing.
 pub(crate) fn build() -> Result<PathBuf> {
     build_with(&toolchain::ensure()?)
 }
@@ -22,7 +26,7 @@ pub(crate) fn build() -> Result<PathBuf> {
 /// [`build`] with a toolchain that is known already.
 pub(crate) fn build_with(toolchain: &Toolchain) -> Result<PathBuf> {
     let object = workspace::object();
-    let changed = build_checkout(toolchain, workspace::root(), &object)?;
+    let changed = build_checkout(toolchain, workspace::root(), &workspace::objects())?;
     let size = std::fs::metadata(&object)
         .with_context(|| format!("reading {}", object.display()))?
         .len();
@@ -58,20 +62,28 @@ pub(crate) fn cargo(toolchain: &Toolchain, checkout: &Path, verb: &str) -> Resul
     Ok(command)
 }
 
-/// Builds a checkout's object into `object`; whether that changed the file.
-fn build_checkout(toolchain: &Toolchain, checkout: &Path, object: &Path) -> Result<bool> {
+/// Builds a checkout's objects into a directory; whether that changed a file.
+fn build_checkout(toolchain: &Toolchain, checkout: &Path, directory: &Path) -> Result<bool> {
     command::run(&mut cargo(toolchain, checkout, "build")?)?;
-    let built = checkout
-        .join("target/bpf-build")
-        .join(TARGET)
-        .join("bpf/shunt-ebpf");
-    let bytes = std::fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+    let mut changed = false;
+    for (binary, object) in OBJECTS {
+        let built = checkout
+            .join("target/bpf-build")
+            .join(TARGET)
+            .join("bpf")
+            .join(binary);
+        changed |= take_over(&built, &directory.join(object))?;
+    }
+    Ok(changed)
+}
+
+/// Checks what was built and copies it to its place, at once and whole; whether that changed the file.
+fn take_over(built: &Path, object: &Path) -> Result<bool> {
+    let bytes = std::fs::read(built).with_context(|| format!("reading {}", built.display()))?;
     inspect::inspect(&bytes).with_context(|| format!("the object {} cannot be used", built.display()))?;
     if std::fs::read(object).is_ok_and(|present| present == bytes) {
         return Ok(false);
-    }
-    if let Some(directory) = object.parent() {
-        std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
     }
     let temporary = object.with_extension("o.new");
     std::fs::write(&temporary, &bytes)
@@ -123,9 +135,10 @@ mod tests {
         let here = build_with(&toolchain).unwrap();
         let other = std::env::temp_dir().join(format!("shunt-another-path-{}", std::process::id()));
         copy_checkout(&other);
-        let there = other.join("shunt.o");
+        let there = other.join("objects");
         let built = build_checkout(&toolchain, &other, &there);
-        let same = built.is_ok() && std::fs::read(here).unwrap() == std::fs::read(&there).unwrap();
+        let same =
+            built.is_ok() && std::fs::read(here).unwrap() == std::fs::read(there.join("shunt.o")).unwrap();
         std::fs::remove_dir_all(&other).unwrap();
         assert!(built.unwrap(), "the copy was not built");
         assert!(same, "the object depends on the path of the checkout");
