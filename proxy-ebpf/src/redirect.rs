@@ -126,19 +126,19 @@ pub(crate) fn next_hop<A: Route>(
     A::fill(&mut params, &new.source, &new.destination);
     match look_up(skb, &mut params) {
         FIB_SUCCESS | FIB_NO_NEIGHBOUR => {}
-        // SAFETY: both members of the union are a u16.
         FIB_FRAGMENTATION_NEEDED => {
-            return Err(NoWay::TooBig(unsafe { params.__bindgen_anon_1.mtu_result } as u32));
+            // SAFETY: both members of the union are a u16.
+            let mtu = unsafe { params.__bindgen_anon_1.mtu_result };
+            return Err(NoWay::TooBig(mtu as u32));
         }
         _ => return Err(NoWay::NoRoute),
     }
     // The look-up has put the gateway in place of the destination; an IPv4 route may have an IPv6 gateway.
+    // SAFETY: the union's longest member; what is behind an IPv4 address is not looked at.
+    let gateway = unsafe { params.__bindgen_anon_4.ipv6_dst };
     let neighbour = bpf_redir_neigh {
         nh_family: params.family as u32,
-        // SAFETY: the union's longest member; what is behind an IPv4 address is not looked at.
-        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 {
-            ipv6_nh: unsafe { params.__bindgen_anon_4.ipv6_dst },
-        },
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: gateway },
     };
     Ok(Hop {
         interface: params.ifindex,

@@ -191,11 +191,11 @@ fn remember(key: &SocketKey, id: BackendId, backend: &Backend, keep: bool) {
         address: key.address,
     };
     // An LRU makes room; without the entry the program sees the backend's address.
-    let _inserted = SOCKETS.insert(&reverse, &value, 0);
+    let _inserted = SOCKETS.insert(reverse, value, 0);
     if keep {
         value.address = backend.address;
         value.port = backend.port;
-        let _inserted = SOCKETS.insert(key, &value, 0);
+        let _inserted = SOCKETS.insert(key, value, 0);
     }
 }
 
