@@ -1,1 +1,3 @@
+//! The binary `shunt`.
+
 fn main() {}

@@ -1,7 +1,25 @@
 //! Desired against installed: ordered map operations, ids, slots. Pure: no I/O, no clock, no Kubernetes types.
 
+mod adopt;
+mod backends;
+mod capacity;
 mod desired;
+mod draft;
+mod filter;
+mod ids;
+mod installed;
 mod operation;
+mod planner;
+mod put;
+mod retire;
+mod slots;
+mod takeaway;
 
+pub use capacity::{Capacity, PlanError};
 pub use desired::{Endpoint, List, PortKey, ServicePort, protocol_name};
 pub use operation::{Frontend, Operation, Snapshot};
+pub use planner::{Plan, Planner};
+pub use retire::Token;
+
+#[cfg(test)]
+mod tests;

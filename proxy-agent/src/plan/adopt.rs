@@ -1,0 +1,132 @@
+//! Going on from what the maps hold: the same ids, slots and flows.
+
+use std::collections::{BTreeSet, HashMap};
+
+use proxy_common::layout::{Backend, BackendId, FrontendValue, ListWord, ServiceId};
+
+use super::backends::Backends;
+use super::filter::{Filter, backend_bits, frontend_bits};
+use super::ids::Ids;
+use super::installed::{InstalledPort, Listed, identity_key, words};
+use super::planner::FrontendCounts;
+use super::retire::Retired;
+use super::slots::{Run, Slots};
+use super::{Capacity, Endpoint, Frontend, Operation, Planner, Snapshot};
+
+impl Planner {
+    /// Takes over what the maps hold; empty maps are an empty snapshot. The operations repair what must not wait:
+    /// filter bits that are missing. No program may hold slots or ids from before (wait for a grace period first).
+    pub fn adopt(snapshot: &Snapshot, capacity: Capacity) -> (Self, Vec<Operation>) {
+        let mut used: Vec<u32> = snapshot.identities.iter().map(|(id, _)| id.0).collect();
+        used.sort_unstable();
+        let mut planner = Self {
+            capacity,
+            ids: Ids::new(capacity.services, &used),
+            backends: Backends::adopt(capacity.backends, &snapshot.backends),
+            slots: Slots::new(capacity.slots),
+            filter: Filter::adopt(&snapshot.filter),
+            owners: HashMap::new(),
+            installed: HashMap::new(),
+            by_identity: HashMap::new(),
+            by_service: HashMap::new(),
+            retired: Retired::default(),
+            frontend_counts: FrontendCounts::default(),
+            stray_frontends: BTreeSet::new(),
+            stray_backends: Vec::new(),
+        };
+        let mut repairs = Vec::new();
+        planner.adopt_services(snapshot);
+        for (id, backend) in snapshot.backends.iter().filter(|(_, backend)| backend.is_alive()) {
+            planner.adopt_backend(*id, backend, &mut repairs);
+        }
+        for (frontend, value) in &snapshot.frontends {
+            planner.adopt_frontend(*frontend, value, &mut repairs);
+        }
+        (planner, repairs)
+    }
+
+    fn adopt_services(&mut self, snapshot: &Snapshot) {
+        let services: HashMap<ServiceId, _> = snapshot.services.iter().copied().collect();
+        let slots: HashMap<u32, &[BackendId]> = snapshot
+            .slots
+            .iter()
+            .map(|(first, members)| (*first, &members[..]))
+            .collect();
+        for (id, identity) in &snapshot.identities {
+            let service = services.get(id).copied().unwrap_or_default();
+            let mut port = InstalledPort::new(*identity, service);
+            for (index, word) in words(&service).into_iter().enumerate() {
+                if word.tag() == identity.service_tag {
+                    port.lists[index] = self.adopt_list(word, &port, &slots);
+                }
+            }
+            self.by_identity.insert(identity_key(identity), *id);
+            self.installed.insert(*id, port);
+        }
+    }
+
+    /// A list without a run of its own is taken for none, so that it is written anew.
+    fn adopt_list(
+        &mut self,
+        word: ListWord,
+        port: &InstalledPort,
+        slots: &HashMap<u32, &[BackendId]>,
+    ) -> Listed {
+        let run = Run {
+            first: word.first(),
+            length: word.count(),
+        };
+        let members = slots
+            .get(&run.first)
+            .and_then(|members| members.get(..run.length as usize));
+        let Some(members) = members.filter(|members| !members.is_empty()) else {
+            return Listed::default();
+        };
+        let is_shared = port.runs().contains(&run);
+        if !is_shared && !self.slots.claim(run) {
+            return Listed::default();
+        }
+        Listed {
+            run: Some(run),
+            members: members.into(),
+        }
+    }
+
+    fn adopt_backend(&mut self, id: BackendId, backend: &Backend, repairs: &mut Vec<Operation>) {
+        let Backend {
+            address,
+            port: number,
+            protocol,
+            service,
+            ..
+        } = *backend;
+        let endpoint = Endpoint {
+            address: address.into(),
+            port: number,
+            local: backend.is_local(),
+        };
+        self.filter
+            .adopt_user(backend_bits(endpoint.address, number, protocol), repairs);
+        let port = self.installed.get_mut(&service);
+        let Some(port) = port.filter(|port| port.backend(&endpoint).is_none()) else {
+            self.stray_backends.push((id, *backend));
+            return;
+        };
+        port.protocol = protocol;
+        let place = port.backends.partition_point(|(other, _)| *other < endpoint);
+        port.backends.insert(place, (endpoint, id));
+    }
+
+    fn adopt_frontend(&mut self, frontend: Frontend, value: &FrontendValue, repairs: &mut Vec<Operation>) {
+        self.filter.adopt_user(frontend_bits(&frontend), repairs);
+        *self.frontend_counts.of(&frontend) += 1;
+        let port = self.installed.get_mut(&value.service);
+        let Some(port) = port.filter(|port| port.identity.service_tag == value.service_tag) else {
+            self.stray_frontends.insert(frontend);
+            return;
+        };
+        let place = port.frontends.partition_point(|(other, _)| *other < frontend);
+        port.frontends.insert(place, (frontend, value.kind));
+        self.owners.insert(frontend, value.service);
+    }
+}

@@ -1,0 +1,35 @@
+//! How much the maps can hold, and what is said when that is not enough.
+
+use crate::name::ObjectName;
+
+/// How much the maps can hold. Service ids, backend ids and slots are below these numbers; id 0 is never used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// SERVICES and IDENTITY.
+    pub services: u32,
+    /// BACKENDS.
+    pub backends: u32,
+    /// SLOTS.
+    pub slots: u32,
+    /// FRONTENDS4.
+    pub frontends4: u32,
+    /// FRONTENDS6.
+    pub frontends6: u32,
+}
+
+/// A Service does not fit. It stays as it was; other Services are not affected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Service {service} stays as it was: the map {map} has no room ({needed} more of its {capacity} entries are \
+     needed at once); give the maps more memory with --map-memory"
+)]
+pub struct PlanError {
+    /// The Service.
+    pub service: ObjectName,
+    /// The map that is full.
+    pub map: &'static str,
+    /// Entries that were asked for at once.
+    pub needed: u32,
+    /// Entries of the map.
+    pub capacity: u32,
+}

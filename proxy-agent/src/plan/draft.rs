@@ -1,0 +1,280 @@
+//! What a Service needs, reserved as a whole before anything is written.
+
+use std::sync::Arc;
+
+use proxy_common::layout::{BackendId, Identity, ListWord, Service, ServiceId, When, names};
+
+use super::installed::{Listed, identity_key, identity_of, service_of};
+use super::planner::FrontendCounts;
+use super::slots::Run;
+use super::{Endpoint, PlanError, Planner, ServicePort};
+use crate::name::ObjectName;
+
+/// What a service port will be.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) id: ServiceId,
+    pub(super) identity: Identity,
+    pub(super) origin: Origin,
+    /// In the order of endpoints.
+    pub(super) backends: Vec<(Endpoint, BackendId)>,
+    pub(super) new_backends: Vec<(Endpoint, BackendId)>,
+    pub(super) lists: [Listed; 3],
+    pub(super) new_runs: Vec<(Run, Arc<[BackendId]>)>,
+    pub(super) words: Service,
+}
+
+/// Where a service id comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Installed,
+    Resting,
+    Fresh,
+}
+
+/// What was taken for a Service so far.
+#[derive(Debug, Default)]
+struct Reservation {
+    services: Vec<u32>,
+    backends: Vec<BackendId>,
+    runs: Vec<Run>,
+}
+
+/// A map without room.
+struct Full {
+    map: &'static str,
+    needed: u32,
+    capacity: u32,
+}
+
+impl Planner {
+    /// Reserves all that a Service needs, or nothing.
+    pub(super) fn reserve(
+        &mut self,
+        name: &ObjectName,
+        ports: &[ServicePort],
+    ) -> Result<Vec<Draft>, PlanError> {
+        self.claim(name, ports);
+        let mut reservation = Reservation::default();
+        let drafts = self.check_frontends(ports).and_then(|()| {
+            ports
+                .iter()
+                .map(|port| self.draft(port, &mut reservation))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        drafts.map_err(
+            |Full {
+                 map,
+                 needed,
+                 capacity,
+             }| {
+                self.cancel(reservation);
+                PlanError {
+                    service: name.clone(),
+                    map,
+                    needed,
+                    capacity,
+                }
+            },
+        )
+    }
+
+    /// Notes that a Service asks for what a restart found, so that it is not pruned.
+    fn claim(&mut self, name: &ObjectName, ports: &[ServicePort]) {
+        for port in ports {
+            let key = identity_key(&identity_of(port));
+            let Some(id) = self.by_identity.get(&key) else {
+                continue;
+            };
+            let Some(installed) = self.installed.get_mut(id).filter(|installed| !installed.claimed) else {
+                continue;
+            };
+            installed.claimed = true;
+            self.by_service.entry(name.clone()).or_default().push(*id);
+        }
+    }
+
+    fn check_frontends(&self, ports: &[ServicePort]) -> Result<(), Full> {
+        let mut new = FrontendCounts::default();
+        for (frontend, _) in ports.iter().flat_map(|port| &port.frontends) {
+            if !self.owners.contains_key(frontend) && !self.stray_frontends.contains(frontend) {
+                *new.of(frontend) += 1;
+            }
+        }
+        let fits = |map, count: u32, needed: u32, capacity: u32| {
+            let full = Full {
+                map,
+                needed,
+                capacity,
+            };
+            if needed == 0 || count + needed <= capacity {
+                Ok(())
+            } else {
+                Err(full)
+            }
+        };
+        fits(
+            names::FRONTENDS4,
+            self.frontend_counts.v4,
+            new.v4,
+            self.capacity.frontends4,
+        )?;
+        fits(
+            names::FRONTENDS6,
+            self.frontend_counts.v6,
+            new.v6,
+            self.capacity.frontends6,
+        )
+    }
+
+    fn cancel(&mut self, reservation: Reservation) {
+        for id in reservation.services.into_iter().rev() {
+            self.ids.untake(id);
+        }
+        for id in reservation.backends.into_iter().rev() {
+            self.backends.untake(id);
+        }
+        for run in reservation.runs {
+            self.slots.give_back(run);
+        }
+    }
+
+    fn draft(&mut self, port: &ServicePort, reservation: &mut Reservation) -> Result<Draft, Full> {
+        let (id, identity, origin) = self.service_id(port, reservation)?;
+        let mut draft = Draft {
+            id,
+            identity,
+            origin,
+            backends: Vec::with_capacity(port.endpoints.len()),
+            new_backends: Vec::new(),
+            lists: Default::default(),
+            new_runs: Vec::new(),
+            words: Service::default(),
+        };
+        self.draft_backends(port, &mut draft, reservation)?;
+        self.draft_lists(port, &mut draft, reservation)?;
+        draft.backends.sort_unstable();
+        Ok(draft)
+    }
+
+    fn service_id(
+        &mut self,
+        port: &ServicePort,
+        reservation: &mut Reservation,
+    ) -> Result<(ServiceId, Identity, Origin), Full> {
+        let identity = identity_of(port);
+        let key = identity_key(&identity);
+        if let Some(id) = self.by_identity.get(&key)
+            && let Some(installed) = self.installed.get(id)
+        {
+            return Ok((*id, installed.identity, Origin::Installed));
+        }
+        if let Some((id, identity)) = self.retired.find(&key) {
+            return Ok((id, identity, Origin::Resting));
+        }
+        let full = Full {
+            map: names::SERVICES,
+            needed: 1,
+            capacity: self.capacity.services,
+        };
+        let id = self.ids.take().ok_or(full)?;
+        reservation.services.push(id);
+        Ok((ServiceId(id), identity, Origin::Fresh))
+    }
+
+    fn draft_backends(
+        &mut self,
+        port: &ServicePort,
+        draft: &mut Draft,
+        reservation: &mut Reservation,
+    ) -> Result<(), Full> {
+        let installed = self.installed.get(&draft.id);
+        for endpoint in &port.endpoints {
+            let id = match installed.and_then(|installed| installed.backend(endpoint)) {
+                Some(id) => id,
+                None => {
+                    let needed = (port.endpoints.len() - draft.backends.len()) as u32;
+                    let full = Full {
+                        map: names::BACKENDS,
+                        needed,
+                        capacity: self.capacity.backends,
+                    };
+                    let id = self.backends.take().ok_or(full)?;
+                    reservation.backends.push(id);
+                    draft.new_backends.push((*endpoint, id));
+                    id
+                }
+            };
+            draft.backends.push((*endpoint, id));
+        }
+        Ok(())
+    }
+
+    /// A list whose content stands in SLOTS already keeps its run; others get fresh ones, since readers may hold the
+    /// old.
+    fn draft_lists(
+        &mut self,
+        port: &ServicePort,
+        draft: &mut Draft,
+        reservation: &mut Reservation,
+    ) -> Result<(), Full> {
+        let tag = draft.identity.service_tag;
+        let mut words = [ListWord::default(); 3];
+        for (index, list) in [&port.internal, &port.external, &port.shortcut]
+            .into_iter()
+            .enumerate()
+        {
+            let members: Vec<BackendId> = list
+                .members
+                .iter()
+                .filter_map(|member| draft.backends.get(*member as usize).map(|(_, id)| *id))
+                .collect();
+            draft.lists[index] = self.listed(members, draft, index, reservation)?;
+            words[index] = word(&draft.lists[index], list.when_empty, tag);
+        }
+        draft.words = service_of(words);
+        Ok(())
+    }
+
+    fn listed(
+        &mut self,
+        members: Vec<BackendId>,
+        draft: &mut Draft,
+        index: usize,
+        reservation: &mut Reservation,
+    ) -> Result<Listed, Full> {
+        if members.is_empty() {
+            return Ok(Listed::default());
+        }
+        let installed = self
+            .installed
+            .get(&draft.id)
+            .map(|installed| &installed.lists[..])
+            .unwrap_or_default();
+        let same = |list: &&Listed| list.run.is_some() && *list.members == *members;
+        if let Some(list) = installed.iter().chain(&draft.lists[..index]).find(same) {
+            return Ok(list.clone());
+        }
+        let length = members.len() as u32;
+        let full = Full {
+            map: names::SLOTS,
+            needed: length,
+            capacity: self.capacity.slots,
+        };
+        let run = self.slots.take(length).ok_or(full)?;
+        reservation.runs.push(run);
+        let members: Arc<[BackendId]> = members.into();
+        draft.new_runs.push((run, members.clone()));
+        Ok(Listed {
+            run: Some(run),
+            members,
+        })
+    }
+}
+
+fn word(list: &Listed, when_empty: When, tag: u16) -> ListWord {
+    match list.run {
+        Some(run) => ListWord::new(run.first, run.length, tag),
+        None => ListWord::empty(when_empty, tag),
+    }
+}

@@ -1,0 +1,148 @@
+//! What the maps hold of one service port.
+
+use std::sync::Arc;
+
+use proxy_common::layout::{
+    BackendId, FrontendKey, FrontendValue, Identity, ListWord, Service, ServiceId, V4, V6, uid_words,
+};
+
+use super::slots::Run;
+use super::{Endpoint, Frontend, PortKey, ServicePort};
+
+/// What tells one service port from another over a restart: uid and name hash.
+pub(super) type IdentityKey = ([u64; 2], u64);
+
+pub(super) fn identity_key(identity: &Identity) -> IdentityKey {
+    (identity.uid, identity.name_hash)
+}
+
+/// The identity of a service port, with the tag that it would like.
+pub(super) fn identity_of(port: &ServicePort) -> Identity {
+    let PortKey {
+        service,
+        port_name,
+        protocol,
+        family,
+    } = &port.key;
+    let uid = uid_words(&port.uid);
+    // No name holds a slash, so that the text is another one for every key.
+    let text = format!(
+        "{}/{}/{port_name}/{protocol}/{family:?}",
+        service.namespace, service.name
+    );
+    let [name_hash, _] = uid_words(&text);
+    let mixed = (uid[0] ^ name_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Identity {
+        uid,
+        name_hash,
+        service_tag: ((mixed >> 48) as u16).max(1),
+        pad: [0; 3],
+    }
+}
+
+/// A list as it stands in SLOTS.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listed {
+    /// None: an empty list.
+    pub(super) run: Option<Run>,
+    pub(super) members: Arc<[BackendId]>,
+}
+
+/// One service port as it stands in the maps.
+#[derive(Debug)]
+pub(super) struct InstalledPort {
+    pub(super) identity: Identity,
+    /// Whether a Service has asked for it since the restart.
+    pub(super) claimed: bool,
+    pub(super) protocol: u8,
+    /// As SERVICES holds them.
+    pub(super) words: Service,
+    /// Internal, external, shortcut.
+    pub(super) lists: [Listed; 3],
+    /// In the order of endpoints.
+    pub(super) backends: Vec<(Endpoint, BackendId)>,
+    /// In the order of frontends, with the kind's byte.
+    pub(super) frontends: Vec<(Frontend, u8)>,
+}
+
+impl InstalledPort {
+    pub(super) fn new(identity: Identity, words: Service) -> Self {
+        Self {
+            identity,
+            claimed: false,
+            protocol: 0,
+            words,
+            lists: Default::default(),
+            backends: Vec::new(),
+            frontends: Vec::new(),
+        }
+    }
+
+    pub(super) fn backend(&self, endpoint: &Endpoint) -> Option<BackendId> {
+        let found = self
+            .backends
+            .binary_search_by_key(endpoint, |(endpoint, _)| *endpoint);
+        found.ok().map(|index| self.backends[index].1)
+    }
+
+    pub(super) fn kind_of(&self, frontend: &Frontend) -> Option<u8> {
+        let found = self
+            .frontends
+            .binary_search_by_key(frontend, |(frontend, _)| *frontend);
+        found.ok().map(|index| self.frontends[index].1)
+    }
+
+    pub(super) fn remove_frontend(&mut self, frontend: &Frontend) {
+        self.frontends.retain(|(other, _)| other != frontend);
+    }
+
+    /// The runs of its lists, each once.
+    pub(super) fn runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for run in self.lists.iter().filter_map(|list| list.run) {
+            if !runs.contains(&run) {
+                runs.push(run);
+            }
+        }
+        runs
+    }
+}
+
+/// A service port's words in an order: internal, external, shortcut.
+pub(super) fn words(service: &Service) -> [ListWord; 3] {
+    [service.internal, service.external, service.shortcut]
+}
+
+pub(super) fn service_of([internal, external, shortcut]: [ListWord; 3]) -> Service {
+    Service {
+        internal,
+        external,
+        shortcut,
+        reserved: 0,
+    }
+}
+
+/// The value of a frontend that belongs to a service port.
+pub(super) fn frontend_value(
+    frontend: &Frontend,
+    service: ServiceId,
+    service_tag: u16,
+    kind: u8,
+) -> FrontendValue {
+    let Frontend {
+        address,
+        port,
+        protocol,
+    } = *frontend;
+    let tag = match address {
+        std::net::IpAddr::V4(address) => FrontendKey::<V4>::new(address.into(), port, protocol).tag(),
+        std::net::IpAddr::V6(address) => FrontendKey::<V6>::new(address.into(), port, protocol).tag(),
+    };
+    FrontendValue {
+        service,
+        tag,
+        service_tag,
+        kind,
+        pad: 0,
+    }
+}

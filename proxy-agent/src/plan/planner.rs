@@ -1,0 +1,84 @@
+//! What is installed, and the way from there to what is desired.
+
+use std::collections::{BTreeSet, HashMap};
+
+use proxy_common::layout::{Backend, BackendId, ServiceId};
+
+use super::backends::Backends;
+use super::filter::Filter;
+use super::ids::Ids;
+use super::installed::{IdentityKey, InstalledPort};
+use super::retire::Retired;
+use super::slots::Slots;
+use super::{Capacity, Frontend, Operation, PlanError, ServicePort, Token};
+use crate::name::ObjectName;
+
+/// Owner of all ids, slots, filter bits and frontends. It holds what the maps hold once its plans are carried out.
+#[derive(Debug)]
+pub struct Planner {
+    pub(super) capacity: Capacity,
+    pub(super) ids: Ids,
+    pub(super) backends: Backends,
+    pub(super) slots: Slots,
+    pub(super) filter: Filter,
+    pub(super) owners: HashMap<Frontend, ServiceId>,
+    pub(super) installed: HashMap<ServiceId, InstalledPort>,
+    pub(super) by_identity: HashMap<IdentityKey, ServiceId>,
+    pub(super) by_service: HashMap<ObjectName, Vec<ServiceId>>,
+    pub(super) retired: Retired,
+    /// Entries of FRONTENDS4 and FRONTENDS6.
+    pub(super) frontend_counts: FrontendCounts,
+    /// What a restart found and no service port owns.
+    pub(super) stray_frontends: BTreeSet<Frontend>,
+    pub(super) stray_backends: Vec<(BackendId, Backend)>,
+}
+
+/// How many frontends there are of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FrontendCounts {
+    pub(super) v4: u32,
+    pub(super) v6: u32,
+}
+
+impl FrontendCounts {
+    pub(super) fn of(&mut self, frontend: &Frontend) -> &mut u32 {
+        if frontend.address.is_ipv4() {
+            &mut self.v4
+        } else {
+            &mut self.v6
+        }
+    }
+}
+
+/// Writes to carry out in their order.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Plan {
+    /// The writes; none if all is as it should be.
+    pub operations: Vec<Operation>,
+    /// If something was taken away: give it to [`Planner::grace_passed`] and to [`Planner::swept`].
+    pub token: Option<Token>,
+    /// Services that stay as they were.
+    pub failed: Vec<PlanError>,
+}
+
+impl Planner {
+    /// From what is installed to these ports of these Services; no ports: the Service is gone. Each Service is taken
+    /// over as a whole or not at all. Everything is put before anything is taken away, so that a frontend that moves
+    /// from one Service to another does so in one update.
+    pub fn apply(&mut self, batch: &[(ObjectName, Vec<ServicePort>)]) -> Plan {
+        let mut plan = Plan::default();
+        let mut leftovers = Vec::new();
+        for (name, ports) in batch {
+            match self.reserve(name, ports) {
+                Ok(drafts) => self.put(name, ports, drafts, &mut leftovers, &mut plan.operations),
+                Err(error) => plan.failed.push(error),
+            }
+        }
+        for leftover in leftovers {
+            self.take_away(leftover, &mut plan.operations);
+        }
+        plan.token = self.retired.end_plan();
+        plan
+    }
+}

@@ -1,0 +1,170 @@
+//! Puts what a Service needs, in the order that is safe for readers: identity, filter bits, backends, slots, service
+//! words, frontends.
+
+use proxy_common::layout::{BACKEND_LOCAL, Backend, Identity, ListWord, Service, ServiceId, When};
+
+use super::draft::{Draft, Origin};
+use super::filter::{backend_bits, frontend_bits};
+use super::installed::{InstalledPort, frontend_value, identity_key, service_of};
+use super::takeaway::Leftover;
+use super::{Endpoint, Operation, Planner, ServicePort};
+use crate::name::ObjectName;
+
+impl Planner {
+    /// Puts all that is new, and notes what is no longer needed.
+    pub(super) fn put(
+        &mut self,
+        name: &ObjectName,
+        ports: &[ServicePort],
+        drafts: Vec<Draft>,
+        leftovers: &mut Vec<Leftover>,
+        operations: &mut Vec<Operation>,
+    ) {
+        let ids: Vec<ServiceId> = drafts.iter().map(|draft| draft.id).collect();
+        let before = match ids.is_empty() {
+            true => self.by_service.remove(name),
+            false => self.by_service.insert(name.clone(), ids.clone()),
+        };
+        for (port, draft) in ports.iter().zip(drafts) {
+            leftovers.push(self.put_port(port, draft, operations));
+        }
+        let gone = before.into_iter().flatten().filter(|id| !ids.contains(id));
+        leftovers.extend(gone.map(Leftover::whole));
+    }
+
+    fn put_port(&mut self, port: &ServicePort, draft: Draft, operations: &mut Vec<Operation>) -> Leftover {
+        let Draft {
+            id,
+            identity,
+            origin,
+            backends,
+            new_backends,
+            lists,
+            new_runs,
+            words,
+        } = draft;
+        self.put_identity(id, identity, origin, operations);
+        let protocol = port.key.protocol;
+        for (frontend, _) in &port.frontends {
+            if !self.owners.contains_key(frontend) && !self.stray_frontends.contains(frontend) {
+                self.filter.acquire(frontend_bits(frontend), operations);
+            }
+        }
+        for (endpoint, _) in &new_backends {
+            self.filter.acquire(
+                backend_bits(endpoint.address, endpoint.port, protocol),
+                operations,
+            );
+        }
+        for (endpoint, backend) in new_backends {
+            let life = self.backends.next_life(backend);
+            operations.push(Operation::PutBackend(
+                backend,
+                backend_value(&endpoint, protocol, id, life),
+            ));
+        }
+        for (run, members) in new_runs {
+            operations.push(Operation::PutSlots {
+                first: run.first,
+                backends: members.to_vec(),
+            });
+        }
+        self.put_frontends(port, id, identity.service_tag, words, operations);
+        let mut frontends: Vec<_> = port
+            .frontends
+            .iter()
+            .map(|(frontend, kind)| (*frontend, *kind as u8))
+            .collect();
+        frontends.sort_unstable();
+        let new = InstalledPort {
+            identity,
+            claimed: true,
+            protocol,
+            words,
+            lists,
+            backends,
+            frontends,
+        };
+        let leftover = self
+            .installed
+            .get(&id)
+            .map(|old| Leftover::between(id, old, &new));
+        self.installed.insert(id, new);
+        leftover.unwrap_or_else(|| Leftover::nothing(id))
+    }
+
+    fn put_identity(
+        &mut self,
+        id: ServiceId,
+        identity: Identity,
+        origin: Origin,
+        operations: &mut Vec<Operation>,
+    ) {
+        if origin == Origin::Installed {
+            return;
+        }
+        let mut words = Service::default();
+        if origin == Origin::Fresh {
+            operations.push(Operation::PutIdentity(id, identity));
+        } else {
+            self.retired.wake(id);
+            words = closed(identity.service_tag);
+        }
+        self.by_identity.insert(identity_key(&identity), id);
+        self.installed.insert(id, InstalledPort::new(identity, words));
+    }
+
+    fn put_frontends(
+        &mut self,
+        port: &ServicePort,
+        id: ServiceId,
+        service_tag: u16,
+        words: Service,
+        operations: &mut Vec<Operation>,
+    ) {
+        let installed = self.installed.get(&id);
+        if installed.is_none_or(|installed| installed.words != words) {
+            operations.push(Operation::PutService(id, words));
+        }
+        for (frontend, kind) in &port.frontends {
+            let kind = *kind as u8;
+            let before = self.owners.insert(*frontend, id);
+            let unchanged = before == Some(id)
+                && self
+                    .installed
+                    .get(&id)
+                    .is_some_and(|installed| installed.kind_of(frontend) == Some(kind));
+            if unchanged {
+                continue;
+            }
+            if let Some(other) = before
+                .filter(|other| *other != id)
+                .and_then(|other| self.installed.get_mut(&other))
+            {
+                other.remove_frontend(frontend);
+            }
+            if before.is_none() && !self.stray_frontends.remove(frontend) {
+                *self.frontend_counts.of(frontend) += 1;
+            }
+            let value = frontend_value(frontend, id, service_tag, kind);
+            operations.push(Operation::PutFrontend(*frontend, value));
+        }
+    }
+}
+
+/// The words of a service port that is gone: whoever still holds its id is refused.
+pub(super) fn closed(tag: u16) -> Service {
+    service_of([ListWord::empty(When::Reject, tag); 3])
+}
+
+fn backend_value(endpoint: &Endpoint, protocol: u8, service: ServiceId, life: u32) -> Backend {
+    Backend {
+        address: endpoint.address.into(),
+        port: endpoint.port,
+        protocol,
+        flags: if endpoint.local { BACKEND_LOCAL } else { 0 },
+        service,
+        life,
+        last_life: 0,
+    }
+}

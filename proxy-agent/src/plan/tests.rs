@@ -1,0 +1,318 @@
+//! The planner against a naive model of the maps, checked after every single operation.
+
+mod kernel;
+mod random;
+mod world;
+
+use std::collections::BTreeSet;
+
+use kernel::Kernel;
+use proxy_common::layout::{FrontendKind, Port, When, protocol};
+
+use super::*;
+use crate::name::ObjectName;
+
+const AMPLE: Capacity = Capacity {
+    services: 64,
+    backends: 128,
+    slots: 256,
+    frontends4: 64,
+    frontends6: 64,
+};
+
+fn name(text: &str) -> ObjectName {
+    ObjectName::new("default", text)
+}
+
+fn endpoint(number: u8) -> Endpoint {
+    Endpoint {
+        address: [10, 1, 0, number].into(),
+        port: Port::new(8080),
+        local: false,
+    }
+}
+
+fn cluster_ip(number: u8) -> Frontend {
+    Frontend {
+        address: [10, 96, 0, number].into(),
+        port: Port::new(80),
+        protocol: protocol::TCP,
+    }
+}
+
+/// A service port with all its endpoints in all lists.
+fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> ServicePort {
+    let all = List {
+        members: (0..endpoints.len() as u32).collect(),
+        when_empty: When::Reject,
+    };
+    ServicePort {
+        key: PortKey {
+            service: name(service),
+            port_name: "".into(),
+            protocol: protocol::TCP,
+            family: proxy_common::layout::Family::V4,
+        },
+        uid: "uid".into(),
+        frontends: frontends
+            .iter()
+            .map(|number| (cluster_ip(*number), FrontendKind::ClusterIp))
+            .collect(),
+        endpoints: endpoints.iter().map(|number| endpoint(*number)).collect(),
+        internal: all.clone(),
+        external: all.clone(),
+        shortcut: all,
+    }
+}
+
+/// A planner and the maps that its plans are carried out on.
+struct Bench {
+    planner: Planner,
+    kernel: Kernel,
+}
+
+impl Bench {
+    fn new(capacity: Capacity) -> Self {
+        let (planner, repairs) = Planner::adopt(&Snapshot::default(), capacity);
+        assert_eq!(repairs, []);
+        Self {
+            planner,
+            kernel: Kernel::new(capacity),
+        }
+    }
+
+    fn apply(&mut self, service: &str, ports: &[ServicePort]) -> Plan {
+        let plan = self.planner.apply(&[(name(service), ports.to_vec())]);
+        self.kernel.carry_out(&plan.operations);
+        plan
+    }
+
+    fn install(&mut self, service: &str, ports: &[ServicePort]) {
+        assert_eq!(self.apply(service, ports).failed, []);
+    }
+
+    fn rest(&mut self, plan: &Plan) {
+        let token = plan.token.expect("something was taken away");
+        self.planner.grace_passed(token);
+        self.kernel.grace();
+        let operations = self.planner.swept(token);
+        self.kernel.carry_out(&operations);
+    }
+}
+
+fn kinds(operations: &[Operation]) -> Vec<String> {
+    let kind = |operation: &Operation| {
+        let text = format!("{operation:?}");
+        text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
+    };
+    operations.iter().map(kind).collect()
+}
+
+#[test]
+fn a_service_comes_changes_and_goes_in_the_right_order() {
+    let mut bench = Bench::new(AMPLE);
+    let plan = bench.apply("web", &[port("web", &[1], &[1, 2])]);
+    assert_eq!(
+        kinds(&plan.operations),
+        [
+            "PutIdentity",
+            "SetFilter",
+            "SetFilter",
+            "SetFilter",
+            "SetFilter",
+            "SetFilter",
+            "SetFilter",
+            "PutBackend",
+            "PutBackend",
+            "PutSlots",
+            "PutService",
+            "PutFrontend"
+        ]
+    );
+    assert_eq!(plan.token, None);
+
+    let plan = bench.apply("web", &[port("web", &[1], &[1, 2, 3])]);
+    assert_eq!(
+        kinds(&plan.operations),
+        ["SetFilter", "SetFilter", "PutBackend", "PutSlots", "PutService"]
+    );
+    let plan = bench.apply("web", &[port("web", &[1], &[1, 3])]);
+    assert_eq!(
+        kinds(&plan.operations),
+        [
+            "PutSlots",
+            "PutService",
+            "KillBackend",
+            "ReleaseFilter",
+            "ReleaseFilter"
+        ]
+    );
+
+    let same = bench.apply("web", &[port("web", &[1], &[1, 3])]);
+    assert_eq!((same.operations, same.token), (Vec::new(), None));
+
+    let plan = bench.apply("web", &[]);
+    assert_eq!(
+        kinds(&plan.operations)[..4],
+        ["RemoveFrontend", "PutService", "KillBackend", "KillBackend"]
+    );
+    bench.rest(&plan);
+    assert!(bench.kernel.is_empty());
+}
+
+#[test]
+fn an_endpoint_that_leaves_the_lists_and_serves_keeps_its_life() {
+    let mut bench = Bench::new(AMPLE);
+    bench.install("web", &[port("web", &[1], &[1, 2])]);
+    let before = bench.kernel.backends.clone();
+    let mut local = port("web", &[1], &[1, 2]);
+    local.internal.members = vec![1];
+    let plan = bench.apply("web", &[local]);
+    assert_eq!(kinds(&plan.operations), ["PutSlots", "PutService"]);
+    assert_eq!(bench.kernel.backends, before);
+}
+
+#[test]
+fn an_id_used_again_has_a_new_life_and_waits_for_grace() {
+    let mut bench = Bench::new(Capacity { backends: 3, ..AMPLE });
+    bench.install("web", &[port("web", &[1], &[1, 2])]);
+    let swap = port("web", &[1], &[1, 3]);
+    let plan = bench.apply("web", std::slice::from_ref(&swap));
+    assert_eq!(
+        plan.failed[0].map, "BACKENDS",
+        "the old endpoint's id is in use until the new list stands"
+    );
+    let fewer = bench.apply("web", &[port("web", &[1], &[1])]);
+    assert_eq!(
+        bench.apply("web", std::slice::from_ref(&swap)).failed[0].map,
+        "BACKENDS",
+        "a reader may hold the id"
+    );
+    bench.planner.grace_passed(fewer.token.unwrap());
+    bench.kernel.grace();
+    assert_eq!(bench.apply("web", &[swap]).failed, []);
+    let lives: BTreeSet<u32> = bench
+        .kernel
+        .backends
+        .values()
+        .map(|backend| backend.life)
+        .collect();
+    assert_eq!(lives, BTreeSet::from([1, 2]));
+}
+
+#[test]
+fn a_service_made_anew_gets_a_new_id_and_its_frontend_in_one_update() {
+    let mut bench = Bench::new(AMPLE);
+    bench.install("web", &[port("web", &[1], &[1])]);
+    let mut anew = port("web", &[1], &[1]);
+    anew.uid = "another".into();
+    let plan = bench.apply("web", &[anew]);
+    let frontends = kinds(&plan.operations)
+        .into_iter()
+        .filter(|kind| kind.ends_with("Frontend"));
+    assert_eq!(frontends.collect::<Vec<_>>(), ["PutFrontend"]);
+    assert_eq!(bench.kernel.identities.len(), 2, "the old id rests");
+    bench.rest(&plan);
+    assert_eq!(bench.kernel.identities.len(), 1);
+}
+
+#[test]
+fn a_service_that_comes_back_gets_its_resting_id() {
+    let mut bench = Bench::new(AMPLE);
+    bench.install("web", &[port("web", &[1], &[1])]);
+    let id = *bench.kernel.identities.keys().next().unwrap();
+    let gone = bench.apply("web", &[]);
+    let plan = bench.apply("web", &[port("web", &[1], &[1])]);
+    assert!(!kinds(&plan.operations).contains(&"PutIdentity".to_owned()));
+    assert_eq!(bench.planner.swept(gone.token.unwrap()), [], "it is in use again");
+    assert_eq!(bench.kernel.frontends[&cluster_ip(1)].service, id);
+}
+
+#[test]
+fn a_frontend_moves_between_services_in_one_update() {
+    let mut bench = Bench::new(AMPLE);
+    bench.install("a", &[port("a", &[1, 3], &[1])]);
+    bench.install("b", &[port("b", &[2], &[2])]);
+    // Each takes one of the other's: whichever is planned first, no frontend is ever missing.
+    let batch = [
+        (name("a"), vec![port("a", &[2, 3], &[1])]),
+        (name("b"), vec![port("b", &[1], &[2])]),
+    ];
+    let plan = bench.planner.apply(&batch);
+    assert_eq!(kinds(&plan.operations), ["PutFrontend", "PutFrontend"]);
+    bench.kernel.carry_out(&plan.operations);
+    let again = bench.planner.apply(&batch);
+    assert_eq!(again.operations, []);
+}
+
+#[test]
+fn a_service_that_does_not_fit_stays_as_it_was() {
+    for (capacity, map) in [
+        (Capacity { slots: 5, ..AMPLE }, "SLOTS"),
+        (Capacity { backends: 4, ..AMPLE }, "BACKENDS"),
+        (
+            Capacity {
+                frontends4: 2,
+                ..AMPLE
+            },
+            "FRONTENDS4",
+        ),
+    ] {
+        let mut bench = Bench::new(capacity);
+        bench.install("a", &[port("a", &[1], &[1])]);
+        bench.install("b", &[port("b", &[2], &[2])]);
+        let batch = [
+            (name("a"), vec![port("a", &[1, 5], &[1, 3, 4, 5])]),
+            (name("b"), Vec::new()),
+        ];
+        let plan = bench.planner.apply(&batch);
+        bench.kernel.carry_out(&plan.operations);
+        let text = plan.failed[0].to_string();
+        assert!(text.contains("Service default/a stays as it was"), "{text}");
+        assert!(text.contains(map) && text.contains("--map-memory"), "{text}");
+        assert_eq!(bench.kernel.frontends.len(), 1, "others go on");
+        bench.rest(&plan);
+        assert_eq!(
+            bench.apply("a", &[port("a", &[1, 5], &[1, 3])]).failed,
+            [],
+            "what was reserved came back"
+        );
+    }
+    let mut bench = Bench::new(Capacity { services: 2, ..AMPLE });
+    bench.install("a", &[port("a", &[1], &[1])]);
+    assert_eq!(
+        bench.apply("b", &[port("b", &[2], &[2])]).failed[0].map,
+        "SERVICES"
+    );
+}
+
+#[test]
+fn a_restart_takes_over_what_stands_and_prunes_the_rest() {
+    let mut bench = Bench::new(AMPLE);
+    bench.install("a", &[port("a", &[1], &[1, 2])]);
+    bench.install("b", &[port("b", &[2], &[3])]);
+    let snapshot = bench.kernel.snapshot();
+    let (mut planner, repairs) = Planner::adopt(&snapshot, AMPLE);
+    assert_eq!(repairs, []);
+    let plan = planner.apply(&[(name("a"), vec![port("a", &[1], &[1, 2])])]);
+    assert_eq!(plan.operations, []);
+    let plan = planner.prune();
+    assert_eq!(
+        kinds(&plan.operations)[..3],
+        ["RemoveFrontend", "PutService", "KillBackend"]
+    );
+    bench.kernel.carry_out(&plan.operations);
+    assert_eq!(bench.kernel.frontends.len(), 1);
+    assert_eq!(planner.prune().operations, []);
+}
+
+#[test]
+fn missing_filter_bits_are_repaired_at_once() {
+    let mut bench = Bench::new(AMPLE);
+    bench.install("a", &[port("a", &[1], &[1])]);
+    let mut snapshot = bench.kernel.snapshot();
+    let words = std::mem::take(&mut snapshot.filter);
+    let bits: u32 = words.iter().map(|(_, word)| word.count_ones()).sum();
+    let (_, repairs) = Planner::adopt(&snapshot, AMPLE);
+    assert_eq!(kinds(&repairs), vec!["SetFilter"; bits as usize]);
+}

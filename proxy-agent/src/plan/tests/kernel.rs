@@ -1,0 +1,288 @@
+//! Maps as plain collections, which refuse whatever a reader could notice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxy_common::layout::{
+    Backend, BackendId, FilterBit, FrontendKind, FrontendValue, Identity, ListWord, Service, ServiceId, When,
+};
+
+use super::super::filter::{backend_bits, frontend_bits};
+use super::super::installed::words;
+use super::super::{Capacity, Endpoint, Frontend, List, Operation, ServicePort, Snapshot};
+
+/// Where a frontend leads: its kind and its three lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    kind: u8,
+    lists: [ListMeaning; 3],
+}
+
+/// Endpoints, or what happens without.
+type ListMeaning = Result<BTreeSet<Endpoint>, u8>;
+
+fn list_meaning(endpoints: BTreeSet<Endpoint>, when: When) -> ListMeaning {
+    if endpoints.is_empty() {
+        Err(when as u8)
+    } else {
+        Ok(endpoints)
+    }
+}
+
+impl Meaning {
+    /// What the frontends of a service port should mean.
+    pub(super) fn of_port(port: &ServicePort) -> Vec<(Frontend, Self)> {
+        let list = |list: &List| list_meaning(port.members(list).copied().collect(), list.when_empty);
+        let lists = [list(&port.internal), list(&port.external), list(&port.shortcut)];
+        let meaning = |kind: FrontendKind| Self {
+            kind: kind as u8,
+            lists: lists.clone(),
+        };
+        port.frontends
+            .iter()
+            .map(|(frontend, kind)| (*frontend, meaning(*kind)))
+            .collect()
+    }
+
+    /// Each part is one of theirs.
+    pub(super) fn is_made_of(&self, others: &[&Self]) -> bool {
+        others.iter().any(|other| other.kind == self.kind)
+            && (0..3).all(|index| others.iter().any(|other| other.lists[index] == self.lists[index]))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Kernel {
+    capacity: Capacity,
+    pub(super) identities: BTreeMap<ServiceId, Identity>,
+    pub(super) services: BTreeMap<ServiceId, Service>,
+    slots: Vec<BackendId>,
+    pub(super) backends: BTreeMap<BackendId, Backend>,
+    pub(super) frontends: BTreeMap<Frontend, FrontendValue>,
+    filter: BTreeSet<FilterBit>,
+    /// Slots and backends that a reader may still hold.
+    held_slots: BTreeSet<u32>,
+    held_backends: BTreeSet<BackendId>,
+}
+
+fn slots_of(word: ListWord) -> std::ops::Range<u32> {
+    match word.count() {
+        0 => 0..0,
+        count => word.first()..word.first() + count,
+    }
+}
+
+impl Kernel {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            identities: BTreeMap::new(),
+            services: BTreeMap::new(),
+            slots: vec![BackendId(0); capacity.slots as usize],
+            backends: BTreeMap::new(),
+            frontends: BTreeMap::new(),
+            filter: BTreeSet::new(),
+            held_slots: BTreeSet::new(),
+            held_backends: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn grace(&mut self) {
+        self.held_slots.clear();
+        self.held_backends.clear();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let dead = self.backends.values().all(|backend| !backend.is_alive());
+        dead && self.identities.is_empty() && self.frontends.is_empty() && self.filter.is_empty()
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let services: Vec<_> = self
+            .identities
+            .keys()
+            .map(|id| (*id, self.services.get(id).copied().unwrap_or_default()))
+            .collect();
+        let mut slots = BTreeMap::new();
+        for word in services
+            .iter()
+            .flat_map(|(_, service)| words(service))
+            .filter(|word| word.count() > 0)
+        {
+            let run = slots_of(word);
+            slots.insert(
+                word.first(),
+                self.slots[run.start as usize..run.end as usize].to_vec(),
+            );
+        }
+        let mut filter: BTreeMap<u32, u64> = BTreeMap::new();
+        for bit in &self.filter {
+            *filter.entry(bit.word()).or_default() |= bit.mask();
+        }
+        Snapshot {
+            identities: self.identities.clone().into_iter().collect(),
+            services,
+            slots: slots.into_iter().collect(),
+            backends: self.backends.clone().into_iter().collect(),
+            frontends: self.frontends.clone().into_iter().collect(),
+            filter: filter.into_iter().collect(),
+        }
+    }
+
+    /// What every frontend means to a reader now.
+    pub(super) fn meanings(&self) -> BTreeMap<Frontend, Meaning> {
+        let meaning = |value: &FrontendValue| Meaning {
+            kind: value.kind,
+            lists: words(&self.services[&value.service]).map(|word| self.list(word)),
+        };
+        self.frontends
+            .iter()
+            .map(|(frontend, value)| (*frontend, meaning(value)))
+            .collect()
+    }
+
+    fn list(&self, word: ListWord) -> ListMeaning {
+        let endpoint = |slot: u32| {
+            let backend = &self.backends[&self.slots[slot as usize]];
+            assert!(backend.is_alive(), "slot {slot} names a dead backend");
+            Endpoint {
+                address: backend.address.into(),
+                port: backend.port,
+                local: backend.is_local(),
+            }
+        };
+        list_meaning(slots_of(word).map(endpoint).collect(), word.when_empty())
+    }
+
+    fn shown_slots(&self) -> BTreeSet<u32> {
+        self.identities
+            .keys()
+            .filter_map(|id| self.services.get(id))
+            .flat_map(words)
+            .flat_map(slots_of)
+            .collect()
+    }
+
+    pub(super) fn carry_out(&mut self, operations: &[Operation]) {
+        for operation in operations {
+            self.step(operation);
+            self.check();
+        }
+    }
+
+    fn step(&mut self, operation: &Operation) {
+        match operation {
+            Operation::PutIdentity(id, identity) => {
+                assert!(id.0 > 0 && id.0 < self.capacity.services);
+                assert_eq!(
+                    self.identities.insert(*id, *identity),
+                    None,
+                    "an id has one owner"
+                );
+                self.services.remove(id);
+            }
+            Operation::RemoveIdentity(id) => {
+                assert!(self.identities.remove(id).is_some());
+                assert!(self.frontends.values().all(|value| value.service != *id));
+            }
+            Operation::SetFilter(bit) => {
+                self.filter.insert(*bit);
+            }
+            Operation::ReleaseFilter(bit) => assert!(self.filter.remove(bit)),
+            Operation::PutBackend(id, backend) => self.put_backend(*id, backend),
+            Operation::KillBackend(id) => self.kill(*id),
+            Operation::PutSlots { first, backends } => self.put_slots(*first, backends),
+            Operation::PutService(id, service) => self.put_service(*id, *service),
+            Operation::PutFrontend(frontend, value) => {
+                assert!(
+                    self.identities.contains_key(&value.service)
+                        && self.services.contains_key(&value.service)
+                );
+                self.frontends.insert(*frontend, *value);
+            }
+            Operation::RemoveFrontend(frontend) => assert!(self.frontends.remove(frontend).is_some()),
+        }
+    }
+
+    fn put_backend(&mut self, id: BackendId, backend: &Backend) {
+        assert!(id.0 > 0 && id.0 < self.capacity.backends && !self.held_backends.contains(&id));
+        let before = self.backends.insert(id, *backend).unwrap_or_default();
+        assert!(!before.is_alive(), "a live backend never changes in place");
+        assert!(backend.life > before.last_life && backend.last_life == 0);
+        assert!(self.identities.contains_key(&backend.service));
+    }
+
+    fn kill(&mut self, id: BackendId) {
+        let shown: Vec<u32> = self
+            .shown_slots()
+            .into_iter()
+            .filter(|slot| self.slots[*slot as usize] == id)
+            .collect();
+        assert_eq!(shown, [], "a list still shows {id:?}");
+        let backend = self.backends.get_mut(&id).unwrap();
+        assert!(backend.is_alive());
+        backend.last_life = std::mem::take(&mut backend.life);
+        self.held_backends.insert(id);
+    }
+
+    fn put_slots(&mut self, first: u32, backends: &[BackendId]) {
+        let shown = self.shown_slots();
+        for (slot, id) in (first..).zip(backends) {
+            assert!(!shown.contains(&slot), "slot {slot} is shown");
+            assert!(!self.held_slots.contains(&slot), "slot {slot} may still be read");
+            self.slots[slot as usize] = *id;
+        }
+    }
+
+    fn put_service(&mut self, id: ServiceId, service: Service) {
+        let identity = self.identities[&id];
+        assert!(
+            words(&service)
+                .iter()
+                .all(|word| word.tag() == identity.service_tag && word.tag() != 0)
+        );
+        let before = self.services.insert(id, service).unwrap_or_default();
+        assert_ne!(before, service, "a write that changes nothing");
+        self.held_slots
+            .extend(words(&before).into_iter().flat_map(slots_of));
+        let shown = self.shown_slots();
+        self.held_slots.retain(|slot| !shown.contains(slot));
+        let mut owners = BTreeMap::new();
+        for (id, service) in &self.services {
+            for slot in words(service).into_iter().flat_map(slots_of) {
+                assert_eq!(
+                    *owners.entry(slot).or_insert(*id),
+                    *id,
+                    "slot {slot} has two owners"
+                );
+            }
+        }
+    }
+
+    /// What must hold after every operation.
+    fn check(&self) {
+        let entries = |v4: bool| {
+            self.frontends
+                .keys()
+                .filter(|key| key.address.is_ipv4() == v4)
+                .count() as u32
+        };
+        assert!(entries(true) <= self.capacity.frontends4 && entries(false) <= self.capacity.frontends6);
+        for (frontend, value) in &self.frontends {
+            let bits = frontend_bits(frontend);
+            assert!(
+                bits.iter().all(|bit| self.filter.contains(bit)),
+                "the filter says no to {frontend:?}"
+            );
+            let tags = words(&self.services[&value.service]).map(ListWord::tag);
+            assert_eq!(tags, [value.service_tag; 3]);
+        }
+        for backend in self.backends.values().filter(|backend| backend.is_alive()) {
+            let bits = backend_bits(backend.address.into(), backend.port, backend.protocol);
+            assert!(
+                bits.iter().all(|bit| self.filter.contains(bit)),
+                "the filter says no to {backend:?}"
+            );
+        }
+        self.meanings();
+    }
+}
