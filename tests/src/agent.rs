@@ -138,33 +138,35 @@ impl Agent {
 
     /// Writes a manifest atomically and, if the agent runs, waits until the change is in the maps.
     pub fn apply(&self, file: &str, manifest: &str) -> Result<Option<Event>> {
-        self.change(file, "applied", |target| {
-            let temporary = self.folder.join(format!("{file}.new"));
-            std::fs::write(&temporary, manifest)?;
-            std::fs::rename(&temporary, target)
-        })
+        let mark = self.mark();
+        self.write(file, manifest)?;
+        self.wait_applied(file, mark)
+    }
+
+    /// Writes a manifest atomically.
+    pub fn write(&self, file: &str, manifest: &str) -> Result<()> {
+        let target = self.manifests().join(file);
+        let temporary = self.folder.join(format!("{file}.new"));
+        std::fs::write(&temporary, manifest)
+            .and_then(|()| std::fs::rename(&temporary, &target))
+            .with_context(|| format!("writing {}", target.display()))
     }
 
     /// Deletes a manifest and, if the agent runs, waits until the change is in the maps.
     pub fn delete(&self, file: &str) -> Result<Option<Event>> {
-        self.change(file, "applied", |target| std::fs::remove_file(target))
+        let mark = self.mark();
+        let target = self.manifests().join(file);
+        std::fs::remove_file(&target).with_context(|| format!("deleting {}", target.display()))?;
+        self.wait_applied(file, mark)
     }
 
-    fn change(
-        &self,
-        file: &str,
-        message: &str,
-        change: impl FnOnce(&Path) -> std::io::Result<()>,
-    ) -> Result<Option<Event>> {
-        let mark = self.running.as_ref().map(|running| running.events.mark());
-        let target = self.folder.join("manifests").join(file);
-        change(&target).with_context(|| format!("changing {}", target.display()))?;
-        let (Some(running), Some(mark)) = (&self.running, mark) else {
+    fn wait_applied(&self, file: &str, since: Mark) -> Result<Option<Event>> {
+        let Some(running) = &self.running else {
             return Ok(None);
         };
-        let what = format!("{} to have {message} {file}", self.node());
-        let matches = |event: &Event| event.message() == message && event.lists("files", file);
-        running.events.wait(mark, &what, matches).map(Some)
+        let what = format!("{} to have applied {file}", self.node());
+        let matches = |event: &Event| event.message() == "applied" && event.lists("files", file);
+        running.events.wait(since, &what, matches).map(Some)
     }
 
     /// Waits until the agent has attached to an interface, be it long ago. Without an agent there is nothing to wait for.

@@ -1,0 +1,144 @@
+//! The cluster that all rows use: two pods on each node, and a Service a situation.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use lab::address::{self, Family, Pair};
+use lab::manifest::Service;
+use lab::{ECHO_PORT, Lab, Options};
+
+/// Pods and their nodes.
+const PODS: [(&str, u8); 4] = [("a", 1), ("b", 1), ("c", 2), ("d", 2)];
+
+/// A Service and its port, NodePort and cluster address, which are its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A pod on each node.
+    Both,
+    /// A pod on n1.
+    First,
+    /// A pod on n2.
+    Second,
+    /// The calling pod itself.
+    Itself,
+    /// No pod.
+    None,
+    /// externalTrafficPolicy Local, a pod on n1.
+    ExternalLocal,
+    /// internalTrafficPolicy Local, a pod on n1.
+    InternalLocal,
+    /// Its endpoints change.
+    Changing,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Both,
+        Self::First,
+        Self::Second,
+        Self::Itself,
+        Self::None,
+        Self::ExternalLocal,
+        Self::InternalLocal,
+        Self::Changing,
+    ];
+
+    fn number(self) -> u8 {
+        1 + self as u8
+    }
+
+    /// The pods that may answer, and each must if called often enough.
+    pub(crate) fn pods(self) -> &'static [&'static str] {
+        match self {
+            Self::Both => &["b", "c"],
+            Self::First | Self::ExternalLocal | Self::InternalLocal => &["b"],
+            Self::Second | Self::Changing => &["c"],
+            Self::Itself => &["a"],
+            Self::None => &[],
+        }
+    }
+
+    fn port(self) -> u16 {
+        80 + u16::from(self.number())
+    }
+
+    fn node_port(self) -> u16 {
+        30_000 + u16::from(self.number())
+    }
+}
+
+/// Where a Service is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frontend {
+    /// Its cluster address.
+    ClusterIp,
+    /// Its NodePort on a node's address.
+    NodePort(u8),
+    /// Its NodePort on the loopback address.
+    Loopback,
+    /// The load balancer's address.
+    LoadBalancer,
+    /// Its externalIP.
+    ExternalIp,
+}
+
+impl Frontend {
+    /// The address and port for a Service.
+    pub(crate) fn of(self, kind: Kind, family: Family) -> SocketAddr {
+        let (address, port): (Pair, u16) = match self {
+            Self::ClusterIp => (address::cluster(kind.number()), kind.port()),
+            Self::NodePort(node) => (address::node(node), kind.node_port()),
+            Self::Loopback => (address::LOOPBACK, kind.node_port()),
+            Self::LoadBalancer => (address::LOAD_BALANCER, kind.port()),
+            Self::ExternalIp => (address::EXTERNAL, kind.port()),
+        };
+        address.at(family, port)
+    }
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClusterIp => formatter.write_str("ClusterIP"),
+            Self::NodePort(node) => write!(formatter, "NodePort-of-n{node}"),
+            Self::Loopback => formatter.write_str("NodePort-of-loopback"),
+            Self::LoadBalancer => formatter.write_str("LoadBalancer"),
+            Self::ExternalIp => formatter.write_str("externalIP"),
+        }
+    }
+}
+
+/// The lab with its pods and Services.
+pub(crate) struct Cluster {
+    /// The lab.
+    pub(crate) lab: Lab,
+}
+
+impl Cluster {
+    /// Starts all of it.
+    pub(crate) fn start(options: Options) -> Result<Self> {
+        let mut lab = Lab::start(options)?;
+        for (name, node) in PODS {
+            lab.add_pod(name, node)?;
+        }
+        let cluster = Self { lab };
+        for kind in Kind::ALL {
+            cluster.lab.apply(&cluster.service(kind, kind.pods()))?;
+        }
+        Ok(cluster)
+    }
+
+    /// A Service over these pods.
+    pub(crate) fn service(&self, kind: Kind, pods: &[&str]) -> Service {
+        let name = format!("{kind:?}").to_lowercase();
+        let mut service = Service::new(&name, kind.number(), kind.port(), ECHO_PORT)
+            .node_port(kind.node_port())
+            .over(pods.iter().map(|pod| self.lab.pod(pod)));
+        service.load_balancer = Some(address::LOAD_BALANCER);
+        service.external = Some(address::EXTERNAL);
+        service.external_local = kind == Kind::ExternalLocal;
+        service.internal_local = kind == Kind::InternalLocal;
+        service
+    }
+}

@@ -1,0 +1,65 @@
+//! Services in the lab: each feature, in IPv4 and IPv6, over TCP and UDP, with and without socket LB for pods, on routed
+//! and on bridged pods, with offloads on and off, on plain and on strict nodes. A lab a configuration, a row a check.
+//!
+//! `cargo test -p shunt-tests --test lab_services -- WORD...` runs the rows whose names hold all the words.
+
+mod change;
+mod cluster;
+mod expect;
+mod life;
+mod local;
+mod reach;
+mod refuse;
+mod runner;
+mod transfer;
+
+use std::process::ExitCode;
+
+use lab::options::{Attach, Options, SocketLb, Style};
+
+use cluster::Cluster;
+use runner::{Rows, Runner};
+
+fn main() -> ExitCode {
+    let runner = Runner::new(std::env::args().skip(1));
+    runner.run(configurations(), |options, rows| {
+        if let Some(mut cluster) = rows.build("the cluster starts", || Cluster::start(options)) {
+            everything(&mut cluster, rows);
+        }
+    })
+}
+
+fn everything(cluster: &mut Cluster, rows: &mut Rows) {
+    reach::rows(cluster, rows);
+    refuse::rows(cluster, rows);
+    local::rows(cluster, rows);
+    transfer::rows(cluster, rows);
+    change::rows(cluster, rows);
+    life::rows(cluster, rows);
+}
+
+/// All of style, socket LB, offloads and strictness; both ways of attaching with each of them.
+fn configurations() -> Vec<Options> {
+    let mut all = Vec::new();
+    for strict in [false, true] {
+        for offloads in [true, false] {
+            let attach = if strict == offloads {
+                Attach::Clsact
+            } else {
+                Attach::Tcx
+            };
+            for socket_lb in [SocketLb::Enabled, SocketLb::HostOnly] {
+                for style in [Style::Routed, Style::Bridge] {
+                    all.push(Options {
+                        style,
+                        socket_lb,
+                        attach,
+                        offloads,
+                        strict,
+                    });
+                }
+            }
+        }
+    }
+    all
+}
