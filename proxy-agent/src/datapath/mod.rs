@@ -1,6 +1,7 @@
 //! The effects: maps, programs, links, interfaces. Nothing here knows Kubernetes.
 
 mod apply;
+mod classify;
 pub mod cleanup;
 mod clock;
 pub mod doctor;
@@ -10,6 +11,8 @@ mod grace;
 mod instance;
 mod map;
 mod memory;
+mod netlink;
+mod observe;
 mod options;
 mod size;
 mod snapshot;

@@ -1,0 +1,222 @@
+//! Which interface leads where, and which addresses are the node's. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proxy_common::layout::{INTERFACE_LAYER3, Interface, V4, V6};
+
+use super::observe::{Address, Link, Observed};
+use super::options::{PodInterfaces, Uplinks};
+
+const ARPHRD_ETHER: u16 = 1;
+const ARPHRD_INFINIBAND: u16 = 32;
+const SCOPE_GLOBAL: u8 = 0;
+const SCOPE_HOST: u8 = 254;
+const IFA_F_TEMPORARY: u32 = 0x01;
+const IFA_F_DAD_FAILED: u32 = 0x08;
+const IFA_F_DEPRECATED: u32 = 0x20;
+const IFA_F_TENTATIVE: u32 = 0x40;
+
+/// Where an interface leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// To a pod.
+    Pod,
+    /// To other nodes and the world.
+    Uplink,
+}
+
+impl Role {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Uplink => "uplink",
+        }
+    }
+}
+
+/// An interface that gets programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) name: String,
+    pub(super) role: Role,
+    /// Without a link-layer header.
+    pub(super) layer3: bool,
+}
+
+/// What follows from what was observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Desired {
+    /// By interface index.
+    pub(super) targets: BTreeMap<u32, Target>,
+    pub(super) node_addresses: BTreeSet<IpAddr>,
+    pub(super) interfaces: BTreeMap<u32, Interface>,
+}
+
+/// What the operator said.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    pub(super) pods: PodInterfaces,
+    pub(super) uplinks: Uplinks,
+}
+
+impl Selection {
+    /// What the observed interfaces are.
+    pub(super) fn judge(&self, observed: &Observed) -> Desired {
+        let uplinks = self.uplinks(observed);
+        let targets = observed
+            .links
+            .iter()
+            .filter_map(|link| Some((link.index, self.target(link, &uplinks)?)));
+        Desired {
+            targets: targets.collect(),
+            node_addresses: node_addresses(observed),
+            interfaces: interfaces(observed, &uplinks),
+        }
+    }
+
+    /// Indices of the uplinks; those of default routes first.
+    fn uplinks(&self, observed: &Observed) -> Vec<u32> {
+        let mut uplinks: Vec<u32> = match &self.uplinks {
+            Uplinks::Auto => observed
+                .default_routes
+                .iter()
+                .chain(&observed.gateway_routes)
+                .copied()
+                .collect(),
+            Uplinks::Names(names) => {
+                let named = |name: &String| observed.links.iter().find(|link| link.name == *name);
+                names.iter().filter_map(named).map(|link| link.index).collect()
+            }
+        };
+        let mut seen = BTreeSet::new();
+        uplinks.retain(|index| seen.insert(*index));
+        uplinks
+    }
+
+    fn target(&self, link: &Link, uplinks: &[u32]) -> Option<Target> {
+        if link.loopback {
+            return None;
+        }
+        let role = match &self.pods {
+            _ if uplinks.contains(&link.index) => Role::Uplink,
+            PodInterfaces::Auto if link.kind == "veth" && link.peer_elsewhere => Role::Pod,
+            PodInterfaces::Patterns(patterns) if patterns.iter().any(|glob| matches(glob, &link.name)) => {
+                Role::Pod
+            }
+            _ => return None,
+        };
+        let layer3 = is_layer3(link)?;
+        // A pod's interface has a link-layer header: there are no programs for others.
+        (role == Role::Uplink || !layer3).then(|| Target {
+            name: link.name.clone(),
+            role,
+            layer3,
+        })
+    }
+}
+
+/// Whether an interface has no link-layer header; `None` if it has one that the programs can't read.
+fn is_layer3(link: &Link) -> Option<bool> {
+    match link.header {
+        ARPHRD_ETHER => Some(false),
+        ARPHRD_INFINIBAND => None,
+        _ => Some(true),
+    }
+}
+
+/// All addresses at which NodePorts answer.
+fn node_addresses(observed: &Observed) -> BTreeSet<IpAddr> {
+    let answering = observed.addresses.iter().filter(|address| {
+        address.scope != SCOPE_HOST
+            && address.flags & IFA_F_DAD_FAILED == 0
+            && !is_link_local(address.address)
+    });
+    answering
+        .map(|address| address.address)
+        .filter(|address| !address.is_loopback())
+        .collect()
+}
+
+/// IPv6 only: an IPv4 address of 169.254/16 can be a node's sole address.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(six) if six.is_unicast_link_local())
+}
+
+fn interfaces(observed: &Observed, uplinks: &[u32]) -> BTreeMap<u32, Interface> {
+    let order = uplinks
+        .iter()
+        .copied()
+        .chain(observed.links.iter().map(|link| link.index));
+    let order: Vec<u32> = order.collect();
+    let node4 = order.iter().find_map(|index| source4(observed, *index));
+    let node6 = order.iter().find_map(|index| source6(observed, *index));
+    let entries = observed.links.iter().filter(|link| !link.loopback).map(|link| {
+        let v4 = source4(observed, link.index)
+            .or(node4)
+            .unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let v6 = source6(observed, link.index)
+            .or(node6)
+            .unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let interface = Interface {
+            v4: V4::from(v4),
+            v6: V6::from(v6),
+            flags: if is_layer3(link) == Some(true) {
+                INTERFACE_LAYER3
+            } else {
+                0
+            },
+            mtu: link.mtu,
+            index: link.index,
+        };
+        (link.index, interface)
+    });
+    entries.collect()
+}
+
+/// Addresses of an interface from which others can answer.
+fn sources(observed: &Observed, interface: u32) -> impl Iterator<Item = &Address> {
+    const UNSTABLE: u32 = IFA_F_DAD_FAILED | IFA_F_DEPRECATED | IFA_F_TENTATIVE;
+    observed.addresses.iter().filter(move |address| {
+        address.interface == interface && address.scope == SCOPE_GLOBAL && address.flags & UNSTABLE == 0
+    })
+}
+
+fn source4(observed: &Observed, interface: u32) -> Option<Ipv4Addr> {
+    // On IPv4 the first flag means "secondary": such an address is as good as the first.
+    sources(observed, interface).find_map(|address| match address.address {
+        IpAddr::V4(four) => Some(four),
+        IpAddr::V6(_) => None,
+    })
+}
+
+fn source6(observed: &Observed, interface: u32) -> Option<Ipv6Addr> {
+    sources(observed, interface).find_map(|address| match address.address {
+        IpAddr::V6(six) if address.flags & IFA_F_TEMPORARY == 0 => Some(six),
+        _ => None,
+    })
+}
+
+/// A shell glob of `*` and `?` over a whole name.
+fn matches(glob: &str, name: &str) -> bool {
+    let (glob, name): (Vec<char>, Vec<char>) = (glob.chars().collect(), name.chars().collect());
+    // reached[n]: the glob so far matches the first n characters.
+    let mut reached = vec![false; name.len() + 1];
+    reached[0] = true;
+    for symbol in glob {
+        if symbol == '*' {
+            let first = reached.iter().position(|is| *is).unwrap_or(reached.len());
+            reached.iter_mut().skip(first).for_each(|is| *is = true);
+            continue;
+        }
+        for n in (0..name.len()).rev() {
+            reached[n + 1] = reached[n] && (symbol == '?' || symbol == name[n]);
+        }
+        reached[0] = false;
+    }
+    reached[name.len()]
+}
+
+#[cfg(test)]
+#[path = "classify_tests.rs"]
+mod tests;

@@ -1,0 +1,234 @@
+use super::*;
+
+fn link(index: u32, name: &str, kind: &str) -> Link {
+    Link {
+        index,
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        header: ARPHRD_ETHER,
+        mtu: 1500,
+        peer_elsewhere: kind == "veth",
+        ..Link::default()
+    }
+}
+
+fn address(interface: u32, text: &str) -> Address {
+    Address {
+        interface,
+        address: text.parse().unwrap(),
+        scope: SCOPE_GLOBAL,
+        flags: 0,
+    }
+}
+
+fn auto() -> Selection {
+    Selection {
+        pods: PodInterfaces::Auto,
+        uplinks: Uplinks::Auto,
+    }
+}
+
+/// A node in a container: its own eth0 is a veth; pods on a bridge and routed; a tunnel to other nodes.
+fn node() -> Observed {
+    let lo = Link {
+        loopback: true,
+        header: 772,
+        ..link(1, "lo", "")
+    };
+    let here = Link {
+        peer_elsewhere: false,
+        ..link(6, "veth-here", "veth")
+    };
+    let tun = Link {
+        header: 0xfffe,
+        mtu: 1420,
+        ..link(7, "tun0", "tun")
+    };
+    Observed {
+        links: vec![
+            lo,
+            link(2, "eth0", "veth"),
+            link(3, "cni0", "bridge"),
+            link(4, "vethpod1", "veth"),
+            link(5, "podrouted", "veth"),
+            here,
+            tun,
+        ],
+        addresses: vec![
+            Address {
+                scope: SCOPE_HOST,
+                ..address(1, "127.0.0.1")
+            },
+            address(1, "10.99.0.1"),
+            address(2, "192.0.2.10"),
+            address(2, "2001:db8::10"),
+            Address {
+                scope: 253,
+                ..address(2, "fe80::1")
+            },
+            address(3, "10.244.0.1"),
+        ],
+        default_routes: vec![2],
+        gateway_routes: BTreeSet::from([2, 7]),
+    }
+}
+
+fn roles(desired: &Desired) -> Vec<(&str, Role, bool)> {
+    desired
+        .targets
+        .values()
+        .map(|target| (target.name.as_str(), target.role, target.layer3))
+        .collect()
+}
+
+#[test]
+fn auto_finds_pods_and_uplinks() {
+    assert_eq!(
+        roles(&auto().judge(&node())),
+        [
+            ("eth0", Role::Uplink, false),
+            ("vethpod1", Role::Pod, false),
+            ("podrouted", Role::Pod, false),
+            ("tun0", Role::Uplink, true),
+        ],
+    );
+}
+
+#[test]
+fn names_and_patterns_choose_instead() {
+    let selection = Selection {
+        pods: PodInterfaces::Patterns(vec!["pod*".to_owned(), "veth-her?".to_owned()]),
+        uplinks: Uplinks::Names(vec!["cni0".to_owned(), "absent".to_owned()]),
+    };
+    assert_eq!(
+        roles(&selection.judge(&node())),
+        [
+            ("cni0", Role::Uplink, false),
+            ("podrouted", Role::Pod, false),
+            ("veth-here", Role::Pod, false),
+        ],
+    );
+}
+
+#[test]
+fn node_ports_answer_at_all_addresses_but_loopback_and_link_local() {
+    let mut observed = node();
+    observed.addresses.push(Address {
+        flags: IFA_F_DAD_FAILED,
+        ..address(2, "2001:db8::bad")
+    });
+    let found: Vec<String> = auto()
+        .judge(&observed)
+        .node_addresses
+        .iter()
+        .map(IpAddr::to_string)
+        .collect();
+    assert_eq!(found, ["10.99.0.1", "10.244.0.1", "192.0.2.10", "2001:db8::10"]);
+}
+
+#[test]
+fn every_interface_sends_from_its_own_address_else_from_the_nodes() {
+    let interfaces = auto().judge(&node()).interfaces;
+    assert!(!interfaces.contains_key(&1));
+    let four = |index: u32| IpAddr::from(interfaces[&index].v4).to_string();
+    let six = |index: u32| IpAddr::from(interfaces[&index].v6).to_string();
+    assert_eq!(
+        (four(2), six(2)),
+        ("192.0.2.10".to_owned(), "2001:db8::10".to_owned())
+    );
+    assert_eq!(
+        (four(3), six(3)),
+        ("10.244.0.1".to_owned(), "2001:db8::10".to_owned())
+    );
+    assert_eq!(
+        four(7),
+        "192.0.2.10",
+        "the default route's interface comes before lo and cni0"
+    );
+    let tunnel = interfaces[&7];
+    assert_eq!(
+        (tunnel.flags, tunnel.mtu, tunnel.index),
+        (INTERFACE_LAYER3, 1420, 7)
+    );
+    assert_eq!(interfaces[&2].flags, 0);
+}
+
+#[test]
+fn ipv6_sources_are_stable_and_usable() {
+    let mut observed = node();
+    observed.addresses.retain(|address| address.address.is_ipv4());
+    for (text, flags) in [
+        ("2001:db8::1", IFA_F_TEMPORARY),
+        ("2001:db8::2", IFA_F_DEPRECATED),
+        ("2001:db8::3", IFA_F_TENTATIVE),
+        ("2001:db8::4", IFA_F_DAD_FAILED),
+        ("2001:db8::5", 0),
+    ] {
+        observed.addresses.push(Address {
+            flags,
+            ..address(2, text)
+        });
+    }
+    let interfaces = auto().judge(&observed).interfaces;
+    assert_eq!(IpAddr::from(interfaces[&2].v6).to_string(), "2001:db8::5");
+}
+
+#[test]
+fn a_secondary_ipv4_address_serves_when_it_is_the_only_one() {
+    let mut observed = node();
+    observed.addresses.retain(|address| address.interface != 2);
+    observed.addresses.push(Address {
+        flags: IFA_F_TEMPORARY,
+        ..address(2, "192.0.2.11")
+    });
+    assert_eq!(
+        IpAddr::from(auto().judge(&observed).interfaces[&2].v4).to_string(),
+        "192.0.2.11"
+    );
+}
+
+#[test]
+fn a_node_without_addresses_has_no_source() {
+    let observed = Observed {
+        addresses: Vec::new(),
+        ..node()
+    };
+    let desired = auto().judge(&observed);
+    assert!(desired.node_addresses.is_empty());
+    assert_eq!(
+        (desired.interfaces[&2].v4, desired.interfaces[&2].v6),
+        (V4::default(), V6::default())
+    );
+}
+
+#[test]
+fn headers_that_the_programs_cannot_read_get_none() {
+    let mut observed = node();
+    observed.links[1].header = ARPHRD_INFINIBAND;
+    observed.links[3].header = 0xfffe;
+    let desired = auto().judge(&observed);
+    assert!(!desired.targets.contains_key(&2), "no programs for InfiniBand");
+    assert!(
+        !desired.targets.contains_key(&4),
+        "no programs for a pod interface without a link-layer header"
+    );
+}
+
+#[test]
+fn globs_match_whole_names() {
+    for (glob, name, expected) in [
+        ("pod*", "pod1", true),
+        ("pod*", "pod", true),
+        ("pod*", "apod", false),
+        ("*", "", true),
+        ("", "", true),
+        ("", "a", false),
+        ("veth?", "veth1", true),
+        ("veth?", "veth", false),
+        ("a*b*c", "axxbyyc", true),
+        ("a*b*c", "axxbyy", false),
+        ("**a", "bba", true),
+    ] {
+        assert_eq!(matches(glob, name), expected, "{glob} {name}");
+    }
+}
