@@ -1,19 +1,25 @@
 //! The effects: maps, programs, links, interfaces. Nothing here knows Kubernetes.
 
 mod apply;
+mod attach;
 mod classify;
 pub mod cleanup;
 mod clock;
+mod clsact;
+mod config;
 pub mod doctor;
 pub mod dump;
 mod error;
 mod grace;
 mod instance;
+mod links;
 mod map;
 mod memory;
 mod netlink;
 mod observe;
 mod options;
+mod programs;
+mod reserved;
 mod size;
 mod snapshot;
 mod specification;

@@ -1,0 +1,141 @@
+//! The programs of the BPF object, loaded against the pinned maps.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use aya::programs::{Program, ProgramError};
+use aya::{Ebpf, EbpfLoader};
+use proxy_common::layout::names::program;
+
+use super::error::{Context, DatapathError};
+use super::instance::Instance;
+use super::size::MapSizes;
+use super::specification;
+
+/// Lines of the verifier's log that an error shows.
+const LOG_LINES: usize = 12;
+
+/// The loaded programs by name.
+#[derive(Debug)]
+pub(super) struct Programs {
+    loaded: BTreeMap<&'static str, OwnedFd>,
+}
+
+/// Programs on interfaces.
+const INTERFACE: [&str; 6] = [
+    program::FROM_POD,
+    program::TO_POD,
+    program::FROM_NETWORK,
+    program::TO_NETWORK,
+    program::FROM_NETWORK_L3,
+    program::TO_NETWORK_L3,
+];
+
+impl Programs {
+    /// Loads every program of the object; all or none.
+    pub(super) fn load(object: &[u8], instance: &Instance) -> Result<Self, DatapathError> {
+        let maps = specification::maps(&MapSizes::for_budget(0, 1));
+        let mut loader = EbpfLoader::new();
+        // No program is relocated against the kernel's types: its BTF need not be read.
+        loader.btf(None);
+        for map in &maps {
+            loader.map_pin_path(map.name, instance.map(map.name));
+        }
+        let mut ebpf = loader.load(object).map_err(|error| {
+            DatapathError::Refused(format!("the BPF object can't be loaded: {}", chain(&error)))
+        })?;
+        let names = INTERFACE.into_iter().chain(program::CGROUP);
+        let loaded = names.map(|name| Ok((name, load(&mut ebpf, name)?)));
+        Ok(Self {
+            loaded: loaded.collect::<Result<_, DatapathError>>()?,
+        })
+    }
+
+    /// A program.
+    pub(super) fn get(&self, name: &'static str) -> Result<BorrowedFd<'_>, DatapathError> {
+        let found = self.loaded.get(name).map(AsFd::as_fd);
+        found.ok_or_else(|| missing(name))
+    }
+}
+
+fn missing(name: &str) -> DatapathError {
+    DatapathError::Program {
+        name: name.to_owned(),
+        reason: "the BPF object holds no such program of the right type".to_owned(),
+    }
+}
+
+fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    let (result, fd) = match program {
+        Program::SchedClassifier(program) => (program.load(), program.fd()),
+        Program::CgroupSockAddr(program) => (program.load(), program.fd()),
+        _ => return Err(missing(name)),
+    };
+    result.map_err(|error| refused(name, &error))?;
+    let fd = fd.map_err(|error| refused(name, &error))?;
+    Ok(fd.as_fd().try_clone_to_owned().call("dup", name)?)
+}
+
+fn refused(name: &str, error: &ProgramError) -> DatapathError {
+    let reason = match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+            let tail = lines
+                .get(lines.len().saturating_sub(LOG_LINES)..)
+                .unwrap_or_default();
+            let hint = match io_error.raw_os_error() {
+                Some(libc::EPERM) => " (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)",
+                _ => "",
+            };
+            format!("{io_error}{hint}\n{}", tail.join("\n"))
+        }
+        other => chain(other),
+    };
+    DatapathError::Program {
+        name: name.to_owned(),
+        reason,
+    }
+}
+
+/// An error with its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<String> = sources.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::datapath::sys::{self, attach_type, program_type};
+
+    /// Programs of two instructions: those on interfaces let everything pass to the next, those on cgroups allow.
+    pub(crate) fn tiny() -> Programs {
+        let load = |kind, attach, result: i32| {
+            sys::program_load(kind, attach, &[(result as u32 as u64) << 32 | 0xb7, 0x95]).unwrap()
+        };
+        let interface = INTERFACE
+            .into_iter()
+            .map(|name| (name, load(program_type::SCHED_CLS, 0, -1)));
+        let cgroup = program::CGROUP.into_iter().zip(attach_type::CGROUP);
+        let cgroup = cgroup.map(|(name, kind)| (name, load(program_type::CGROUP_SOCK_ADDR, kind, 1)));
+        Programs {
+            loaded: interface.chain(cgroup).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        let error = Programs::load(b"nonsense", &Instance::new("/nowhere".as_ref())).unwrap_err();
+        assert!(
+            error.to_string().starts_with("the BPF object can't be loaded: "),
+            "{error}"
+        );
+    }
+}
