@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use proxy_common::layout::{FrontendKey, V4, V6};
+use proxy_common::layout::{Backend, BackendId, FrontendKey, V4, V6, names, protocol};
 
+use super::Datapath;
 use super::error::{ApplyError, DatapathError};
 use super::memory::BeyondEnd;
-use super::{Datapath, names};
 use crate::plan::{Frontend, Operation};
 
 impl Datapath {
@@ -29,13 +29,18 @@ impl Datapath {
             Operation::RemoveIdentity(id) => {
                 tables.identity.remove(id)?;
             }
-            Operation::SetFilter(bit) => tables.prefilter.set(*bit).map_err(full(names::PREFILTER))?,
-            Operation::ReleaseFilter(_) => {}
+            Operation::SetFilter(bit) => {
+                self.released
+                    .claim(&tables.prefilter, *bit)
+                    .map_err(full(names::PREFILTER))?;
+            }
+            Operation::ReleaseFilter(bit) => self.released.release(*bit),
             Operation::PutBackend(id, backend) => {
                 tables.backends.put(*id, backend).map_err(full(names::BACKENDS))?;
             }
             Operation::KillBackend(id) => {
-                tables.backends.kill(*id).map_err(full(names::BACKENDS))?;
+                let backend = tables.backends.kill(*id).map_err(full(names::BACKENDS))?;
+                self.end_sockets(*id, backend);
             }
             Operation::PutSlots { first, backends } => {
                 tables.slots.put(*first, backends).map_err(full(names::SLOTS))?;
@@ -55,6 +60,17 @@ impl Datapath {
             }
         }
         Ok(())
+    }
+
+    /// Has the sockets destroyed that were connected to a UDP backend, off the critical path.
+    fn end_sockets(&self, id: BackendId, backend: Backend) {
+        if backend.protocol == protocol::UDP
+            && backend.is_alive()
+            && let Some(gone) = &self.gone
+            && gone.send((id, backend)).is_err()
+        {
+            tracing::error!("the janitor is gone: UDP sockets stay connected to {id:?}");
+        }
     }
 }
 

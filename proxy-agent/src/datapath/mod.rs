@@ -10,8 +10,11 @@ mod config;
 pub mod doctor;
 pub mod dump;
 mod error;
+mod events;
+mod follow;
 mod grace;
 mod instance;
+mod janitor;
 mod links;
 mod map;
 mod memory;
@@ -19,14 +22,20 @@ mod netlink;
 mod observe;
 mod options;
 mod programs;
+mod release;
 mod reserved;
 mod size;
 mod snapshot;
+mod sockets;
 mod specification;
+mod sweep;
 mod sys;
 mod tables;
 
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
 
 pub use error::{ApplyError, CallError, DatapathError};
 pub use grace::Grace;
@@ -35,8 +44,16 @@ pub use size::MapSizes;
 pub use snapshot::Capacity;
 
 use crate::plan::Snapshot;
+use attach::{Attacher, Hook};
+use classify::Selection;
+use error::Context;
+use follow::Follower;
 use instance::Instance;
-use proxy_common::layout::names;
+use janitor::{Gone, Janitor};
+use observe::Stale;
+use programs::Programs;
+use release::Released;
+use sweep::Sweeper;
 use tables::Tables;
 
 /// A running data path: maps, programs, attachments, and the threads that follow interfaces and sweep flows.
@@ -45,19 +62,76 @@ use tables::Tables;
 #[derive(Debug)]
 pub struct Datapath {
     tables: Arc<Tables>,
+    released: Arc<Released>,
     grace: Grace,
+    gone: Option<Sender<Gone>>,
+    stop: Option<UnixStream>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Datapath {
-    /// Opens or makes the maps, loads the programs, attaches them and follows the interfaces from now on.
+    /// Opens or makes the maps, loads the programs, attaches them and follows the interfaces from now on; all in the
+    /// calling thread's network namespace.
     pub fn start(options: &DatapathOptions) -> Result<Self, DatapathError> {
+        Self::start_with(options, |instance| Programs::load(options.object, instance))
+    }
+
+    fn start_with(
+        options: &DatapathOptions,
+        load: impl FnOnce(&Instance) -> Result<Programs, DatapathError>,
+    ) -> Result<Self, DatapathError> {
         let instance = Instance::new(&options.instance);
+        attach::check_cgroup2(&options.cgroup)?;
+        let hook = Hook::choose(options.attach)?;
         instance.prepare()?;
         let tables = Arc::new(Tables::prepare(&instance, &MapSizes::of_node(options.memory)?)?);
-        Ok(Self {
+        let programs = load(&instance)?;
+        reserved::reserve(&instance, options.snat_ports)?;
+        tables.config.put(&0, &config::of_node(options)?)?;
+        attach::attach_cgroup(&instance, &programs, &options.cgroup)?;
+
+        let (stop, stopped) = UnixStream::pair().call("socketpair", "the wish to stop")?;
+        let attacher = Attacher::new(instance, programs, hook)?;
+        let selection = Selection {
+            pods: options.pod_interfaces.clone(),
+            uplinks: options.uplinks.clone(),
+        };
+        let mut follower = Follower::new(tables.clone(), selection, attacher, stopped)?;
+        follower.step(Stale::ALL)?;
+        Self::run(tables, follower, stop)
+    }
+
+    fn run(tables: Arc<Tables>, follower: Follower, stop: UnixStream) -> Result<Self, DatapathError> {
+        let grace = Grace::new()?;
+        let released = Arc::new(Released::default());
+        let (gone, receiver) = mpsc::channel();
+        let janitor = Janitor {
+            sweeper: Sweeper::new(tables.clone(), released.clone(), grace.clone())?,
+            tables: tables.clone(),
+            released: released.clone(),
+            gone: receiver,
+        };
+        let mut datapath = Self {
             tables,
-            grace: Grace::new()?,
-        })
+            released,
+            grace,
+            gone: Some(gone),
+            stop: Some(stop),
+            threads: Vec::new(),
+        };
+        // Threads of their own: they stay in the network namespace of the caller, and block.
+        datapath.spawn("interfaces", || follower.run())?;
+        datapath.spawn("janitor", || janitor.run())?;
+        Ok(datapath)
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), DatapathError> {
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+            .call("clone", name)?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// What the maps hold.
@@ -70,9 +144,21 @@ impl Datapath {
         snapshot::capacity(&self.tables)
     }
 
-    /// Waits out the readers of what has been taken away; blocks for some milliseconds. A clone of it can wait on
+    /// Waits out the readers of what has been taken away. Its `wait` blocks for some milliseconds; a clone can wait on
     /// another thread.
     pub fn grace(&self) -> Grace {
         self.grace.clone()
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        self.gone.take();
+        self.stop.take();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the data path panicked");
+            }
+        }
     }
 }

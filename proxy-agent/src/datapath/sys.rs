@@ -835,3 +835,34 @@ const _: () = assert!(offset_of!(LoadAttribute, expected_attach_type) == 68);
 const _: () = assert!(size_of::<BatchAttribute>() == 56);
 const _: () = assert!(size_of::<ElementAttribute>() == 32);
 const _: () = assert!(offset_of!(TestRunAttribute, context_in) == 48);
+
+/// Waits until one of the descriptors can be read or is at its end, or the time is over. A signal ends it early.
+pub(crate) fn wait_readable(
+    fds: [BorrowedFd<'_>; 2],
+    timeout: Option<std::time::Duration>,
+) -> io::Result<[bool; 2]> {
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let milliseconds = timeout.map_or(-1, |timeout| {
+        i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
+    });
+    // SAFETY: the array is live and has the length given.
+    let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, milliseconds) };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+        return Ok([false; 2]);
+    }
+    Ok(polled.map(|polled| polled.revents != 0))
+}
+
+/// Borrows the descriptor of a netlink socket, whose crate gives only its number.
+pub(crate) fn borrow_netlink(socket: &netlink_sys::Socket) -> BorrowedFd<'_> {
+    // SAFETY: the socket owns an open descriptor, and the borrow keeps the socket alive.
+    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
+}

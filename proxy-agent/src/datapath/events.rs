@@ -1,0 +1,76 @@
+//! Events of interfaces, addresses and routes, and the wish to stop.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use netlink_sys::{Socket, SocketAddr};
+
+use super::error::{CallError, Context};
+use super::netlink::messages;
+use super::observe::Stale;
+use super::sys;
+
+/// RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
+const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// Room for a storm of events; what overflows costs a whole reading.
+const BUFFER: usize = 1 << 20;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Something has to be read again; possibly nothing, when the time was over.
+    Stale(Stale),
+    /// The other end is gone.
+    Stop,
+}
+
+/// The events of the network namespace of the thread that opened it.
+pub(super) struct Events {
+    socket: Socket,
+    stop: UnixStream,
+}
+
+impl Events {
+    /// Subscribes. Ends when the other end of `stop` is dropped.
+    pub(super) fn open(stop: UnixStream) -> Result<Self, CallError> {
+        let subscribe = || {
+            let mut socket = Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
+            socket.bind(&SocketAddr::new(0, 0))?;
+            socket.set_non_blocking(true)?;
+            socket.set_rx_buf_sz(BUFFER as libc::c_int)?;
+            for group in GROUPS {
+                socket.add_membership(group)?;
+            }
+            io::Result::Ok(socket)
+        };
+        Ok(Self {
+            socket: subscribe().call("subscribe", "rtnetlink events")?,
+            stop,
+        })
+    }
+
+    /// Waits for events, and takes all that are there as one.
+    pub(super) fn next(&self, timeout: Option<Duration>) -> Result<Event, CallError> {
+        let fds = [sys::borrow_netlink(&self.socket), self.stop.as_fd()];
+        let [events, stop] = sys::wait_readable(fds, timeout).call("poll", "rtnetlink events")?;
+        if stop {
+            return Ok(Event::Stop);
+        }
+        let mut stale = Stale::default();
+        while events {
+            match self.socket.recv_from_full() {
+                Ok((bytes, _)) => {
+                    messages(&bytes).for_each(|message| stale.note(message.kind, &message.body))
+                }
+                // Events were lost: only a whole reading tells what happened.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => stale = Stale::ALL,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).call("recv", "rtnetlink events"),
+            }
+        }
+        Ok(Event::Stale(stale))
+    }
+}

@@ -1,0 +1,139 @@
+//! Follows the interfaces, addresses and routes of the node: keeps programs on interfaces, and NODE_ADDRESSES and
+//! INTERFACES as they should be. A change of addresses touches no Service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy_common::layout::{Interface, V4, V6};
+use tracing::{error, warn};
+
+use super::attach::Attacher;
+use super::classify::{Desired, Selection};
+use super::error::{Context, DatapathError};
+use super::events::{Event, Events};
+use super::netlink::Netlink;
+use super::observe::{Observed, Stale};
+use super::snapshot;
+use super::tables::Tables;
+
+/// When what failed is tried again without an event.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Everything that the following needs.
+pub(super) struct Follower {
+    tables: Arc<Tables>,
+    selection: Selection,
+    attacher: Attacher,
+    netlink: Netlink,
+    events: Events,
+    observed: Observed,
+    node_addresses: BTreeSet<IpAddr>,
+    interfaces: BTreeMap<u32, Interface>,
+}
+
+impl Follower {
+    /// Subscribes to the events of the calling thread's network namespace; what it leads to there happens in `step`.
+    pub(super) fn new(
+        tables: Arc<Tables>,
+        selection: Selection,
+        attacher: Attacher,
+        stop: UnixStream,
+    ) -> Result<Self, DatapathError> {
+        let four = tables
+            .node_addresses4
+            .entries()?
+            .into_iter()
+            .map(|(address, _)| snapshot::ip(address));
+        let six = tables
+            .node_addresses6
+            .entries()?
+            .into_iter()
+            .map(|(address, _)| snapshot::ip(address));
+        Ok(Self {
+            node_addresses: four.chain(six).collect(),
+            interfaces: tables.interfaces.entries()?.into_iter().collect(),
+            tables,
+            selection,
+            attacher,
+            netlink: Netlink::route().call("socket", "rtnetlink")?,
+            events: Events::open(stop)?,
+            observed: Observed::default(),
+        })
+    }
+
+    /// Reads what is stale and does what follows. All that can be done is done; the first failure is given.
+    pub(super) fn step(&mut self, stale: Stale) -> Result<(), DatapathError> {
+        self.observed.refresh(&mut self.netlink, stale)?;
+        let desired = self.selection.judge(&self.observed);
+        self.write(&desired)?;
+        let mut failures = self.attacher.reconcile(&desired.targets).into_iter();
+        let first = failures.next();
+        for failure in failures {
+            warn!(error = %failure, "an interface is without programs");
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Runs until the other end of `stop` is dropped.
+    pub(super) fn run(mut self) {
+        let mut failed = None;
+        loop {
+            let stale = match self.events.next(failed.map(|_: Stale| RETRY)) {
+                Ok(Event::Stop) => return,
+                Ok(Event::Stale(stale)) if !stale.any() && failed.is_none() => continue,
+                // After a failure everything is looked at again.
+                Ok(Event::Stale(stale)) => failed.unwrap_or(stale),
+                Err(failure) => {
+                    error!(error = %failure, "interfaces are followed no more: restart the agent");
+                    return;
+                }
+            };
+            failed = match self.step(stale) {
+                Ok(()) => None,
+                Err(failure) => {
+                    warn!(error = %failure, "following the interfaces failed; tried again in {} s", RETRY.as_secs());
+                    Some(Stale::ALL)
+                }
+            };
+        }
+    }
+
+    fn write(&mut self, desired: &Desired) -> Result<(), DatapathError> {
+        for address in desired.node_addresses.difference(&self.node_addresses) {
+            match address {
+                IpAddr::V4(four) => self
+                    .tables
+                    .node_addresses4
+                    .put(&V4::from(*four), &V4::from(*four).0)?,
+                IpAddr::V6(six) => self
+                    .tables
+                    .node_addresses6
+                    .put(&V6::from(*six), &V6::from(*six).0[3])?,
+            }
+        }
+        for address in self.node_addresses.difference(&desired.node_addresses) {
+            match address {
+                IpAddr::V4(four) => self.tables.node_addresses4.remove(&V4::from(*four))?,
+                IpAddr::V6(six) => self.tables.node_addresses6.remove(&V6::from(*six))?,
+            };
+        }
+        self.node_addresses.clone_from(&desired.node_addresses);
+        for (index, interface) in &desired.interfaces {
+            if self.interfaces.get(index) != Some(interface) {
+                self.tables.interfaces.put(index, interface)?;
+            }
+        }
+        for index in self
+            .interfaces
+            .keys()
+            .filter(|index| !desired.interfaces.contains_key(index))
+        {
+            self.tables.interfaces.remove(index)?;
+        }
+        self.interfaces.clone_from(&desired.interfaces);
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! Gives the memory of expired flows back, in bounded slices. Nothing depends on it for correctness: an expired entry
+//! does not exist, whether it was swept or not.
+
+use std::sync::Arc;
+
+use proxy_common::layout::{Addr, Config, Flow, FlowKey};
+use proxy_common::rules::lifetime;
+
+use super::clock::Clock;
+use super::error::DatapathError;
+use super::grace::Grace;
+use super::map::{Cursor, Map};
+use super::release::{Candidates, Released};
+use super::sys::Layout;
+use super::tables::{FlowTables, Tables};
+
+/// Only what expired this long ago is deleted: a program that is about to revive an entry has long finished.
+const MARGIN_SECONDS: u32 = 60;
+/// Flow tables of a family.
+const TABLES: usize = 4;
+
+/// A sweep that goes on slice by slice.
+pub(super) struct Sweeper {
+    tables: Arc<Tables>,
+    released: Arc<Released>,
+    grace: Grace,
+    clock: Clock,
+    running: Option<Sweep>,
+}
+
+/// Where a sweep stands.
+#[derive(Default)]
+struct Sweep {
+    /// 0..4 IPv4, 4..8 IPv6, each in the order of the tables: embryos before flows, so that a flow promoted meanwhile
+    /// is met at least once.
+    table: usize,
+    cursor: Cursor,
+    unused: Candidates,
+}
+
+/// What a slice did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Swept {
+    /// Entries deleted.
+    pub(super) deleted: usize,
+    /// Bits of PREFILTER cleared.
+    pub(super) cleared: usize,
+    /// The sweep is over.
+    pub(super) end: bool,
+}
+
+impl Sweeper {
+    pub(super) fn new(
+        tables: Arc<Tables>,
+        released: Arc<Released>,
+        grace: Grace,
+    ) -> Result<Self, DatapathError> {
+        Ok(Self {
+            tables,
+            released,
+            grace,
+            clock: Clock::new()?,
+            running: None,
+        })
+    }
+
+    /// Goes on with the sweep, or begins one.
+    pub(super) fn slice(&mut self) -> Result<Swept, DatapathError> {
+        let mut sweep = match self.running.take() {
+            Some(sweep) => sweep,
+            None => self.begin()?,
+        };
+        let judge = Judge {
+            config: self.tables.config.get(&0)?.unwrap_or_default(),
+            now: self.clock.now()?,
+        };
+        let (deleted, end) = if sweep.table < TABLES {
+            judge.sweep(&self.tables.flows4, sweep.table, &mut sweep)?
+        } else {
+            judge.sweep(&self.tables.flows6, sweep.table - TABLES, &mut sweep)?
+        };
+        let mut swept = Swept {
+            deleted,
+            ..Swept::default()
+        };
+        if end {
+            sweep.table += 1;
+            sweep.cursor = Cursor::default();
+        }
+        if sweep.table < 2 * TABLES {
+            self.running = Some(sweep);
+        } else {
+            swept.cleared = self.released.clear(&self.tables.prefilter, &sweep.unused);
+            swept.end = true;
+        }
+        Ok(swept)
+    }
+
+    /// The candidates come first, then the grace period: a program that still saw the frontend or backend of a
+    /// released bit has made its flow before the first slice.
+    fn begin(&self) -> Result<Sweep, DatapathError> {
+        let unused = self.released.candidates();
+        if self.released.any() {
+            self.grace.wait()?;
+        }
+        Ok(Sweep {
+            unused,
+            ..Sweep::default()
+        })
+    }
+}
+
+struct Judge {
+    config: Config,
+    now: u32,
+}
+
+impl Judge {
+    fn sweep<A: Addr>(
+        &self,
+        tables: &FlowTables<A>,
+        table: usize,
+        sweep: &mut Sweep,
+    ) -> Result<(usize, bool), DatapathError>
+    where
+        FlowKey<A>: Layout,
+        Flow<A>: Layout,
+    {
+        let order = [
+            &tables.tcp_embryos,
+            &tables.tcp_flows,
+            &tables.udp_embryos,
+            &tables.udp_flows,
+        ];
+        let Some(map) = order.get(table) else {
+            return Ok((0, true));
+        };
+        let (entries, end) = map.walk(&mut sweep.cursor)?;
+        let mut deleted = 0;
+        for (key, flow) in entries {
+            if !lifetime::expired(&self.config, key.protocol, flow.meta, self.now) {
+                sweep.unused.met(&key, &flow);
+            } else if self.is_long_gone(&key, &flow) {
+                deleted += usize::from(self.delete(map, &key)?);
+            }
+        }
+        Ok((deleted, end))
+    }
+
+    fn is_long_gone<A: Addr>(&self, key: &FlowKey<A>, flow: &Flow<A>) -> bool {
+        let life = lifetime::of(&self.config, key.protocol, flow.meta.state());
+        let margin = MARGIN_SECONDS * self.config.ticks_per_second;
+        lifetime::age(flow.meta, self.now) > life.saturating_add(margin)
+    }
+
+    /// Deletes an entry if it is still as it was: since it was read, it may have become another flow's.
+    fn delete<A: Addr>(&self, map: &Map<FlowKey<A>, Flow<A>>, key: &FlowKey<A>) -> Result<bool, DatapathError>
+    where
+        FlowKey<A>: Layout,
+        Flow<A>: Layout,
+    {
+        match map.get(key)? {
+            Some(flow) if self.is_long_gone(key, &flow) => Ok(map.remove(key)?),
+            _ => Ok(false),
+        }
+    }
+}
