@@ -32,6 +32,8 @@ pub(super) struct Follower {
     observed: Observed,
     node_addresses: BTreeSet<IpAddr>,
     interfaces: BTreeMap<u32, Interface>,
+    /// Something failed: everything is looked at again after a while.
+    again: bool,
 }
 
 impl Follower {
@@ -61,43 +63,41 @@ impl Follower {
             netlink: Netlink::route().call("socket", "rtnetlink")?,
             events: Events::open(stop)?,
             observed: Observed::default(),
+            again: false,
         })
     }
 
-    /// Reads what is stale and does what follows. All that can be done is done; the first failure is given.
+    /// Reads what is stale and does what follows. An interface that refuses its programs keeps no other from getting
+    /// theirs: it is named in the log, and tried again.
     pub(super) fn step(&mut self, stale: Stale) -> Result<(), DatapathError> {
         self.observed.refresh(&mut self.netlink, stale)?;
         let desired = self.selection.judge(&self.observed);
         self.write(&desired)?;
-        let mut failures = self.attacher.reconcile(&desired.targets).into_iter();
-        let first = failures.next();
-        for failure in failures {
-            warn!(error = %failure, "an interface is without programs");
+        let failures = self.attacher.reconcile(&desired.targets);
+        for error in &failures {
+            warn!(%error, "an interface is not as it should be; tried again in {} s", RETRY.as_secs());
         }
-        first.map_or(Ok(()), Err)
+        self.again = !failures.is_empty();
+        Ok(())
     }
 
     /// Runs until the other end of `stop` is dropped.
     pub(super) fn run(mut self) {
-        let mut failed = None;
         loop {
-            let stale = match self.events.next(failed.map(|_: Stale| RETRY)) {
+            let stale = match self.events.next(self.again.then_some(RETRY)) {
                 Ok(Event::Stop) => return,
-                Ok(Event::Stale(stale)) if !stale.any() && failed.is_none() => continue,
-                // After a failure everything is looked at again.
-                Ok(Event::Stale(stale)) => failed.unwrap_or(stale),
+                Ok(Event::Stale(_)) if self.again => Stale::ALL,
+                Ok(Event::Stale(stale)) if !stale.any() => continue,
+                Ok(Event::Stale(stale)) => stale,
                 Err(failure) => {
                     error!(error = %failure, "interfaces are followed no more: restart the agent");
                     return;
                 }
             };
-            failed = match self.step(stale) {
-                Ok(()) => None,
-                Err(failure) => {
-                    warn!(error = %failure, "following the interfaces failed; tried again in {} s", RETRY.as_secs());
-                    Some(Stale::ALL)
-                }
-            };
+            if let Err(error) = self.step(stale) {
+                warn!(%error, "following the interfaces failed; tried again in {} s", RETRY.as_secs());
+                self.again = true;
+            }
         }
     }
 

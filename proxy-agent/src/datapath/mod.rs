@@ -19,6 +19,7 @@ mod links;
 mod map;
 mod memory;
 mod netlink;
+mod object;
 mod observe;
 mod options;
 mod programs;
@@ -31,6 +32,8 @@ mod specification;
 mod sweep;
 mod sys;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -39,6 +42,7 @@ use std::thread::{self, JoinHandle};
 
 pub use error::{ApplyError, CallError, DatapathError};
 pub use grace::Grace;
+pub use object::OBJECT;
 pub use options::{AttachMode, DatapathOptions, PodInterfaces, SnatPorts, SocketLb, Uplinks};
 pub use size::MapSizes;
 pub use snapshot::Capacity;
@@ -162,3 +166,8 @@ impl Drop for Datapath {
         }
     }
 }
+
+#[cfg(test)]
+mod flow_tests;
+#[cfg(test)]
+mod life_tests;

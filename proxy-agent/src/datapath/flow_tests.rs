@@ -1,0 +1,325 @@
+//! Sweeping, released bits and destroyed sockets: with real maps, sockets and the kernel's own clock.
+
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+
+use proxy_common::layout::{
+    Action, Addr, Backend, BackendId, Direction, FilterBit, Flow, FlowKey, Meta, Port, ServiceId, SocketKey,
+    SocketValue, V4, V6, protocol, state,
+};
+
+use super::Datapath;
+use super::clock::Clock;
+use super::map::Map;
+use super::sweep::{Sweeper, Swept};
+use super::sys::{self, Layout};
+use super::testing::{Namespace, Place, eventually};
+use crate::plan::Operation;
+
+struct Running {
+    node: Namespace,
+    _place: Place,
+    datapath: Datapath,
+}
+
+fn running() -> Running {
+    let (node, place) = (Namespace::new(), Place::new());
+    let datapath = place.start(&node).unwrap();
+    Running {
+        node,
+        _place: place,
+        datapath,
+    }
+}
+
+/// A flow of client port `client` to frontend `address`:80, last seen `seconds` ago, in one table.
+struct Put<'a, A> {
+    table: &'a Map<FlowKey<A>, Flow<A>>,
+    frontend: A,
+    protocol: u8,
+    rate: u32,
+    now: u32,
+}
+
+impl<A: Addr> Put<'_, A>
+where
+    FlowKey<A>: Layout,
+    Flow<A>: Layout,
+{
+    fn flow(&self, client: u16, seconds: u32, bits: u8) -> FlowKey<A> {
+        let key = FlowKey {
+            destination: self.frontend,
+            source_port: Port::new(client),
+            destination_port: Port::new(80),
+            protocol: self.protocol,
+            direction: Direction::Forward as u8,
+            ..FlowKey::default()
+        };
+        let seen = self.now.wrapping_sub(seconds * self.rate);
+        let flow = Flow {
+            meta: Meta::new(key.tag(), bits, seen),
+            destination_port: Port::new(8080),
+            backend: BackendId(1),
+            action: Action::Stack as u8,
+            ..Flow::default()
+        };
+        self.table.put(&key, &flow).unwrap();
+        key
+    }
+}
+
+fn sweep(datapath: &Datapath) -> Swept {
+    let mut sweeper = Sweeper::new(
+        datapath.tables.clone(),
+        datapath.released.clone(),
+        datapath.grace.clone(),
+    )
+    .unwrap();
+    let mut total = Swept::default();
+    while !total.end {
+        let slice = sweeper.slice().unwrap();
+        total = Swept {
+            deleted: total.deleted + slice.deleted,
+            cleared: total.cleared + slice.cleared,
+            end: slice.end,
+        };
+    }
+    total
+}
+
+fn swept_table<A: Addr>(
+    datapath: &Datapath,
+    table: &Map<FlowKey<A>, Flow<A>>,
+    ip_protocol: u8,
+    bits: u8,
+    life: u32,
+) where
+    FlowKey<A>: Layout,
+    Flow<A>: Layout,
+{
+    let put = Put {
+        table,
+        frontend: A::default(),
+        protocol: ip_protocol,
+        rate: datapath.tables.config.get(&0).unwrap().unwrap().ticks_per_second,
+        now: Clock::new().unwrap().now().unwrap(),
+    };
+    let young = put.flow(1, life - 30, bits);
+    let expired = put.flow(2, life + 30, bits);
+    let long_gone = put.flow(3, life + 90, bits);
+    assert_eq!(sweep(datapath).deleted, 1);
+    assert!(table.get(&young).unwrap().is_some());
+    assert!(
+        table.get(&expired).unwrap().is_some(),
+        "expired less than a minute ago"
+    );
+    assert!(table.get(&long_gone).unwrap().is_none());
+}
+
+#[test]
+fn only_what_expired_a_minute_ago_is_swept_from_every_table() {
+    let running = running();
+    let tables = running.datapath.tables.clone();
+    let established = state::REPLIED | state::ESTABLISHED;
+    let datapath = &running.datapath;
+    swept_table(datapath, &tables.flows4.tcp_embryos, protocol::TCP, 0, 60);
+    swept_table(
+        datapath,
+        &tables.flows4.tcp_flows,
+        protocol::TCP,
+        established,
+        86_400,
+    );
+    swept_table(datapath, &tables.flows4.udp_embryos, protocol::UDP, 0, 30);
+    swept_table(
+        datapath,
+        &tables.flows4.udp_flows,
+        protocol::UDP,
+        established,
+        180,
+    );
+    swept_table(datapath, &tables.flows6.tcp_embryos, protocol::TCP, 0, 60);
+    swept_table(
+        datapath,
+        &tables.flows6.tcp_flows,
+        protocol::TCP,
+        established | state::FIN_FORWARD,
+        3600,
+    );
+    swept_table(
+        datapath,
+        &tables.flows6.tcp_flows,
+        protocol::TCP,
+        established | state::RESET,
+        120,
+    );
+    swept_table(datapath, &tables.flows6.udp_embryos, protocol::UDP, 0, 30);
+    swept_table(
+        datapath,
+        &tables.flows6.udp_flows,
+        protocol::UDP,
+        established,
+        180,
+    );
+}
+
+#[test]
+fn a_released_bit_waits_for_the_last_live_flow() {
+    let mut running = running();
+    let tables = running.datapath.tables.clone();
+    let frontend = V4::new([10, 96, 0, 7]);
+    let used = FilterBit::forward(&frontend, Port::new(80), protocol::TCP);
+    let free = FilterBit::forward(&frontend, Port::new(81), protocol::TCP);
+    let claimed = FilterBit::forward(&frontend, Port::new(82), protocol::TCP);
+    for bit in [used, free, claimed] {
+        running
+            .datapath
+            .apply(&[Operation::SetFilter(bit), Operation::ReleaseFilter(bit)])
+            .unwrap();
+    }
+    running.datapath.apply(&[Operation::SetFilter(claimed)]).unwrap();
+    let put = Put {
+        table: &tables.flows4.tcp_flows,
+        frontend,
+        protocol: protocol::TCP,
+        rate: tables.config.get(&0).unwrap().unwrap().ticks_per_second,
+        now: Clock::new().unwrap().now().unwrap(),
+    };
+    let key = put.flow(40_000, 5, state::ESTABLISHED);
+    let bits = || {
+        [used, free, claimed].map(|bit| {
+            let words: std::collections::BTreeMap<u32, u64> = tables.prefilter.used().into_iter().collect();
+            words.get(&bit.word()).is_some_and(|word| word & bit.mask() != 0)
+        })
+    };
+    assert_eq!(bits(), [true, true, true]);
+    assert_eq!(sweep(&running.datapath).cleared, 1);
+    assert_eq!(bits(), [true, false, true]);
+    // The last flow expires: nothing holds the bit any more.
+    put.flow(40_000, 86_400 + 10, state::ESTABLISHED);
+    assert_eq!(sweep(&running.datapath).cleared, 1);
+    assert_eq!(bits(), [false, false, true]);
+    assert!(tables.flows4.tcp_flows.get(&key).unwrap().is_some());
+}
+
+#[test]
+fn a_bit_claimed_and_released_during_a_sweep_waits_for_the_next() {
+    let mut running = running();
+    let bit = FilterBit::node_port(Port::new(30_080), protocol::TCP);
+    running
+        .datapath
+        .apply(&[Operation::SetFilter(bit), Operation::ReleaseFilter(bit)])
+        .unwrap();
+    let datapath = &running.datapath;
+    let candidates = datapath.released.candidates();
+    running
+        .datapath
+        .apply(&[Operation::SetFilter(bit), Operation::ReleaseFilter(bit)])
+        .unwrap();
+    let datapath_after = &running.datapath;
+    assert_eq!(
+        datapath_after
+            .released
+            .clear(&datapath_after.tables.prefilter, &candidates),
+        0
+    );
+    assert_eq!(sweep(datapath_after).cleared, 1);
+}
+
+/// A UDP socket of the node, connected to a port where nobody answers, and what socket LB would have noted of it.
+fn connected(running: &Running, address: &'static str, noted: Option<(BackendId, u32)>) -> UdpSocket {
+    let tables = running.datapath.tables.clone();
+    running.node.run(move || {
+        let target: std::net::SocketAddr = address.parse().unwrap();
+        let local = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(local).unwrap();
+        socket.connect(target).unwrap();
+        let cookie = sys::socket_cookie(socket.as_fd()).unwrap();
+        if let Some((backend, generation)) = noted {
+            let key = SocketKey {
+                cookie,
+                address: V6::from(target.ip()),
+                port: Port::new(target.port()),
+                protocol: protocol::UDP,
+                direction: Direction::Reverse as u8,
+                pad: 0,
+            };
+            let value = SocketValue {
+                tag: cookie as u32,
+                backend,
+                generation,
+                port: Port::new(53),
+                pad: 0,
+                address: V6::from("10.96.0.10".parse::<std::net::IpAddr>().unwrap()),
+            };
+            tables.sockets.put(&key, &value).unwrap();
+        }
+        socket
+    })
+}
+
+fn backend(address: &str, ip_protocol: u8, life: u32) -> Backend {
+    let target: std::net::SocketAddr = address.parse().unwrap();
+    Backend {
+        address: V6::from(target.ip()),
+        port: Port::new(target.port()),
+        protocol: ip_protocol,
+        flags: 0,
+        service: ServiceId(1),
+        life,
+        last_life: 0,
+    }
+}
+
+/// Whether a socket still has its peer.
+fn is_connected(socket: &UdpSocket) -> bool {
+    socket.peer_addr().is_ok()
+}
+
+#[test]
+fn udp_sockets_to_a_killed_backend_are_destroyed_and_no_others() {
+    for (address, other) in [
+        ("127.0.0.9:5353", "127.0.0.8:5353"),
+        ("[::1]:5353", "[::1]:5354"),
+        // An IPv6 socket that talks IPv4.
+        ("[::ffff:127.0.0.9]:5353", "[::ffff:127.0.0.8]:5353"),
+    ] {
+        let mut running = running();
+        let victim = connected(&running, address, Some((BackendId(7), 3)));
+        let second = connected(&running, address, Some((BackendId(7), 3)));
+        let untranslated = connected(&running, address, None);
+        let elsewhere = connected(&running, other, Some((BackendId(8), 1)));
+        let other_use = connected(&running, address, Some((BackendId(9), 3)));
+        let put = |id, backend| Operation::PutBackend(BackendId(id), backend);
+        let operations = [
+            put(7, backend(address, protocol::UDP, 3)),
+            put(8, backend(other, protocol::UDP, 1)),
+            put(9, backend(address, protocol::UDP, 3)),
+            Operation::KillBackend(BackendId(7)),
+        ];
+        running.datapath.apply(&operations).unwrap();
+        eventually((false, false), || (is_connected(&victim), is_connected(&second)));
+        assert_eq!(
+            victim.recv(&mut [0; 8]).unwrap_err().raw_os_error(),
+            Some(libc::ECONNABORTED)
+        );
+        assert!(is_connected(&untranslated) && is_connected(&elsewhere) && is_connected(&other_use));
+    }
+}
+
+#[test]
+fn killing_a_tcp_backend_touches_no_udp_socket() {
+    let mut running = running();
+    let bystander = connected(&running, "127.0.0.9:53", Some((BackendId(7), 3)));
+    let victim = connected(&running, "127.0.0.9:54", Some((BackendId(8), 3)));
+    let operations = [
+        Operation::PutBackend(BackendId(7), backend("127.0.0.9:53", protocol::TCP, 3)),
+        Operation::PutBackend(BackendId(8), backend("127.0.0.9:54", protocol::UDP, 3)),
+        Operation::KillBackend(BackendId(7)),
+        Operation::KillBackend(BackendId(8)),
+    ];
+    running.datapath.apply(&operations).unwrap();
+    // Kills are handled in order: once the second is done, the first has been.
+    eventually(false, || is_connected(&victim));
+    assert!(is_connected(&bystander));
+}
