@@ -27,84 +27,98 @@ const LAYER3: u32 = 0;
 
 /// TC ingress of a pod interface.
 #[classifier]
+#[inline(always)]
 fn from_pod(ctx: TcContext) -> i32 {
     tc::ingress::<ETHERNET>(ctx.skb.skb, Origin::Pod)
 }
 
 /// TC egress of a pod interface.
 #[classifier]
+#[inline(always)]
 fn to_pod(ctx: TcContext) -> i32 {
     tc::egress_pod::<ETHERNET>(ctx.skb.skb)
 }
 
 /// TC ingress of an uplink.
 #[classifier]
+#[inline(always)]
 fn from_network(ctx: TcContext) -> i32 {
     tc::ingress::<ETHERNET>(ctx.skb.skb, Origin::Network)
 }
 
 /// TC egress of an uplink.
 #[classifier]
+#[inline(always)]
 fn to_network(ctx: TcContext) -> i32 {
     tc::egress_uplink::<ETHERNET>(ctx.skb.skb)
 }
 
 /// TC ingress of an uplink without a link-layer header.
 #[classifier]
+#[inline(always)]
 fn from_network_l3(ctx: TcContext) -> i32 {
     tc::ingress::<LAYER3>(ctx.skb.skb, Origin::Network)
 }
 
 /// TC egress of an uplink without a link-layer header.
 #[classifier]
+#[inline(always)]
 fn to_network_l3(ctx: TcContext) -> i32 {
     tc::egress_uplink::<LAYER3>(ctx.skb.skb)
 }
 
 /// connect() of an IPv4 socket.
 #[cgroup_sock_addr(connect4)]
+#[inline(always)]
 fn connect4(ctx: SockAddrContext) -> i32 {
     sockets::connect4(ctx.sock_addr)
 }
 
 /// connect() of an IPv6 socket.
 #[cgroup_sock_addr(connect6)]
+#[inline(always)]
 fn connect6(ctx: SockAddrContext) -> i32 {
     sockets::connect6(ctx.sock_addr)
 }
 
 /// sendmsg() of an unconnected IPv4 socket, or of an IPv6 socket to a mapped address.
 #[cgroup_sock_addr(sendmsg4)]
+#[inline(always)]
 fn sendmsg4(ctx: SockAddrContext) -> i32 {
     sockets::sendmsg4(ctx.sock_addr)
 }
 
 /// sendmsg() of an unconnected IPv6 socket.
 #[cgroup_sock_addr(sendmsg6)]
+#[inline(always)]
 fn sendmsg6(ctx: SockAddrContext) -> i32 {
     sockets::sendmsg6(ctx.sock_addr)
 }
 
 /// recvmsg() of an IPv4 socket.
 #[cgroup_sock_addr(recvmsg4)]
+#[inline(always)]
 fn recvmsg4(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend4(ctx.sock_addr)
 }
 
 /// recvmsg() of an IPv6 socket, also from mapped addresses.
 #[cgroup_sock_addr(recvmsg6)]
+#[inline(always)]
 fn recvmsg6(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend6(ctx.sock_addr)
 }
 
 /// getpeername() of an IPv4 socket.
 #[cgroup_sock_addr(getpeername4)]
+#[inline(always)]
 fn getpeername4(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend4(ctx.sock_addr)
 }
 
 /// getpeername() of an IPv6 socket.
 #[cgroup_sock_addr(getpeername6)]
+#[inline(always)]
 fn getpeername6(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend6(ctx.sock_addr)
 }

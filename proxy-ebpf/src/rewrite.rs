@@ -129,27 +129,25 @@ pub(crate) fn translate<A: Rewrite, const LINK: u32>(
         (new.source_port, new.destination_port),
     );
     // SAFETY: `skb` is the program's context; the helper checks the offset.
-    unsafe {
-        if bpf_l4_csum_replace(
-            skb,
-            field,
-            0,
-            addresses as u64,
-            BPF_F_PSEUDO_HDR | mangled | family,
-        ) != 0
-        {
-            return None;
-        }
-        if bpf_l4_csum_replace(skb, field, 0, ports as u64, mangled) != 0 {
-            return None;
-        }
+    let fix = |difference: u32, flags: u64| unsafe {
+        (bpf_l4_csum_replace(skb, field, 0, difference as u64, flags) == 0).then_some(())
+    };
+    fix(addresses, BPF_F_PSEUDO_HDR | mangled | family)?;
+    if same_ports(old, new) {
+        Some(())
+    } else {
+        fix(ports, mangled)
     }
-    Some(())
+}
+
+#[inline(always)]
+fn same_ports<A: Addr>(old: &Headers<A>, new: &Flow<A>) -> bool {
+    old.source_port == new.source_port && old.destination_port == new.destination_port
 }
 
 #[inline(always)]
 fn write_ports<A: Addr>(skb: *mut __sk_buff, transport: u32, old: &Headers<A>, new: &Flow<A>) -> Option<()> {
-    if old.source_port == new.source_port && old.destination_port == new.destination_port {
+    if same_ports(old, new) {
         return Some(());
     }
     let ports = [new.source_port.wire(), new.destination_port.wire()];

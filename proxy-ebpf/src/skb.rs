@@ -33,15 +33,10 @@ impl<const LINK: u32> Packet<LINK> {
 impl<const LINK: u32> Bytes for Packet<LINK> {
     #[inline(always)]
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
-        let size = N * 4;
-        // SAFETY: `skb` is the program's context; the verifier checks the bounds that are compared here, and BPF loads
-        // need no alignment.
-        unsafe {
-            let start = (*self.skb).data as usize + (LINK + offset) as usize;
-            if start + size <= (*self.skb).data_end as usize {
-                return Some(*(start as *const [u32; N]));
-            }
+        if let Some(words) = self.glance(offset) {
+            return Some(words);
         }
+        let size = N * 4;
         let mut words = [0_u32; N];
         // SAFETY: the buffer is `size` bytes long.
         let result = unsafe {
@@ -53,6 +48,16 @@ impl<const LINK: u32> Bytes for Packet<LINK> {
             )
         };
         (result == 0).then_some(words)
+    }
+
+    #[inline(always)]
+    fn glance<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        // SAFETY: `skb` is the program's context; the verifier checks the bounds that are compared here, and BPF loads
+        // need no alignment.
+        unsafe {
+            let start = (*self.skb).data as usize + (LINK + offset) as usize;
+            (start + N * 4 <= (*self.skb).data_end as usize).then(|| *(start as *const [u32; N]))
+        }
     }
 
     #[inline(always)]

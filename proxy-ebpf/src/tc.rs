@@ -10,7 +10,7 @@ use crate::{
     LAYER3,
     answer::{self, Answer, Message},
     maps::Maps,
-    node::{Node, config, count},
+    node::{Node, Tables, config, count},
     redirect::{self, MARK, Route},
     rewrite::{self, Rewrite},
     skb::Packet,
@@ -95,11 +95,14 @@ fn is_done(skb: *mut __sk_buff) -> bool {
 
 #[inline(always)]
 fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
-    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+    let Some(config) = config() else { return PASS };
+    let bytes = Packet::<LINK>::new(skb);
+    if hook::ingress_ignores::<A, _, _>(&Tables, config, &bytes) {
         return PASS;
-    };
+    }
+    let Some(work) = work::<A>() else { return PASS };
     let node = Node::new(skb, config);
-    let verdict = hook::ingress(&node, origin, &Packet::<LINK>::new(skb), work);
+    let verdict = hook::ingress(&node, origin, &bytes, work);
     const REDIRECT: u8 = Action::Redirect as u8;
     const HAIRPIN: u8 = Action::Hairpin as u8;
     if let Some(counter) = verdict.dropped() {
@@ -119,21 +122,27 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
 
 #[inline(always)]
 fn egress_pod_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
-    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+    let Some(config) = config() else { return PASS };
+    let bytes = Packet::<LINK>::new(skb);
+    if hook::egress_pod_ignores::<A, _, _>(&Tables, &bytes) {
         return PASS;
-    };
+    }
+    let Some(work) = work::<A>() else { return PASS };
     let node = Node::new(skb, config);
-    let verdict = hook::egress_pod(&node, &Packet::<LINK>::new(skb), work);
+    let verdict = hook::egress_pod(&node, &bytes, work);
     egress::<A, LINK>(skb, work, verdict)
 }
 
 #[inline(always)]
 fn egress_uplink_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
-    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+    let Some(config) = config() else { return PASS };
+    let bytes = Packet::<LINK>::new(skb);
+    if hook::egress_uplink_ignores::<A, _, _>(&Tables, config, &bytes) {
         return PASS;
-    };
+    }
+    let Some(work) = work::<A>() else { return PASS };
     let node = Node::new(skb, config);
-    let verdict = hook::egress_uplink(&node, &Packet::<LINK>::new(skb), work);
+    let verdict = hook::egress_uplink(&node, &bytes, work);
     egress::<A, LINK>(skb, work, verdict)
 }
 

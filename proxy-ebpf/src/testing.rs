@@ -39,12 +39,14 @@ const LAYER3: u32 = 0;
 
 /// Does nothing: what the test run itself costs.
 #[classifier]
+#[inline(always)]
 fn empty(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
 /// Parses an IPv4 TCP packet and looks its tuple up in one LRU: what any flow table costs at least.
 #[classifier]
+#[inline(always)]
 fn bare(ctx: TcContext) -> i32 {
     let packet = skb::Packet::<ETHERNET>::new(ctx.skb.skb);
     let (Some([.., source, destination]), Some([ports])) = (packet.words::<5>(0), packet.words::<1>(20))
@@ -68,6 +70,7 @@ fn bare(ctx: TcContext) -> i32 {
 
 /// Parses a packet with the data path's own parser: 0 for TCP and UDP, else -1.
 #[classifier]
+#[inline(always)]
 fn parse(ctx: TcContext) -> i32 {
     let Some(work) = V4::work().get_ptr_mut(0) else {
         return TC_ACT_UNSPEC;
@@ -100,12 +103,14 @@ struct Call {
 
 /// Socket LB's choice for a call to an IPv4 address.
 #[classifier]
+#[inline(always)]
 fn socket_choice4(ctx: TcContext) -> i32 {
     choose::<V4>(&ctx)
 }
 
 /// Socket LB's choice for a call to an IPv6 address.
 #[classifier]
+#[inline(always)]
 fn socket_choice6(ctx: TcContext) -> i32 {
     choose::<V6>(&ctx)
 }

@@ -6,6 +6,11 @@ use crate::layout::{Addr, Port, V4, V6, protocol};
 pub trait Bytes {
     /// `N` words of four bytes, in memory order, at an offset; `None` beyond the end.
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
+    /// The same, but only if the bytes are at hand; `None` is no answer.
+    #[inline(always)]
+    fn glance<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        self.words(offset)
+    }
     /// Bytes from the network header to the end of the packet.
     fn length(&self) -> u32;
 }
@@ -80,8 +85,26 @@ pub enum Parsed {
     Malformed,
 }
 
+/// A packet's tuple, read without a look at anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port.
+    pub source_port: Port,
+    /// Destination port.
+    pub destination_port: Port,
+    /// IP protocol number: TCP or UDP.
+    pub protocol: u8,
+}
+
 /// An address family's packets can be read.
 pub trait Readable: Addr {
+    /// The tuple of a whole TCP or UDP packet without IP options or extension headers, which nearly all packets are;
+    /// `None` for any other, which [`Self::parse`] must read.
+    fn glance<B: Bytes>(bytes: &B) -> Option<Glance<Self>>;
     /// Reads the headers of a packet of this family into `packet`, whose old content does not matter.
     fn parse<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed;
 }
@@ -90,6 +113,24 @@ pub trait Readable: Addr {
 const EXTENSION_HEADERS: u32 = 6;
 
 impl Readable for V4 {
+    #[inline(always)]
+    fn glance<B: Bytes>(bytes: &B) -> Option<Glance<Self>> {
+        let [first, second, third, source, destination] = bytes.glance::<5>(0)?;
+        let protocol = (u32::from_be(third) >> 16) as u8;
+        let is_plain = u32::from_be(first) >> 24 == 0x45 && u32::from_be(second) & 0x3fff == 0;
+        if !is_plain || (protocol != protocol::TCP && protocol != protocol::UDP) {
+            return None;
+        }
+        let [ports] = bytes.glance::<1>(20)?;
+        Some(Glance {
+            source: V4(source),
+            destination: V4(destination),
+            source_port: Port::from_wire(first_half(ports)),
+            destination_port: Port::from_wire(second_half(ports)),
+            protocol,
+        })
+    }
+
     #[inline(always)]
     fn parse<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed {
         let Some([first, second, third, source, destination]) = bytes.words::<5>(0) else {
@@ -130,6 +171,24 @@ impl Readable for V4 {
 }
 
 impl Readable for V6 {
+    #[inline(always)]
+    fn glance<B: Bytes>(bytes: &B) -> Option<Glance<Self>> {
+        let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] = bytes.glance::<10>(0)?;
+        let protocol = (u32::from_be(second) >> 8) as u8;
+        let is_plain = u32::from_be(first) >> 28 == 6;
+        if !is_plain || (protocol != protocol::TCP && protocol != protocol::UDP) {
+            return None;
+        }
+        let [ports] = bytes.glance::<1>(40)?;
+        Some(Glance {
+            source: V6([s0, s1, s2, s3]),
+            destination: V6([d0, d1, d2, d3]),
+            source_port: Port::from_wire(first_half(ports)),
+            destination_port: Port::from_wire(second_half(ports)),
+            protocol,
+        })
+    }
+
     #[inline(always)]
     fn parse<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed {
         let Some(words) = bytes.words::<10>(0) else {

@@ -1,0 +1,83 @@
+//! `cargo xtask bench`: figures of the data path beside its peers', all in one run, in turn.
+//!
+//! Prints a table and writes one record a measure. Nothing is judged here.
+
+mod connect;
+mod netfilter;
+mod packet;
+mod probe;
+mod record;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use record::Records;
+
+#[derive(Parser)]
+#[command(
+    name = "bench",
+    bin_name = "cargo xtask bench",
+    about = "Connection rates and times, and the time a packet takes"
+)]
+struct Arguments {
+    /// How often each variant is measured
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Connections a round
+    #[arg(long, default_value_t = 2000)]
+    connections: u32,
+    /// How many Services there are
+    #[arg(long, value_delimiter = ',', default_value = "1,1000,10000")]
+    services: Vec<usize>,
+    /// Where the records go
+    #[arg(long, default_value = "target/bench/latest.json")]
+    output: PathBuf,
+    /// Only the packets' part
+    #[arg(long)]
+    packets_only: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Be the server: accept and close
+    #[command(hide = true)]
+    Serve { port: u16 },
+    /// Be the client: connect and reset
+    #[command(hide = true)]
+    Probe(probe::Probe),
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.part {
+        Some(Part::Serve { port }) => return probe::serve(*port),
+        Some(Part::Probe(probe)) => return probe.run(),
+        None => {}
+    }
+    let mut records = Records::default();
+    packet::run(arguments.rounds, &mut records)?;
+    if !arguments.packets_only {
+        connect::run(
+            arguments.rounds,
+            arguments.connections,
+            &arguments.services,
+            &mut records,
+        )?;
+    }
+    println!("{}", records.table());
+    records.write(&arguments.output)
+}

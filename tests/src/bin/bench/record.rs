@@ -1,0 +1,80 @@
+//! What was measured.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// One measure: the median of its rounds.
+#[derive(Debug, Serialize)]
+struct Record {
+    name: &'static str,
+    variant: String,
+    services: usize,
+    value: f64,
+    unit: &'static str,
+    /// Smallest and largest of the rounds.
+    spread: [f64; 2],
+    rounds: usize,
+}
+
+/// All measures of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Records(Vec<Record>);
+
+impl Records {
+    /// Notes the rounds of one measure.
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        variant: &str,
+        services: usize,
+        unit: &'static str,
+        rounds: &[f64],
+    ) {
+        let mut sorted = rounds.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else {
+            return;
+        };
+        let record = Record {
+            name,
+            variant: variant.to_owned(),
+            services,
+            value: sorted[sorted.len() / 2],
+            unit,
+            spread: [*first, *last],
+            rounds: sorted.len(),
+        };
+        println!(
+            "bench: {name}, {variant}, {services} Services: {:.1} {unit} ({first:.1} to {last:.1})",
+            record.value
+        );
+        self.0.push(record);
+    }
+
+    /// The table for people.
+    pub(crate) fn table(&self) -> String {
+        let mut lines = vec![format!(
+            "{:<26} {:<22} {:>8} {:>12} {:<6} {}",
+            "measure", "variant", "services", "median", "unit", "spread"
+        )];
+        for record in &self.0 {
+            let [low, high] = record.spread;
+            lines.push(format!(
+                "{:<26} {:<22} {:>8} {:>12.1} {:<6} {low:.1} to {high:.1}",
+                record.name, record.variant, record.services, record.value, record.unit
+            ));
+        }
+        lines.join("\n")
+    }
+
+    /// Writes the records as JSON.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+        }
+        let text = serde_json::to_string_pretty(&self.0).context("writing the records")?;
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+    }
+}
