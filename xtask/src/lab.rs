@@ -16,6 +16,24 @@ pub(crate) fn demo() -> Result<()> {
     command::run(&mut program("demo"))
 }
 
+/// Runs the benches, of an optimised build.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    let toolchain = setup::run()?;
+    object::build_with(&toolchain)?;
+    let packages = ["--package", "proxy-agent", "--package", "shunt-tests"];
+    command::run(
+        command::host_cargo()
+            .args(["build", "--locked", "--release", "--bins"])
+            .args(packages),
+    )?;
+    let program = workspace::root().join("target/release/bench");
+    command::run(
+        std::process::Command::new(program)
+            .current_dir(workspace::root())
+            .args(arguments),
+    )
+}
+
 fn prepare() -> Result<()> {
     let toolchain = setup::run()?;
     object::build_with(&toolchain)?;

@@ -48,6 +48,12 @@ enum Task {
     },
     /// Watch a two-node cluster serve a Kubernetes Service
     Demo,
+    /// Measure connections and packets beside nftables and iptables; writes target/bench/latest.json
+    Bench {
+        /// --rounds N, --connections N, --services N,N,..., --packets-only; see `cargo xtask bench -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -68,5 +74,6 @@ fn run(task: Task) -> Result<()> {
         Task::Test { all, layer } => test::run(all, &layer),
         Task::Lab { arguments } => lab::lab(&arguments),
         Task::Demo => lab::demo(),
+        Task::Bench { arguments } => lab::bench(&arguments),
     }
 }
