@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 /// A cgroup's directory. It is removed by [`crate::clean()`].
@@ -40,6 +43,17 @@ impl Cgroup {
         }
         tree.push(self.clone());
         tree
+    }
+
+    /// Kills the processes in it and below, once each; those that end by themselves meanwhile are no error.
+    pub(crate) fn kill(&self) -> Result<()> {
+        for process in self.tree().iter().flat_map(Self::processes) {
+            match kill(Pid::from_raw(process), Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => bail!("ending the process {process}: {error}"),
+            }
+        }
+        Ok(())
     }
 
     /// Ids of the processes in it, not of those below.

@@ -4,9 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::cgroup::Cgroup;
 use crate::ip::ip;
@@ -66,12 +63,7 @@ fn end_processes(cgroup: &Cgroup) -> Result<()> {
                 cgroup.path().display()
             );
         }
-        for process in processes {
-            match kill(Pid::from_raw(process), Signal::SIGKILL) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(error) => bail!("ending the process {process}: {error}"),
-            }
-        }
+        cgroup.kill()?;
         // A killed process leaves its cgroup a moment later; no event tells of it.
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -1,7 +1,9 @@
 //! Pods: a namespace, a cgroup, a veth to the node, and the programs that run inside.
 
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -96,10 +98,27 @@ impl Pod {
         Ok(())
     }
 
-    /// Kills its servers.
+    /// Waits until a program in the pod listens at a TCP port. Programs tell nobody when they do: it is tried.
+    pub fn wait_listening(&self, port: u16) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let address = (Ipv4Addr::LOCALHOST, port);
+        self.place.namespace.run(|| {
+            while let Err(error) = TcpStream::connect(address) {
+                ensure!(
+                    Instant::now() < deadline,
+                    "nobody listens at port {port} of {}: {error}",
+                    self.place.name
+                );
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        })
+    }
+
+    /// Kills its servers, also the processes that those have started.
     pub fn stop(&mut self) -> Result<()> {
+        self.place.cgroup.kill()?;
         for mut server in self.servers.drain(..) {
-            server.kill().context("ending a pod's server")?;
             server.wait().context("waiting for a pod's server")?;
         }
         Ok(())

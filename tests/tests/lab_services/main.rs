@@ -8,6 +8,7 @@ mod cluster;
 mod expect;
 mod life;
 mod local;
+mod programs;
 mod reach;
 mod refuse;
 mod runner;
@@ -35,6 +36,7 @@ fn everything(cluster: &mut Cluster, rows: &mut Rows) {
     local::rows(cluster, rows);
     transfer::rows(cluster, rows);
     change::rows(cluster, rows);
+    programs::rows(cluster, rows);
     life::rows(cluster, rows);
 }
 

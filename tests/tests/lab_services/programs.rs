@@ -1,0 +1,148 @@
+//! Programs that know nothing of Shunt: nginx with curl, and iperf3 with itself.
+
+use anyhow::{Context, Result, ensure};
+use lab::address::{self, Family};
+use lab::call::pattern;
+use lab::manifest::Service;
+use lab::{Lab, Place};
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::runner::Rows;
+
+const PORT: u16 = 8090;
+const NODE_PORT: u16 = 30_090;
+/// The pod that serves, on n2: n1's NodePort sends to it by SNAT.
+const POD: &str = "programs";
+const FILE: usize = 3_000_000;
+
+/// A Service in front of nginx, then of iperf3.
+pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
+    if rows
+        .build("nginx serves", || start_nginx(&mut cluster.lab))
+        .is_some()
+    {
+        each_way(
+            cluster,
+            rows,
+            "curl gets a file from nginx",
+            |place, host, port| curl(place, &host, port),
+        );
+    }
+    if rows
+        .build("iperf3 serves", || start_iperf(&mut cluster.lab))
+        .is_some()
+    {
+        each_way(cluster, rows, "iperf3 over TCP", |place, host, port| {
+            iperf(place, &host, port, &[])
+        });
+        each_way(cluster, rows, "iperf3 over UDP", |place, host, port| {
+            iperf(
+                place,
+                &host,
+                port,
+                &["--udp", "--bitrate", "100M", "--length", "1200"],
+            )
+        });
+    }
+}
+
+fn each_way(cluster: &Cluster, rows: &mut Rows, what: &str, run: impl Fn(&Place, String, u16) -> Result<()>) {
+    let ways = [
+        ("a", address::cluster(20), PORT),
+        ("client", address::node(1), NODE_PORT),
+    ];
+    for (from, pair, port) in ways {
+        for family in Family::BOTH {
+            rows.row(format!("{family} {from} {what}"), || {
+                run(cluster.lab.place(from)?, pair.of(family).to_string(), port)
+            });
+        }
+    }
+}
+
+fn start_nginx(lab: &mut Lab) -> Result<()> {
+    let folder = lab.agent(1).manifests().with_file_name("nginx");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("file"), (0..FILE).map(pattern).collect::<Vec<_>>())?;
+    let folder = folder.to_str().context("the lab's folder has a strange name")?;
+    let configuration = format!(
+        "daemon off; user root; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n\
+         events {{}}\n\
+         http {{ access_log off; server {{ listen {PORT}; listen [::]:{PORT}; root {folder}; }} }}\n"
+    );
+    let file = format!("{folder}/nginx.conf");
+    std::fs::write(&file, configuration)?;
+    serve(lab, "nginx", &["-c", &file])
+}
+
+fn start_iperf(lab: &mut Lab) -> Result<()> {
+    lab.pod_mut(POD)?.stop()?;
+    serve(lab, "iperf3", &["--server", "--port", &PORT.to_string()])
+}
+
+/// Starts the program, waits until it listens, and puts the Service in front of it.
+fn serve(lab: &mut Lab, program: &str, arguments: &[&str]) -> Result<()> {
+    let pod = lab.pod_mut(POD)?;
+    pod.run(program, arguments)?;
+    pod.wait_listening(PORT)?;
+    lab.apply(
+        &Service::new("programs", 20, PORT, PORT)
+            .node_port(NODE_PORT)
+            .over([lab.pod(POD)]),
+    )
+}
+
+fn curl(place: &Place, host: &str, port: u16) -> Result<()> {
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    let url = format!("http://{host}:{port}/file");
+    let output = place.output(
+        "curl",
+        &["--silent", "--show-error", "--globoff", "--max-time", "10", &url],
+    )?;
+    ensure!(
+        output.status.success(),
+        "curl {url}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    ensure!(
+        output.stdout.len() == FILE,
+        "curl got {} bytes of {FILE}",
+        output.stdout.len()
+    );
+    let wrong = output
+        .stdout
+        .iter()
+        .enumerate()
+        .find(|(position, byte)| **byte != pattern(*position));
+    ensure!(wrong.is_none(), "curl got a wrong byte: {wrong:?}");
+    Ok(())
+}
+
+fn iperf(place: &Place, host: &str, port: u16, more: &[&str]) -> Result<()> {
+    let port = port.to_string();
+    let mut arguments = vec!["--client", host, "--port", &port, "--bytes", "5M", "--json"];
+    arguments.extend(more);
+    let output = place.output("iperf3", &arguments)?;
+    let result: Value = serde_json::from_slice(&output.stdout).context("iperf3 printed no JSON")?;
+    ensure!(output.status.success(), "iperf3: {}", result["error"]);
+    let end = &result["end"];
+    if let Some(lost) = end["sum"]["lost_percent"].as_f64() {
+        ensure!(
+            end["sum"]["packets"].as_u64() > Some(1_000) && lost < 5.0,
+            "iperf3: {}",
+            end["sum"]
+        );
+    } else {
+        ensure!(
+            end["sum_received"]["bytes"].as_u64() >= Some(4_000_000),
+            "iperf3: {}",
+            end["sum_received"]
+        );
+    }
+    Ok(())
+}
