@@ -159,9 +159,12 @@ fn bridged(pod: &Namespace, node: &Namespace, interface: &str, address: Pair, nu
     ])
 }
 
-/// The bridge that pods of a bridged node are ports of.
+/// The bridge that pods of a bridged node are ports of. Netfilter sees what it bridges, as Kubernetes asks of nodes with
+/// a bridge: else conntrack would see one direction only of what goes from pod to pod through a Service.
 pub(crate) fn bridge(node: &Namespace, number: u8) -> Result<()> {
     let gateway = address::pod_gateway(number);
+    node.sysctl("bridge/bridge-nf-call-iptables", "1")?;
+    node.sysctl("bridge/bridge-nf-call-ip6tables", "1")?;
     node.ip(&[
         "link add pods type bridge forward_delay 0".to_owned(),
         format!("address add {}/24 dev pods", gateway.v4),

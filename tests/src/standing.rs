@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -185,8 +185,9 @@ fn state(lab: &Lab) -> Result<State> {
     })
 }
 
-fn file() -> &'static Path {
-    Path::new("/run/shunt-lab.json")
+/// Where a standing lab is written down; the variable lets a test have one of its own.
+fn file() -> PathBuf {
+    std::env::var_os("SHUNT_LAB_STATE").map_or_else(|| "/run/shunt-lab.json".into(), PathBuf::from)
 }
 
 fn read() -> Result<Option<State>> {
