@@ -4,6 +4,7 @@
 //! into service ports with their frontends and chosen backends; `plan` turns the difference between what is desired
 //! and what is installed into ordered map operations; `datapath` carries them out. `cli` is the command line.
 
+pub mod agent;
 pub mod datapath;
 pub mod model;
 pub mod name;

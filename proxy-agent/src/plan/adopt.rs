@@ -45,6 +45,14 @@ impl Planner {
         (planner, repairs)
     }
 
+    /// Takes over what the maps hold now, in place of what they were thought to hold; tokens stay in order.
+    pub fn adopt_again(&mut self, snapshot: &Snapshot) -> Vec<Operation> {
+        let (mut planner, repairs) = Self::adopt(snapshot, self.capacity);
+        planner.retired.go_on_from(&self.retired);
+        *self = planner;
+        repairs
+    }
+
     fn adopt_services(&mut self, snapshot: &Snapshot) {
         let services: HashMap<ServiceId, _> = snapshot.services.iter().copied().collect();
         let slots: HashMap<u32, &[BackendId]> = snapshot

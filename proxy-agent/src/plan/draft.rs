@@ -79,6 +79,13 @@ impl Planner {
         )
     }
 
+    /// Leaves what is installed of these Services as it is: it is not pruned.
+    pub fn keep(&mut self, batch: &[(ObjectName, Vec<ServicePort>)]) {
+        for (name, ports) in batch {
+            self.claim(name, ports);
+        }
+    }
+
     /// Notes that a Service asks for what a restart found, so that it is not pruned.
     fn claim(&mut self, name: &ObjectName, ports: &[ServicePort]) {
         for port in ports {

@@ -22,4 +22,4 @@ pub use planner::{Plan, Planner};
 pub use retire::Token;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

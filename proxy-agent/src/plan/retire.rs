@@ -31,6 +31,11 @@ impl Retired {
         Token(self.last + 1)
     }
 
+    /// Later tokens than the other's.
+    pub(super) fn go_on_from(&mut self, other: &Self) {
+        self.last = other.last;
+    }
+
     /// Ends a plan; its token, if it retired something.
     pub(super) fn end_plan(&mut self) -> Option<Token> {
         std::mem::take(&mut self.has_news).then(|| {

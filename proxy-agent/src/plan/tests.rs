@@ -1,6 +1,6 @@
 //! The planner against a naive model of the maps, checked after every single operation.
 
-mod kernel;
+pub(crate) mod kernel;
 mod random;
 mod world;
 

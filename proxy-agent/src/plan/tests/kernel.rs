@@ -51,13 +51,13 @@ impl Meaning {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     capacity: Capacity,
-    pub(super) identities: BTreeMap<ServiceId, Identity>,
+    pub(crate) identities: BTreeMap<ServiceId, Identity>,
     pub(super) services: BTreeMap<ServiceId, Service>,
     slots: Vec<BackendId>,
-    pub(super) backends: BTreeMap<BackendId, Backend>,
-    pub(super) frontends: BTreeMap<Frontend, FrontendValue>,
+    pub(crate) backends: BTreeMap<BackendId, Backend>,
+    pub(crate) frontends: BTreeMap<Frontend, FrontendValue>,
     filter: BTreeSet<FilterBit>,
     /// Slots and backends that a reader may still hold.
     held_slots: BTreeSet<u32>,
@@ -72,7 +72,7 @@ fn slots_of(word: ListWord) -> std::ops::Range<u32> {
 }
 
 impl Kernel {
-    pub(super) fn new(capacity: Capacity) -> Self {
+    pub(crate) fn new(capacity: Capacity) -> Self {
         Self {
             capacity,
             identities: BTreeMap::new(),
@@ -86,17 +86,17 @@ impl Kernel {
         }
     }
 
-    pub(super) fn grace(&mut self) {
+    pub(crate) fn grace(&mut self) {
         self.held_slots.clear();
         self.held_backends.clear();
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let dead = self.backends.values().all(|backend| !backend.is_alive());
         dead && self.identities.is_empty() && self.frontends.is_empty() && self.filter.is_empty()
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let services: Vec<_> = self
             .identities
             .keys()
@@ -162,7 +162,7 @@ impl Kernel {
             .collect()
     }
 
-    pub(super) fn carry_out(&mut self, operations: &[Operation]) {
+    pub(crate) fn carry_out(&mut self, operations: &[Operation]) {
         for operation in operations {
             self.step(operation);
             self.check();

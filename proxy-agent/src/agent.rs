@@ -1,0 +1,181 @@
+//! The run loop: source -> model -> plan -> maps.
+
+mod reconcile;
+
+use std::time::Instant;
+
+use anyhow::Context;
+pub use reconcile::{Done, MapsFailed, Reconciler};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::plan::{Capacity, Operation, Snapshot, Token};
+use crate::source::Batch;
+
+/// The maps, as the agent writes them.
+pub trait MapWriter {
+    /// Why a map could not be read or written.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Carries operations out in their order; stops at the first that fails.
+    fn apply(&mut self, operations: &[Operation]) -> Result<(), Self::Error>;
+
+    /// What the maps hold.
+    fn snapshot(&mut self) -> Result<Snapshot, Self::Error>;
+
+    /// How much the maps can hold.
+    fn capacity(&self) -> Capacity;
+
+    /// Waits until every program that runs now has ended.
+    fn wait_for_readers(&mut self) -> Result<(), Self::Error>;
+}
+
+/// How many sweeps of the flow tables have begun and ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sweeps {
+    /// Begun since the start.
+    pub begun: u64,
+    /// Ended since the start.
+    pub ended: u64,
+}
+
+/// What the run loop waits for, besides changes.
+pub struct Surroundings<G> {
+    /// Batches of the source; its end ends the agent.
+    pub batches: mpsc::Receiver<Batch>,
+    /// Blocks for a grace period.
+    pub grace: G,
+    /// Sweeps of the flow tables.
+    pub sweeps: watch::Receiver<Sweeps>,
+}
+
+/// Things taken away that rest.
+#[derive(Debug, Default)]
+struct Resting {
+    /// Waiting for a grace period to begin.
+    waiting: Option<Token>,
+    /// The grace period that runs.
+    grace: Option<(Token, JoinHandle<anyhow::Result<()>>)>,
+    /// Past their grace period; to be swept by a sweep that had not begun then.
+    unswept: Vec<(Token, u64)>,
+}
+
+impl Resting {
+    fn add(&mut self, token: Option<Token>) {
+        self.waiting = self.waiting.max(token);
+    }
+
+    /// One grace period at a time; what comes meanwhile shares the next.
+    fn begin_grace<G>(&mut self, grace: &G)
+    where
+        G: Fn() -> anyhow::Result<()> + Clone + Send + 'static,
+    {
+        if self.grace.is_none()
+            && let Some(token) = self.waiting.take()
+        {
+            let grace = grace.clone();
+            self.grace = Some((token, tokio::task::spawn_blocking(grace)));
+        }
+    }
+
+    /// The latest token whose sweep has ended.
+    fn swept(&mut self, sweeps: Sweeps) -> Option<Token> {
+        let swept = self
+            .unswept
+            .iter()
+            .filter(|(_, begun)| sweeps.ended > *begun)
+            .map(|(token, _)| *token)
+            .max();
+        self.unswept.retain(|(_, begun)| sweeps.ended <= *begun);
+        swept
+    }
+}
+
+/// Runs until the source ends; dropped, it leaves the maps as they are.
+pub async fn run<M, G>(mut reconciler: Reconciler<M>, surroundings: Surroundings<G>) -> anyhow::Result<()>
+where
+    M: MapWriter,
+    G: Fn() -> anyhow::Result<()> + Clone + Send + 'static,
+{
+    let Surroundings {
+        mut batches,
+        grace,
+        mut sweeps,
+    } = surroundings;
+    let mut resting = Resting::default();
+    let mut is_ready = false;
+    loop {
+        resting.begin_grace(&grace);
+        let retry = reconciler.next_retry();
+        let done = tokio::select! {
+            biased;
+            batch = batches.recv() => {
+                let Some(batch) = batch else { return Ok(()) };
+                let done = take(&mut reconciler, batch, &mut batches)?;
+                if !std::mem::replace(&mut is_ready, true) {
+                    tracing::info!("ready");
+                }
+                done
+            }
+            passed = passed(&mut resting.grace) => {
+                let token = passed.context("waiting for a grace period")?;
+                reconciler.grace_passed(token);
+                resting.unswept.push((token, sweeps.borrow().begun));
+                Done::default()
+            }
+            Ok(()) = sweeps.changed() => match resting.swept(*sweeps.borrow_and_update()) {
+                Some(token) => reconciler.swept(token)?,
+                None => Done::default(),
+            },
+            () = until(retry) => reconciler.retry(Instant::now())?,
+            () = std::future::ready(()), if reconciler.has_more() => reconciler.go_on()?,
+        };
+        resting.add(done.token);
+    }
+}
+
+/// Takes a batch over, and with it all that arrived meanwhile.
+fn take<M: MapWriter>(
+    reconciler: &mut Reconciler<M>,
+    mut batch: Batch,
+    batches: &mut mpsc::Receiver<Batch>,
+) -> anyhow::Result<Done> {
+    while let Ok(later) = batches.try_recv() {
+        batch.append(later);
+    }
+    for refusal in &batch.refusals {
+        tracing::warn!(file = refusal.file, error = %refusal, "refused");
+    }
+    let done = reconciler.take(batch.changes)?;
+    if !batch.files.is_empty() {
+        batch.files.sort_unstable();
+        batch.files.dedup();
+        let Done {
+            operations, failed, ..
+        } = done;
+        tracing::info!(files = batch.files.join(","), operations, failed, "applied");
+    }
+    Ok(done)
+}
+
+/// The end of the grace period that runs; never, if none does.
+async fn passed(grace: &mut Option<(Token, JoinHandle<anyhow::Result<()>>)>) -> anyhow::Result<Token> {
+    let Some((token, task)) = grace else {
+        return std::future::pending().await;
+    };
+    let token = *token;
+    let result = task.await;
+    *grace = None;
+    result.context("the task ended")??;
+    Ok(token)
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! From batches of changes to maps, with what failed tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::MapWriter;
+use crate::model::Model;
+use crate::name::ObjectName;
+use crate::plan::{Plan, Planner, ServicePort, Snapshot, Token};
+use crate::source::Change;
+
+/// First pause before a Service that failed is tried again; doubled up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause before a Service that failed is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Services compiled again in one go because the node changed.
+const SLICE: usize = 256;
+/// Times that maps which refuse writes are read back in one go before the agent gives up.
+const MOST_RECOVERIES: usize = 8;
+
+/// Why the maps can't be kept as they should be: they can't be read, or refuse write after write.
+#[derive(Debug, thiserror::Error)]
+#[error("can't keep the maps as they should be: {0}")]
+pub struct MapsFailed<E: std::error::Error>(#[source] pub E);
+
+/// The state of the agent between two events.
+#[derive(Debug)]
+pub struct Reconciler<M> {
+    maps: M,
+    model: Model,
+    planner: Planner,
+    /// Services to compile again when there is time.
+    later: BTreeSet<ObjectName>,
+    /// Services that failed.
+    failed: BTreeMap<ObjectName, Retry>,
+    /// Whether a first sync has been installed, so that what nobody asked for was taken away.
+    is_synced: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Writes to maps.
+    pub operations: usize,
+    /// Services that stay as they were.
+    pub failed: usize,
+    /// If something was taken away: wait for a grace period, then give it to [`Reconciler::grace_passed`].
+    pub token: Option<Token>,
+}
+
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.operations += other.operations;
+        self.failed += other.failed;
+        self.token = self.token.max(other.token);
+    }
+}
+
+type Ports = (ObjectName, Vec<ServicePort>);
+
+impl<M: MapWriter> Reconciler<M> {
+    /// Goes on from what the maps hold.
+    pub fn start(node_name: &str, mut maps: M) -> Result<Self, MapsFailed<M::Error>> {
+        let snapshot = read_back(&mut maps)?;
+        let (planner, repairs) = Planner::adopt(&snapshot, maps.capacity());
+        maps.apply(&repairs).map_err(MapsFailed)?;
+        Ok(Self {
+            maps,
+            model: Model::new(node_name),
+            planner,
+            later: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            is_synced: false,
+        })
+    }
+
+    /// Takes changes over into the maps. The first changes are everything that there is.
+    pub fn take(&mut self, changes: Vec<Change>) -> Result<Done, MapsFailed<M::Error>> {
+        let touched = self.model.apply(changes);
+        for warning in touched.warnings {
+            tracing::warn!(%warning, "not served as asked");
+        }
+        self.later.extend(touched.later);
+        let mut done = self.install(touched.services)?;
+        if !self.is_synced {
+            self.is_synced = true;
+            let plan = self.planner.prune();
+            done.add(self.carry_out(plan)?);
+        }
+        Ok(done)
+    }
+
+    /// Whether there are Services to compile again when there is time.
+    pub fn has_more(&self) -> bool {
+        !self.later.is_empty()
+    }
+
+    /// Compiles some of those Services again.
+    pub fn go_on(&mut self) -> Result<Done, MapsFailed<M::Error>> {
+        let slice: BTreeSet<ObjectName> = self.later.iter().take(SLICE).cloned().collect();
+        self.later.retain(|name| !slice.contains(name));
+        self.install(slice)
+    }
+
+    /// When a Service that failed is to be tried again.
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.failed.values().map(|retry| retry.at).min()
+    }
+
+    /// Tries the Services again whose time has come.
+    pub fn retry(&mut self, now: Instant) -> Result<Done, MapsFailed<M::Error>> {
+        let due = self.failed.iter().filter(|(_, retry)| retry.at <= now);
+        let due = due.map(|(name, _)| name.clone()).collect();
+        self.install(due)
+    }
+
+    /// A grace period has passed since the plan of this token: there may be room now for what failed.
+    pub fn grace_passed(&mut self, token: Token) {
+        self.planner.grace_passed(token);
+        let now = Instant::now();
+        self.failed.values_mut().for_each(|retry| retry.at = now);
+    }
+
+    /// The flow tables were swept after that grace period.
+    pub fn swept(&mut self, token: Token) -> Result<Done, MapsFailed<M::Error>> {
+        let operations = self.planner.swept(token);
+        self.carry_out(Plan {
+            operations,
+            ..Plan::default()
+        })
+    }
+
+    fn compile(&self, names: impl IntoIterator<Item = ObjectName>) -> Vec<Ports> {
+        let compile = |name: ObjectName| {
+            let ports = self.model.compile(&name);
+            (name, ports)
+        };
+        names.into_iter().map(compile).collect()
+    }
+
+    fn install(&mut self, names: BTreeSet<ObjectName>) -> Result<Done, MapsFailed<M::Error>> {
+        if names.is_empty() {
+            return Ok(Done::default());
+        }
+        let batch = self.compile(names);
+        let plan = self.planner.apply(&batch);
+        for (name, _) in &batch {
+            if !plan.failed.iter().any(|error| error.service == *name) {
+                self.failed.remove(name);
+            }
+        }
+        self.carry_out(plan)
+    }
+
+    fn carry_out(&mut self, plan: Plan) -> Result<Done, MapsFailed<M::Error>> {
+        for error in &plan.failed {
+            tracing::error!(service = %error.service, %error, "no room");
+            self.fail(&error.service);
+        }
+        let done = Done {
+            operations: plan.operations.len(),
+            failed: plan.failed.len(),
+            token: plan.token,
+        };
+        if let Err(error) = self.write(&plan) {
+            tracing::error!(%error, "a map refused a write; every Service is compared with the maps");
+            return self.recover();
+        }
+        Ok(done)
+    }
+
+    fn write(&mut self, plan: &Plan) -> Result<(), M::Error> {
+        if plan.operations.is_empty() {
+            Ok(())
+        } else {
+            self.maps.apply(&plan.operations)
+        }
+    }
+
+    fn fail(&mut self, name: &ObjectName) {
+        let before = self.failed.get(name).map(|retry| retry.pause);
+        let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+        self.failed.insert(
+            name.clone(),
+            Retry {
+                at: Instant::now() + pause,
+                pause,
+            },
+        );
+    }
+
+    /// The maps are not what the planner thinks: reads them back and compares one Service at a time, so that one
+    /// that the maps refuse does not stop the others.
+    fn recover(&mut self) -> Result<Done, MapsFailed<M::Error>> {
+        let mut done = Done::default();
+        let mut refused: BTreeSet<ObjectName> = BTreeSet::new();
+        for _ in 0..MOST_RECOVERIES {
+            self.adopt_again()?;
+            match self.compare_all(&mut refused, &mut done) {
+                Ok(()) => {
+                    done.failed = self.failed.len();
+                    return Ok(done);
+                }
+                Err(error) => tracing::error!(%error, "a map refused a write"),
+            }
+        }
+        self.adopt_again()?;
+        self.compare_all(&mut refused, &mut done).map_err(MapsFailed)?;
+        Ok(done)
+    }
+
+    fn adopt_again(&mut self) -> Result<(), MapsFailed<M::Error>> {
+        let snapshot = read_back(&mut self.maps)?;
+        let repairs = self.planner.adopt_again(&snapshot);
+        self.maps.apply(&repairs).map_err(MapsFailed)
+    }
+
+    /// Stops at the first Service that the maps refuse, and notes it so that it is passed over the next time.
+    fn compare_all(&mut self, refused: &mut BTreeSet<ObjectName>, done: &mut Done) -> Result<(), M::Error> {
+        let names: Vec<ObjectName> = self.model.services().cloned().collect();
+        for name in names {
+            let batch = self.compile([name]);
+            let Some((name, _)) = batch.first() else { continue };
+            if refused.contains(name) {
+                self.planner.keep(&batch);
+                continue;
+            }
+            let plan = self.planner.apply(&batch);
+            let write = self.write(&plan);
+            if write.is_err() || !plan.failed.is_empty() {
+                self.fail(name);
+            } else {
+                self.failed.remove(name);
+            }
+            if write.is_err() {
+                refused.insert(name.clone());
+            }
+            write?;
+            done.add(Done {
+                operations: plan.operations.len(),
+                failed: 0,
+                token: plan.token,
+            });
+        }
+        if self.is_synced {
+            let plan = self.planner.prune();
+            self.write(&plan)?;
+            done.add(Done {
+                operations: plan.operations.len(),
+                failed: 0,
+                token: plan.token,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What the maps hold, once no reader holds what was taken away before.
+fn read_back<M: MapWriter>(maps: &mut M) -> Result<Snapshot, MapsFailed<M::Error>> {
+    maps.wait_for_readers().map_err(MapsFailed)?;
+    maps.snapshot().map_err(MapsFailed)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

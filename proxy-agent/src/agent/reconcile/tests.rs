@@ -1,0 +1,228 @@
+use super::*;
+use crate::agent::MapWriter;
+use crate::plan::tests::kernel::Kernel;
+use crate::plan::{Capacity, Operation};
+use crate::source::{Object, ObjectKey, objects};
+
+const CAPACITY: Capacity = Capacity {
+    services: 64,
+    backends: 64,
+    slots: 128,
+    frontends4: 32,
+    frontends6: 32,
+};
+
+/// Maps that refuse writes for some frontends' sake.
+#[derive(Debug)]
+pub(crate) struct TestMaps {
+    pub(crate) kernel: Kernel,
+    refused_port: Option<u16>,
+    refusals: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the map is out of memory")]
+pub(crate) struct Refused;
+
+impl TestMaps {
+    pub(crate) fn new() -> Self {
+        Self {
+            kernel: Kernel::new(CAPACITY),
+            refused_port: None,
+            refusals: 0,
+        }
+    }
+}
+
+impl MapWriter for TestMaps {
+    type Error = Refused;
+
+    fn apply(&mut self, operations: &[Operation]) -> Result<(), Refused> {
+        for operation in operations {
+            if let Operation::PutFrontend(frontend, _) = operation
+                && self.refused_port == Some(frontend.port.number())
+            {
+                self.refusals += 1;
+                return Err(Refused);
+            }
+            self.kernel.carry_out(std::slice::from_ref(operation));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, Refused> {
+        Ok(self.kernel.snapshot())
+    }
+
+    fn capacity(&self) -> Capacity {
+        CAPACITY
+    }
+
+    fn wait_for_readers(&mut self) -> Result<(), Refused> {
+        self.kernel.grace();
+        Ok(())
+    }
+}
+
+pub(crate) fn service(name: &str, number: u8, port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: 10.96.0.{number}, ports: [{{port: {port}}}]}}\n"
+    )
+}
+
+pub(crate) fn slice(service: &str, endpoints: &[u8]) -> String {
+    let endpoints: Vec<String> = endpoints
+        .iter()
+        .map(|number| format!("{{addresses: [10.1.0.{number}]}}"))
+        .collect();
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {service}-1, labels: {{kubernetes.io/service-name: {service}}}}}\naddressType: IPv4\nports: [{{port: 8080}}]\nendpoints: [{}]\n",
+        endpoints.join(", ")
+    )
+}
+
+fn upserts(manifests: &[String]) -> Vec<Change> {
+    manifests
+        .iter()
+        .flat_map(|manifest| objects(manifest))
+        .map(Change::Upsert)
+        .collect()
+}
+
+fn delete(name: &str) -> Change {
+    Change::Delete(ObjectKey::Service(ObjectName::new("default", name)))
+}
+
+#[test]
+fn a_restart_installs_what_differs_and_prunes_only_after_the_first_sync() {
+    let mut first = Reconciler::start("here", TestMaps::new()).unwrap();
+    let all = [
+        service("a", 1, 80),
+        slice("a", &[1, 2]),
+        service("b", 2, 80),
+        slice("b", &[3]),
+    ];
+    assert!(first.take(upserts(&all)).unwrap().operations > 0);
+    assert_eq!(first.take(upserts(&all)).unwrap(), Done::default());
+
+    let maps = TestMaps {
+        kernel: first.maps.kernel.clone(),
+        ..TestMaps::new()
+    };
+    let mut second = Reconciler::start("here", maps).unwrap();
+    assert_eq!(
+        second.maps.kernel.frontends.len(),
+        2,
+        "nothing is pruned before the sync"
+    );
+    let done = second.take(upserts(&all[..2])).unwrap();
+    assert_eq!(second.maps.kernel.frontends.len(), 1);
+    assert!(done.token.is_some());
+}
+
+#[test]
+fn a_service_without_room_is_tried_again_when_there_may_be_room() {
+    let mut reconciler = Reconciler::start("here", TestMaps::new()).unwrap();
+    let big = [service("big", 1, 80), slice("big", &(0..60).collect::<Vec<_>>())];
+    let small = [
+        service("small", 2, 80),
+        slice("small", &(100..110).collect::<Vec<_>>()),
+    ];
+    reconciler.take(upserts(&big)).unwrap();
+    let done = reconciler.take(upserts(&small)).unwrap();
+    assert_eq!((done.failed, done.operations), (1, 0));
+    let at = reconciler.next_retry().unwrap();
+    assert_eq!(reconciler.retry(at).unwrap().failed, 1);
+    assert!(
+        reconciler.next_retry().unwrap() > at + FIRST_PAUSE,
+        "the pause grows"
+    );
+
+    let token = reconciler.take(vec![delete("big")]).unwrap().token.unwrap();
+    reconciler.maps.kernel.grace();
+    reconciler.grace_passed(token);
+    let done = reconciler.retry(Instant::now()).unwrap();
+    assert_eq!(done.failed, 0);
+    assert!(done.operations > 0);
+    assert_eq!(reconciler.next_retry(), None);
+    assert_eq!(reconciler.swept(token).unwrap().operations, 1);
+    assert_eq!(reconciler.maps.kernel.identities.len(), 1);
+}
+
+#[test]
+fn a_write_that_a_map_refuses_stops_that_service_alone() {
+    let mut reconciler = Reconciler::start("here", TestMaps::new()).unwrap();
+    reconciler
+        .take(upserts(&[service("old", 9, 80), slice("old", &[9])]))
+        .unwrap();
+    reconciler.maps.refused_port = Some(81);
+    let changes = [
+        service("a", 1, 80),
+        slice("a", &[1]),
+        service("b", 2, 81),
+        slice("b", &[2]),
+        service("c", 3, 80),
+    ];
+    let mut changes = upserts(&changes);
+    changes.push(delete("old"));
+    let done = reconciler.take(changes).unwrap();
+    assert_eq!(done.failed, 1);
+    let ports: Vec<u16> = reconciler
+        .maps
+        .kernel
+        .frontends
+        .keys()
+        .map(|frontend| frontend.port.number())
+        .collect();
+    assert_eq!(ports, [80, 80], "a and c are there, old is not");
+    let at = reconciler.next_retry().unwrap();
+    reconciler.maps.refused_port = None;
+    reconciler.retry(at).unwrap();
+    assert_eq!(reconciler.maps.kernel.frontends.len(), 3);
+    assert_eq!(reconciler.next_retry(), None);
+}
+
+#[test]
+fn maps_that_refuse_everything_end_the_agent() {
+    let mut reconciler = Reconciler::start("here", TestMaps::new()).unwrap();
+    reconciler.maps.refused_port = Some(80);
+    let services: Vec<String> = (0..20)
+        .map(|number| service(&format!("s{number}"), number, 80))
+        .collect();
+    let error = reconciler.take(upserts(&services)).unwrap_err();
+    assert!(error.to_string().contains("out of memory"), "{error}");
+    assert!(reconciler.maps.refusals <= MOST_RECOVERIES + 2);
+}
+
+#[test]
+fn a_change_of_the_node_is_worked_off_in_slices() {
+    let mut reconciler = Reconciler::start("here", TestMaps::new()).unwrap();
+    let hinted = |zone| {
+        slice("a", &[1])
+            .replace(
+                "[10.1.0.1]",
+                &format!("[10.1.0.1], hints: {{forZones: [{{name: {zone}}}]}}"),
+            )
+            .replace("a-1", &format!("a-{zone}"))
+    };
+    let west = hinted("west");
+    let east = hinted("east").replace("10.1.0.1", "10.1.0.2");
+    reconciler
+        .take(upserts(&[service("a", 1, 80), west, east]))
+        .unwrap();
+    assert!(!reconciler.has_more());
+    let node =
+        "apiVersion: v1\nkind: Node\nmetadata: {name: here, labels: {topology.kubernetes.io/zone: east}}\n";
+    let node: Vec<Change> = objects(node)
+        .into_iter()
+        .map(|object: Object| Change::Upsert(object))
+        .collect();
+    assert_eq!(reconciler.take(node).unwrap().operations, 0);
+    assert!(reconciler.has_more());
+    assert_eq!(
+        reconciler.go_on().unwrap().operations,
+        2,
+        "slots and service words"
+    );
+    assert!(!reconciler.has_more());
+}
