@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use proxy_common::layout::{
-    BackendId, FrontendKey, FrontendValue, Identity, ListWord, Service, ServiceId, V4, V6, uid_words,
+    BackendId, FrontendKey, FrontendValue, Identity, ListWord, NameText, Service, ServiceId, V4, V6,
+    uid_words,
 };
 
 use super::slots::Run;
@@ -37,6 +38,15 @@ pub(super) fn identity_of(port: &ServicePort) -> Identity {
         name_hash,
         service_tag: ((mixed >> 48) as u16).max(1),
         pad: [0; 3],
+        name: NameText::new(&name_of(&port.key)),
+    }
+}
+
+/// `namespace/name` or `namespace/name:port`.
+fn name_of(key: &PortKey) -> String {
+    match &*key.port_name {
+        "" => key.service.to_string(),
+        port_name => format!("{}:{port_name}", key.service),
     }
 }
 

@@ -26,7 +26,7 @@ pub use counter::Counter;
 pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{FrontendKey, FrontendKind, FrontendValue};
-pub use identity::{Identity, uid_words};
+pub use identity::{Identity, NameText, uid_words};
 pub use interface::{INTERFACE_LAYER3, Interface};
 pub use port::Port;
 pub use prefilter::{
