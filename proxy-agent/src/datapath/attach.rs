@@ -1,6 +1,6 @@
 //! Puts the programs where packets and system calls pass, and takes them away again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use tracing::info;
 use super::classify::{Role, Target};
 use super::clsact::{self, Side};
 use super::error::{Context, DatapathError};
-use super::instance::{Instance, list, mark, remove};
+use super::instance::{Instance, mark, remove};
 use super::links;
 use super::netlink::Netlink;
 use super::options::AttachMode;
@@ -136,17 +136,13 @@ impl Attacher {
     }
 
     /// Interfaces at which something of ours is or was.
-    fn known(&self) -> Result<Vec<u32>, DatapathError> {
-        let pins = list(&self.instance.tcx_links())?;
-        let marks = list(&self.instance.clsact_marks())?;
-        let names = pins.iter().chain(&marks);
-        let mut known: Vec<u32> = names
-            .filter_map(|name| name.split('-').next()?.parse().ok())
-            .collect();
-        known.extend(self.attached.keys());
-        known.sort_unstable();
-        known.dedup();
-        Ok(known)
+    fn known(&self) -> Result<BTreeSet<u32>, DatapathError> {
+        Ok(self
+            .instance
+            .interfaces()?
+            .into_iter()
+            .chain(self.attached.keys().copied())
+            .collect())
     }
 
     fn attach(&mut self, index: u32, target: &Target) -> Result<(), DatapathError> {

@@ -57,17 +57,48 @@ impl Instance {
         self.version().join("reserved")
     }
 
+    /// All directories, from the inside out.
+    fn directories(&self) -> [PathBuf; 7] {
+        [
+            self.maps(),
+            self.cgroup_links(),
+            self.tcx_links(),
+            self.version().join("links"),
+            self.clsact_marks(),
+            self.reserved_marks(),
+            self.version(),
+        ]
+    }
+
+    /// Indices of the interfaces at which something of ours is or was.
+    pub(super) fn interfaces(&self) -> Result<Vec<u32>, DatapathError> {
+        let pins = list(&self.tcx_links())?;
+        let marks = list(&self.clsact_marks())?;
+        let names = pins.iter().chain(&marks);
+        let mut known: Vec<u32> = names
+            .filter_map(|name| name.split('-').next()?.parse().ok())
+            .collect();
+        known.sort_unstable();
+        known.dedup();
+        Ok(known)
+    }
+
+    /// Removes the empty directories, and the instance's own if no other version has anything there.
+    pub(super) fn remove_directories(&self) -> Result<(), DatapathError> {
+        for directory in self.directories() {
+            remove(&directory)?;
+        }
+        if list(&self.root)?.is_empty() {
+            remove(&self.root)?;
+        }
+        Ok(())
+    }
+
     /// Makes the directories; refuses what is no BPF file system and what a newer version has left.
     pub(super) fn prepare(&self) -> Result<(), DatapathError> {
         self.check_file_system()?;
         self.check_versions()?;
-        for directory in [
-            self.maps(),
-            self.cgroup_links(),
-            self.tcx_links(),
-            self.clsact_marks(),
-            self.reserved_marks(),
-        ] {
+        for directory in self.directories() {
             fs::create_dir_all(&directory).file("mkdir", &directory)?;
         }
         Ok(())

@@ -171,3 +171,5 @@ impl Drop for Datapath {
 mod flow_tests;
 #[cfg(test)]
 mod life_tests;
+#[cfg(test)]
+mod place_tests;
