@@ -36,7 +36,7 @@ pub(super) fn of_node(options: &DatapathOptions) -> Result<Config, DatapathError
 }
 
 /// The cookie of the network namespace in which the agent runs: the host's.
-fn own_netns_cookie() -> Result<u64, DatapathError> {
+pub(super) fn own_netns_cookie() -> Result<u64, DatapathError> {
     let socket = UnixDatagram::unbound().call("socket", "a local socket")?;
     Ok(sys::netns_cookie(socket.as_fd()).call("getsockopt", "SO_NETNS_COOKIE (kernel 5.14 and later)")?)
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::error::DatapathError;
+use super::{doctor_instance, doctor_kernel};
+
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -36,4 +39,42 @@ pub struct DoctorOptions {
     pub instance: PathBuf,
     /// Root of the cgroup v2 hierarchy.
     pub cgroup: PathBuf,
+}
+
+/// Looks at everything, changes nothing; in the calling thread's network namespace.
+pub fn run(options: &DoctorOptions) -> Vec<Check> {
+    let mut checks = doctor_kernel::checks();
+    checks.extend(doctor_instance::checks(options));
+    checks
+}
+
+impl Check {
+    pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            state: State::Ok,
+            found: found.into(),
+            way_out: String::new(),
+        }
+    }
+
+    pub(super) fn warn(name: &'static str, found: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self {
+            state: State::Warn,
+            way_out: way_out.into(),
+            ..Self::ok(name, found)
+        }
+    }
+
+    pub(super) fn fail(name: &'static str, found: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self {
+            state: State::Fail,
+            ..Self::warn(name, found, way_out)
+        }
+    }
+
+    /// A check that could not be made; the error has its own way out.
+    pub(super) fn error(name: &'static str, error: &DatapathError) -> Self {
+        Self::fail(name, error.to_string(), "")
+    }
 }

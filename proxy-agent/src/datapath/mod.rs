@@ -8,6 +8,8 @@ mod clock;
 mod clsact;
 mod config;
 pub mod doctor;
+mod doctor_instance;
+mod doctor_kernel;
 pub mod dump;
 mod error;
 mod events;
@@ -167,6 +169,8 @@ impl Drop for Datapath {
     }
 }
 
+#[cfg(test)]
+mod doctor_tests;
 #[cfg(test)]
 mod flow_tests;
 #[cfg(test)]

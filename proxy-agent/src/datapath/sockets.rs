@@ -95,6 +95,19 @@ fn is_of(tables: &Tables, socket: &Socket, gone: &[(BackendId, Backend)]) -> Res
     Ok(value.tag == cookie as u32 && gone.iter().any(ended))
 }
 
+/// Asks for the destruction of a socket that can't exist: a kernel that knows how misses it.
+pub(super) fn kernel_can_destroy() -> Result<bool, DatapathError> {
+    let mut netlink = Netlink::diagnosis().call("socket", "sock_diag")?;
+    match netlink.change(SOCK_DESTROY, 0, &request(libc::AF_INET as u8, &[0; 48])) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP)) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        other => other
+            .call("SOCK_DESTROY", "no socket")
+            .map(|()| true)
+            .map_err(DatapathError::from),
+    }
+}
+
 fn destroy_one(netlink: &mut Netlink, socket: &Socket) -> Result<bool, DatapathError> {
     match netlink.change(SOCK_DESTROY, 0, &request(socket.family, &socket.id)) {
         Ok(()) => Ok(true),

@@ -1,0 +1,219 @@
+//! The doctor's look at the cgroup, the BPF file system and the instance that is pinned there.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+
+use proxy_common::layout::{Config, LAYOUT_VERSION, names};
+
+use super::attach::check_cgroup2;
+use super::doctor::{Check, DoctorOptions};
+use super::doctor_kernel::{budget, megabytes};
+use super::error::DatapathError;
+use super::instance::{Instance, list};
+use super::sys::{LinkTarget, MapFd, attach_type};
+use super::tables::Tables;
+use super::{config, links, reserved};
+
+pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
+    let instance = Instance::new(&options.instance);
+    let mut checks = vec![cgroup(options)];
+    if let Err(error) = instance.check_file_system() {
+        checks.push(Check::error("bpffs", &error));
+        return checks;
+    }
+    checks.push(Check::ok(
+        "bpffs",
+        format!("{} is on a BPF file system", instance.root().display()),
+    ));
+    if !instance.maps().exists() {
+        checks.push(nothing_pinned(&instance));
+        return checks;
+    }
+    match Tables::open(&instance) {
+        Err(error) => checks.push(Check::error("maps", &error)),
+        Ok(tables) => {
+            checks.push(Check::ok(
+                "maps",
+                format!("all pinned, layout version {LAYOUT_VERSION}"),
+            ));
+            checks.push(map_memory(&instance));
+            checks.extend(configured(&tables));
+        }
+    }
+    checks.push(cgroup_links(&instance, options));
+    checks.push(interfaces(&instance));
+    checks
+}
+
+fn cgroup(options: &DoctorOptions) -> Check {
+    match check_cgroup2(&options.cgroup) {
+        Ok(()) => Check::ok(
+            "cgroup",
+            format!("{} is a cgroup v2 hierarchy", options.cgroup.display()),
+        ),
+        Err(error) => Check::error("cgroup", &error),
+    }
+}
+
+fn nothing_pinned(instance: &Instance) -> Check {
+    const NAME: &str = "maps";
+    let others = list(instance.root()).unwrap_or_default();
+    let others: Vec<&str> = others
+        .iter()
+        .filter(|name| name.starts_with('v'))
+        .map(String::as_str)
+        .collect();
+    if others.is_empty() {
+        return Check::warn(
+            NAME,
+            format!("nothing is pinned below {}", instance.root().display()),
+            "start `shunt agent` with this --instance",
+        );
+    }
+    Check::fail(
+        NAME,
+        format!("pinned by another version of Shunt: {}", others.join(", ")),
+        format!("this version knows layout v{LAYOUT_VERSION}: use the one that runs here"),
+    )
+}
+
+/// What the kernel says that the pinned maps take.
+fn map_memory(instance: &Instance) -> Check {
+    const NAME: &str = "map memory";
+    let names = list(&instance.maps()).unwrap_or_default();
+    let sizes = names.iter().filter_map(|name| {
+        let map = MapFd::open(&instance.map(name)).ok()?;
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd())).ok()?;
+        let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:"))?;
+        bytes.trim().parse::<u64>().ok()
+    });
+    let used: u64 = sizes.sum();
+    let found = format!("{} in {} maps", megabytes(used), names.len());
+    match budget() {
+        Some(budget) if used > budget => Check::warn(
+            NAME,
+            format!(
+                "{found}, more than 1 % of the node's memory ({})",
+                megabytes(budget)
+            ),
+            "the limit of the agent's memory cgroup must lie above it",
+        ),
+        _ => Check::ok(NAME, found),
+    }
+}
+
+fn configured(tables: &Tables) -> Vec<Check> {
+    let config = match tables.config.get(&0) {
+        Ok(config) => config.unwrap_or_default(),
+        Err(error) => return vec![Check::error("config", &error.into())],
+    };
+    vec![namespace(&config), reserved_ports(&config), addresses(tables)]
+}
+
+fn namespace(configured: &Config) -> Check {
+    const NAME: &str = "network namespace";
+    match config::own_netns_cookie() {
+        Ok(cookie) if cookie == configured.host_netns_cookie => Check::ok(NAME, "the same as the agent's"),
+        Ok(_) => Check::warn(
+            NAME,
+            "not the one in which the agent of this instance ran last",
+            "run the agent and this in the host's network namespace (hostNetwork: true)",
+        ),
+        Err(error) => Check::error(NAME, &error),
+    }
+}
+
+fn reserved_ports(config: &Config) -> Check {
+    const NAME: &str = "snat ports";
+    let last = config
+        .snat_first
+        .saturating_add(config.snat_count.saturating_sub(1));
+    let range = format!("{}-{last}", config.snat_first);
+    match reserved::holds(config.snat_first, config.snat_count) {
+        Ok(true) => Check::ok(NAME, format!("{range}, reserved")),
+        Ok(false) => Check::fail(
+            NAME,
+            format!("{range} is not in net.ipv4.ip_local_reserved_ports"),
+            "something else wrote it: add the range there, or restart the agent",
+        ),
+        Err(error) => Check::error(NAME, &error),
+    }
+}
+
+fn addresses(tables: &Tables) -> Check {
+    const NAME: &str = "node addresses";
+    let count = || -> Result<usize, DatapathError> {
+        Ok(tables.node_addresses4.entries()?.len() + tables.node_addresses6.entries()?.len())
+    };
+    match count() {
+        Ok(0) => Check::warn(
+            NAME,
+            "none: NodePorts answer nowhere",
+            "give an interface of the node an address",
+        ),
+        Ok(count) => Check::ok(NAME, format!("NodePorts answer at {count}")),
+        Err(error) => Check::error(NAME, &error),
+    }
+}
+
+fn cgroup_links(instance: &Instance, options: &DoctorOptions) -> Check {
+    const NAME: &str = "socket programs";
+    let id = fs::metadata(&options.cgroup)
+        .map(|metadata| metadata.ino())
+        .unwrap_or_default();
+    let programs = names::program::CGROUP.into_iter().zip(attach_type::CGROUP);
+    let missing: Vec<&str> = programs
+        .filter(|(name, kind)| {
+            let attached = links::attached_to(&instance.cgroup_links().join(name));
+            !matches!(attached, Ok(Some(target)) if target == LinkTarget::Cgroup(id, *kind))
+        })
+        .map(|(name, _)| name)
+        .collect();
+    let cgroup = options.cgroup.display();
+    if missing.is_empty() {
+        return Check::ok(
+            NAME,
+            format!("all {} attached to {cgroup}", names::program::CGROUP.len()),
+        );
+    }
+    Check::fail(
+        NAME,
+        format!("not attached to {cgroup}: {}", missing.join(", ")),
+        "start the agent with this --cgroup",
+    )
+}
+
+fn interfaces(instance: &Instance) -> Check {
+    const NAME: &str = "interfaces";
+    let pins = match list(&instance.tcx_links()) {
+        Ok(pins) => pins,
+        Err(error) => return Check::error(NAME, &error),
+    };
+    let state = |pin: &String| links::attached_to(&instance.tcx_links().join(pin));
+    let (attached, dead): (Vec<_>, Vec<_>) = pins
+        .iter()
+        .map(state)
+        .partition(|target| matches!(target, Ok(Some(LinkTarget::Tcx(index, _))) if *index != 0));
+    let marks = list(&instance.clsact_marks()).unwrap_or_default();
+    let filtered = marks.iter().filter(|mark| !mark.contains('-')).count();
+    let found = format!(
+        "{} TCX links, clsact filters on {filtered} interfaces",
+        attached.len()
+    );
+    if !dead.is_empty() {
+        return Check::warn(
+            NAME,
+            format!("{found}; {} links of deleted interfaces", dead.len()),
+            "the agent reaps them: is it running?",
+        );
+    }
+    if attached.is_empty() && filtered == 0 {
+        return Check::warn(
+            NAME,
+            found,
+            "no pod interface and no uplink was found: see --pod-interfaces and --uplinks",
+        );
+    }
+    Check::ok(NAME, found)
+}

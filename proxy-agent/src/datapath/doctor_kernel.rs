@@ -1,0 +1,199 @@
+//! The doctor's look at the kernel and at the rights of the process.
+
+use std::fs;
+
+use super::attach::kernel_has_tcx;
+use super::doctor::Check;
+use super::error::Context;
+use super::sys::{self, attach_type, program_type};
+use super::{size, sockets};
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![
+        version(),
+        capabilities(),
+        memlock(),
+        tcx(),
+        set_retval(),
+        jit(),
+        btf(),
+        socket_destroy(),
+        forwarding(
+            "ip_forward",
+            "/proc/sys/net/ipv4/ip_forward",
+            "net.ipv4.ip_forward",
+        ),
+        forwarding(
+            "ip6_forward",
+            "/proc/sys/net/ipv6/conf/all/forwarding",
+            "net.ipv6.conf.all.forwarding",
+        ),
+    ]
+}
+
+/// The kernel's version: major and minor number.
+fn release() -> Option<(u32, u32, String)> {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let mut numbers = text.trim().split(['.', '-']).map_while(|part| part.parse().ok());
+    Some((numbers.next()?, numbers.next()?, text.trim().to_owned()))
+}
+
+fn version() -> Check {
+    const NAME: &str = "kernel";
+    match release() {
+        Some((major, minor, text)) if (major, minor) >= (5, 14) => Check::ok(NAME, text),
+        Some((_, _, text)) => Check::fail(
+            NAME,
+            text,
+            "Shunt needs kernel 5.14 or later (SO_NETNS_COOKIE): upgrade it",
+        ),
+        None => Check::fail(NAME, "/proc/sys/kernel/osrelease can't be read", "mount /proc"),
+    }
+}
+
+fn capabilities() -> Check {
+    const NAME: &str = "capabilities";
+    const NEEDED: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_NET_ADMIN", 12)];
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(effective) = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()) else {
+        return Check::fail(NAME, "/proc/self/status can't be read", "mount /proc");
+    };
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(_, bit)| effective >> bit & 1 == 0)
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Check::ok(NAME, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN");
+    }
+    let missing = missing.join(", ");
+    Check::fail(
+        NAME,
+        format!("{missing} missing"),
+        format!("run as root, or add {missing} to the container"),
+    )
+}
+
+fn memlock() -> Check {
+    const NAME: &str = "memlock";
+    if release().is_some_and(|(major, minor, _)| (major, minor) >= (5, 11)) {
+        return Check::ok(NAME, "maps are charged to the memory cgroup (kernel 5.11)");
+    }
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max locked memory"))
+        .unwrap_or_default();
+    if line.contains("unlimited") {
+        return Check::ok(NAME, "unlimited");
+    }
+    Check::fail(
+        NAME,
+        line.trim(),
+        "before kernel 5.11 maps need ulimit -l unlimited",
+    )
+}
+
+fn tcx() -> Check {
+    const NAME: &str = "tcx";
+    match kernel_has_tcx() {
+        Ok(true) => Check::ok(NAME, "programs are attached to interfaces by TCX links"),
+        Ok(false) => Check::warn(
+            NAME,
+            "no TCX links: programs are attached by clsact filters",
+            "works; kernel 6.6 and later have TCX, where other tools can't remove our programs by accident",
+        ),
+        Err(error) => Check::error(NAME, &error),
+    }
+}
+
+/// Tries a program that calls the helper.
+fn set_retval() -> Check {
+    const NAME: &str = "bpf_set_retval";
+    // r1 = -111; bpf_set_retval(r1); r0 = 1; exit
+    let program = [
+        (-111_i32 as u32 as u64) << 32 | 0x01b7,
+        187 << 32 | 0x85,
+        1 << 32 | 0xb7,
+        0x95,
+    ];
+    match sys::program_load(program_type::CGROUP_SOCK_ADDR, attach_type::CGROUP[0], &program) {
+        Ok(_) => Check::ok(NAME, "a Service without endpoints refuses connections at once"),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            Check::fail(NAME, error.to_string(), "needs CAP_BPF and CAP_NET_ADMIN")
+        }
+        Err(error) => Check::fail(
+            NAME,
+            format!("the kernel does not know it in connect hooks ({error})"),
+            "kernel 6.1 and later have it: upgrade it",
+        ),
+    }
+}
+
+fn jit() -> Check {
+    const NAME: &str = "jit";
+    match fs::read_to_string("/proc/sys/net/core/bpf_jit_enable")
+        .as_deref()
+        .map(str::trim)
+    {
+        Ok("0") => Check::warn(
+            NAME,
+            "programs are interpreted, which is slow",
+            "sysctl -w net.core.bpf_jit_enable=1",
+        ),
+        Ok(_) => Check::ok(NAME, "on"),
+        // A kernel whose JIT is always on hides the switch from namespaces other than the first.
+        Err(_) => Check::ok(
+            NAME,
+            "no switch net.core.bpf_jit_enable in this network namespace",
+        ),
+    }
+}
+
+fn btf() -> Check {
+    const NAME: &str = "btf";
+    if fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false) {
+        return Check::ok(NAME, "/sys/kernel/btf/vmlinux");
+    }
+    Check::warn(
+        NAME,
+        "/sys/kernel/btf/vmlinux is missing",
+        "Shunt works without; tools that explain maps and programs do not (CONFIG_DEBUG_INFO_BTF)",
+    )
+}
+
+fn socket_destroy() -> Check {
+    const NAME: &str = "sock_destroy";
+    match sockets::kernel_can_destroy() {
+        Ok(true) => Check::ok(NAME, "UDP sockets of the host leave a gone backend at once"),
+        Ok(false) => Check::warn(
+            NAME,
+            "the kernel can't destroy UDP sockets (CONFIG_INET_DIAG_DESTROY, CONFIG_INET_UDP_DIAG)",
+            "the host's connected UDP sockets stay with a gone backend until their program connects anew",
+        ),
+        Err(error) => Check::error(NAME, &error),
+    }
+}
+
+fn forwarding(name: &'static str, path: &'static str, sysctl: &str) -> Check {
+    match fs::read_to_string(path).call("read", path) {
+        Ok(text) if text.trim() != "0" => Check::ok(name, "on"),
+        Ok(_) => Check::warn(
+            name,
+            format!("{sysctl} = 0: packets from and to pods that go through the stack are dropped"),
+            format!("sysctl -w {sysctl}=1 (most CNI plugins do it)"),
+        ),
+        Err(error) => Check::warn(name, error.to_string(), "this family is off on the node"),
+    }
+}
+
+/// Bytes for people.
+pub(super) fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+/// One hundredth of the node's memory, which all maps together may take.
+pub(super) fn budget() -> Option<u64> {
+    Some(size::node_memory().ok()? / 100)
+}
