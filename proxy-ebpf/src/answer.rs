@@ -44,25 +44,43 @@ pub(crate) trait Answer: Addr {
 /// Refuses a packet: TCP RST, else port unreachable.
 #[inline(always)]
 pub(crate) fn reject<A: Answer, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<A>) -> i32 {
-    if packet.fragment == Fragment::Later {
-        // Its first fragment was answered.
+    if refuse::<A, LINK>(skb, packet).is_none() {
         return TC_ACT_SHOT;
     }
-    if packet.protocol == protocol::TCP {
-        return sent::<LINK>(skb, A::reset::<LINK>(skb, packet));
+    count(Counter::ErrorSent as u32);
+    redirect::back::<LINK>(skb)
+}
+
+/// The same on egress: the answer comes in by the interface that the packet would have left by.
+#[inline(always)]
+pub(crate) fn reject_sender<A: Answer, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<A>) -> i32 {
+    if refuse::<A, LINK>(skb, packet).is_none() {
+        return TC_ACT_SHOT;
     }
-    error::<A, LINK>(skb, Message::PortUnreachable)
+    count(Counter::ErrorSent as u32);
+    redirect::inwards::<LINK>(skb)
+}
+
+#[inline(always)]
+fn refuse<A: Answer, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<A>) -> Option<()> {
+    if packet.fragment == Fragment::Later {
+        // Its first fragment was answered.
+        return None;
+    }
+    if packet.protocol == protocol::TCP {
+        if packet.tcp_flags & tcp::RST != 0 {
+            // A reset is never answered (RFC 9293 §3.5.2).
+            return None;
+        }
+        return A::reset::<LINK>(skb, packet);
+    }
+    A::icmp::<LINK>(skb, Message::PortUnreachable)
 }
 
 /// Answers a packet with an ICMP error.
 #[inline(always)]
 pub(crate) fn error<A: Answer, const LINK: u32>(skb: *mut __sk_buff, message: Message) -> i32 {
-    sent::<LINK>(skb, A::icmp::<LINK>(skb, message))
-}
-
-#[inline(always)]
-fn sent<const LINK: u32>(skb: *mut __sk_buff, made: Option<()>) -> i32 {
-    if made.is_none() {
+    if A::icmp::<LINK>(skb, message).is_none() {
         return TC_ACT_SHOT;
     }
     count(Counter::ErrorSent as u32);

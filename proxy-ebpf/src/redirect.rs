@@ -169,6 +169,18 @@ pub(crate) fn send<const LINK: u32>(skb: *mut __sk_buff, mut hop: Hop) -> i32 {
 /// Sends a packet out of the interface that it came in by, to the neighbour that it came from.
 #[inline(always)]
 pub(crate) fn back<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    turn::<LINK>(skb, MARK, 0)
+}
+
+/// Lets a packet that was about to leave come in by the same interface.
+#[inline(always)]
+pub(crate) fn inwards<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    const BPF_F_INGRESS: u64 = 1;
+    turn::<LINK>(skb, 0, BPF_F_INGRESS)
+}
+
+#[inline(always)]
+fn turn<const LINK: u32>(skb: *mut __sk_buff, mark: u32, flags: u64) -> i32 {
     if LINK != LAYER3 {
         let Some(link) = at::<[u16; 6]>(skb, 0) else {
             count(Counter::RewriteFailed as u32);
@@ -182,7 +194,7 @@ pub(crate) fn back<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
     }
     // SAFETY: `skb` is the program's context.
     unsafe {
-        (*skb).tc_index = MARK;
-        bpf_redirect((*skb).ifindex, 0) as i32
+        (*skb).tc_index = mark;
+        bpf_redirect((*skb).ifindex, flags) as i32
     }
 }

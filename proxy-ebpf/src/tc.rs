@@ -142,7 +142,13 @@ fn egress_uplink_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 
     }
     let Some(work) = work::<A>() else { return PASS };
     let node = Node::new(skb, config);
-    let verdict = hook::egress_uplink(&node, &bytes, work);
+    // SAFETY: `skb` is the program's context.
+    let turns_back = unsafe { (*skb).ingress_ifindex == (*skb).ifindex };
+    let verdict = hook::egress_uplink(&node, &bytes, work, turns_back);
+    if let Some(counter) = verdict.rejected() {
+        count(counter);
+        return answer::reject_sender::<A, LINK>(skb, &work.packet);
+    }
     egress::<A, LINK>(skb, work, verdict)
 }
 

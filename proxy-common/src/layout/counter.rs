@@ -52,8 +52,10 @@ counters! {
     RewriteFailed = "rewrite_failed", true;
     /// Dropped: a flow table took no new entry.
     FlowTableRefused = "flow_table_refused", true;
-    /// Refused: a packet of the host to a frontend that no socket hook translated.
+    /// Refused: a packet to a cluster address that would leave the node untranslated.
     HostUntranslated = "host_untranslated", true;
+    /// Dropped: a packet to a load balancer's address that would leave by the uplink that it came in by.
+    TurnedBack = "turned_back", true;
     /// Dropped: a header that contradicts itself on the way to a frontend.
     Malformed = "malformed", true;
     /// A new flow entered EMBRYOS.

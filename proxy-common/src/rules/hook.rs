@@ -94,7 +94,9 @@ pub fn ingress<A: Readable, N: FlowStore<A>, B: Bytes>(
         packet.destination_port,
         packet.protocol,
     );
+    // Replies to pods come by here as well, and are the egress hook's: only what is for the node itself is ours.
     if in_snat_range(node.config(), packet.destination_port)
+        && node.is_node_address(&packet.destination)
         && node.filter(FilterBit::reverse(
             &packet.source,
             packet.source_port,
@@ -123,30 +125,20 @@ pub fn egress_pod<A: Readable, N: FlowStore<A>, B: Bytes>(
     }
 }
 
-/// TC egress of an uplink: replies of local backends; what the host failed to translate; ports that netfilter took
-/// out of our range.
+/// TC egress of an uplink: replies of local backends; what nobody translated; ports that netfilter took out of our
+/// range. `turns_back`: the packet came in by this very interface.
 #[inline(always)]
 pub fn egress_uplink<A: Readable, N: FlowStore<A>, B: Bytes>(
     node: &N,
     bytes: &B,
     work: &mut Work<A>,
+    turns_back: bool,
 ) -> Verdict {
     if let Some(verdict) = read(node, bytes, work) {
         return verdict;
     }
-    let packet = &work.packet;
-    if node.filter(FilterBit::forward(
-        &packet.destination,
-        packet.destination_port,
-        packet.protocol,
-    )) && let Some(found) = choice::frontend(
-        node,
-        &packet.destination,
-        packet.destination_port,
-        packet.protocol,
-    ) && found.kind == FrontendKind::ClusterIp
-    {
-        return Verdict::drop(Counter::HostUntranslated);
+    if let Some(verdict) = untranslated(node, work, turns_back) {
+        return verdict;
     }
     let verdict = replies(node, work);
     if verdict == Verdict::PASS
@@ -156,6 +148,33 @@ pub fn egress_uplink<A: Readable, N: FlowStore<A>, B: Bytes>(
         create::foreign(node, work);
     }
     verdict
+}
+
+/// A packet to a frontend that nobody translated. A cluster address leads nowhere out there; a load balancer's leads
+/// back to this node, until the hop limit ends it.
+#[inline(always)]
+fn untranslated<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>, turns_back: bool) -> Option<Verdict> {
+    let packet = &work.packet;
+    if !node.filter(FilterBit::forward(
+        &packet.destination,
+        packet.destination_port,
+        packet.protocol,
+    )) {
+        return None;
+    }
+    let found = choice::frontend(
+        node,
+        &packet.destination,
+        packet.destination_port,
+        packet.protocol,
+    )?;
+    match found.kind {
+        FrontendKind::ClusterIp => Some(Verdict::reject(Counter::HostUntranslated)),
+        FrontendKind::LoadBalancer | FrontendKind::ExternalIp if turns_back => {
+            Some(Verdict::drop(Counter::TurnedBack))
+        }
+        _ => None,
+    }
 }
 
 #[inline(always)]
