@@ -1,63 +1,168 @@
 //! Carries a plan's operations out.
+//!
+//! Stores into memory are made one by one. Writes by system call are gathered where that changes nothing for a
+//! reader: identities, which no program reads, may come earlier; frontends may come later, as long as all that happens
+//! meanwhile is that something new is written which nobody shows yet.
 
 use std::net::IpAddr;
 
-use proxy_common::layout::{Backend, BackendId, FrontendKey, V4, V6, names, protocol};
+use proxy_common::layout::{
+    Backend, BackendId, FrontendKey, FrontendValue, Identity, Service, ServiceId, V4, V6, names, protocol,
+};
 
 use super::Datapath;
-use super::error::{ApplyError, DatapathError};
+use super::error::{ApplyError, CallError, DatapathError};
+use super::map::Map;
 use super::memory::BeyondEnd;
+use super::sys::Layout;
 use crate::plan::{Frontend, Operation};
 
+/// Writes to one map that wait for each other, with the operations that they come from.
+struct Gathered<K, V> {
+    entries: Vec<(K, V)>,
+    indices: Vec<usize>,
+}
+
+impl<K: Layout, V: Layout> Gathered<K, V> {
+    const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            indices: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, index: usize, key: K, value: V) {
+        self.entries.push((key, value));
+        self.indices.push(index);
+    }
+
+    /// Writes them; on failure says which operation it was.
+    fn flush(&mut self, map: &Map<K, V>) -> Result<(), (usize, CallError)> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let result = map.put_all(&self.entries);
+        let indices = std::mem::take(&mut self.indices);
+        self.entries.clear();
+        result.map_err(|(done, error)| (indices.get(done).copied().unwrap_or_default(), error))
+    }
+}
+
+/// The frontends of both families that are still to be written.
+struct Frontends {
+    four: Gathered<FrontendKey<V4>, FrontendValue>,
+    six: Gathered<FrontendKey<V6>, FrontendValue>,
+}
+
+type Failure = (usize, DatapathError);
+
 impl Datapath {
-    /// Carries operations out in their order. Stops at the first that fails and says which it was.
+    /// Carries operations out, each for readers as if in its place. Stops at the first that fails and says which it
+    /// was.
     pub fn apply(&mut self, operations: &[Operation]) -> Result<(), ApplyError> {
-        for (index, operation) in operations.iter().enumerate() {
-            self.carry_out(operation).map_err(|source| ApplyError {
-                index,
-                operation: format!("{operation:?}"),
-                source,
-            })?;
+        self.carry_out(operations).map_err(|(index, source)| ApplyError {
+            index,
+            operation: operations
+                .get(index)
+                .map(|operation| format!("{operation:?}"))
+                .unwrap_or_default(),
+            source: Box::new(source),
+        })
+    }
+
+    fn carry_out(&self, operations: &[Operation]) -> Result<(), Failure> {
+        let mut next = 0;
+        while next < operations.len() {
+            let rest = operations.get(next..).unwrap_or_default();
+            let additions = rest.iter().take_while(|operation| adds(operation)).count();
+            self.add(next, rest.get(..additions).unwrap_or_default())?;
+            next += additions;
+            if let Some(operation) = operations.get(next) {
+                self.take_away(operation).map_err(|error| (next, error))?;
+                next += 1;
+            }
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, operation: &Operation) -> Result<(), DatapathError> {
+    /// A run of operations that take nothing away; `first` is the index of the first.
+    fn add(&self, first: usize, operations: &[Operation]) -> Result<(), Failure> {
+        let mut identities = Gathered::<ServiceId, Identity>::new();
+        for (index, operation) in (first..).zip(operations) {
+            if let Operation::PutIdentity(id, identity) = operation {
+                identities.add(index, *id, *identity);
+            }
+        }
+        identities.flush(&self.tables.identity).map_err(failure)?;
+
+        let mut frontends = Frontends {
+            four: Gathered::new(),
+            six: Gathered::new(),
+        };
+        for (index, operation) in (first..).zip(operations) {
+            match operation {
+                Operation::PutFrontend(frontend, value) => match key(frontend) {
+                    Key::V4(key) => frontends.four.add(index, key, *value),
+                    Key::V6(key) => frontends.six.add(index, key, *value),
+                },
+                // A service port that is in use changes: what was to be seen before comes before.
+                Operation::PutService(id, _) if !self.is_unused(*id) => {
+                    self.flush(&mut frontends)?;
+                    self.store(operation).map_err(|error| (index, error))?;
+                }
+                _ => self.store(operation).map_err(|error| (index, error))?,
+            }
+        }
+        self.flush(&mut frontends)
+    }
+
+    fn is_unused(&self, id: ServiceId) -> bool {
+        self.tables
+            .services
+            .get(id)
+            .is_none_or(|service| service == Service::default())
+    }
+
+    fn flush(&self, frontends: &mut Frontends) -> Result<(), Failure> {
+        frontends.four.flush(&self.tables.frontends4).map_err(failure)?;
+        frontends.six.flush(&self.tables.frontends6).map_err(failure)
+    }
+
+    /// Stores into memory.
+    fn store(&self, operation: &Operation) -> Result<(), DatapathError> {
         let tables = &self.tables;
         match operation {
-            Operation::PutIdentity(id, identity) => tables.identity.put(id, identity)?,
-            Operation::RemoveIdentity(id) => {
-                tables.identity.remove(id)?;
-            }
-            Operation::SetFilter(bit) => {
-                self.released
-                    .claim(&tables.prefilter, *bit)
-                    .map_err(full(names::PREFILTER))?;
-            }
-            Operation::ReleaseFilter(bit) => self.released.release(*bit),
+            Operation::SetFilter(bit) => self
+                .released
+                .claim(&tables.prefilter, *bit)
+                .map_err(beyond(names::PREFILTER)),
             Operation::PutBackend(id, backend) => {
-                tables.backends.put(*id, backend).map_err(full(names::BACKENDS))?;
-            }
-            Operation::KillBackend(id) => {
-                let backend = tables.backends.kill(*id).map_err(full(names::BACKENDS))?;
-                self.end_sockets(*id, backend);
+                tables.backends.put(*id, backend).map_err(beyond(names::BACKENDS))
             }
             Operation::PutSlots { first, backends } => {
-                tables.slots.put(*first, backends).map_err(full(names::SLOTS))?;
+                tables.slots.put(*first, backends).map_err(beyond(names::SLOTS))
             }
             Operation::PutService(id, service) => {
-                tables.services.put(*id, service).map_err(full(names::SERVICES))?;
+                tables.services.put(*id, service).map_err(beyond(names::SERVICES))
             }
-            Operation::PutFrontend(frontend, value) => match key(frontend) {
-                Key::V4(key) => tables.frontends4.put(&key, value)?,
-                Key::V6(key) => tables.frontends6.put(&key, value)?,
+            _ => Ok(()),
+        }
+    }
+
+    fn take_away(&self, operation: &Operation) -> Result<(), DatapathError> {
+        let tables = &self.tables;
+        match operation {
+            Operation::RemoveIdentity(id) => tables.identity.remove(id).map(|_| ())?,
+            Operation::ReleaseFilter(bit) => self.released.release(*bit),
+            Operation::KillBackend(id) => {
+                let backend = tables.backends.kill(*id).map_err(beyond(names::BACKENDS))?;
+                self.end_sockets(*id, backend);
+            }
+            Operation::RemoveFrontend(frontend) => match key(frontend) {
+                Key::V4(key) => tables.frontends4.remove(&key).map(|_| ())?,
+                Key::V6(key) => tables.frontends6.remove(&key).map(|_| ())?,
             },
-            Operation::RemoveFrontend(frontend) => {
-                match key(frontend) {
-                    Key::V4(key) => tables.frontends4.remove(&key)?,
-                    Key::V6(key) => tables.frontends6.remove(&key)?,
-                };
-            }
+            _ => {}
         }
         Ok(())
     }
@@ -74,6 +179,22 @@ impl Datapath {
     }
 }
 
+/// Whether an operation takes nothing away.
+fn adds(operation: &Operation) -> bool {
+    match operation {
+        Operation::PutIdentity(..)
+        | Operation::SetFilter(_)
+        | Operation::PutBackend(..)
+        | Operation::PutSlots { .. }
+        | Operation::PutService(..)
+        | Operation::PutFrontend(..) => true,
+        Operation::RemoveIdentity(_)
+        | Operation::ReleaseFilter(_)
+        | Operation::KillBackend(_)
+        | Operation::RemoveFrontend(_) => false,
+    }
+}
+
 enum Key {
     V4(FrontendKey<V4>),
     V6(FrontendKey<V6>),
@@ -86,10 +207,14 @@ fn key(frontend: &Frontend) -> Key {
     }
 }
 
-fn full(map: &'static str) -> impl Fn(BeyondEnd) -> DatapathError {
+fn failure((index, error): (usize, CallError)) -> Failure {
+    (index, error.into())
+}
+
+fn beyond(map: &'static str) -> impl Fn(BeyondEnd) -> DatapathError {
     move |BeyondEnd { index, length }| {
         DatapathError::Refused(format!(
-            "{map} has {length} entries and none at {index}: the map is full"
+            "{map} has {length} entries and none at {index}: the map is full; give the maps more memory"
         ))
     }
 }

@@ -23,6 +23,8 @@ use super::tables::{FlowTables, Tables};
 pub struct ServiceEntry {
     /// Its id: index into SERVICES.
     pub id: u32,
+    /// `namespace/name` or `namespace/name:port`.
+    pub name: String,
     /// Where it is reached.
     pub frontends: Vec<FrontendEntry>,
     /// The list for the ClusterIP.
@@ -136,10 +138,11 @@ pub fn services(instance: &Path) -> Result<Vec<ServiceEntry>, DatapathError> {
     }
     let mut identities = tables.identity.entries()?;
     identities.sort_unstable_by_key(|(id, _)| *id);
-    let entries = identities.iter().filter_map(|(id, _)| {
+    let entries = identities.iter().filter_map(|(id, identity)| {
         let service = tables.services.get(*id)?;
         Some(ServiceEntry {
             id: id.0,
+            name: identity.name.as_str().to_owned(),
             frontends: frontends.remove(&id.0).unwrap_or_default(),
             internal: list(&tables, service.internal),
             external: list(&tables, service.external),

@@ -22,6 +22,9 @@ pub enum DatapathError {
     /// A call failed.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// An operation of a plan failed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
     /// What was found is not what Shunt can work with; the text names it and the way out.
     #[error("{0}")]
     Refused(String),
@@ -46,7 +49,7 @@ pub struct ApplyError {
     pub operation: String,
     /// The reason.
     #[source]
-    pub source: DatapathError,
+    pub source: Box<DatapathError>,
 }
 
 /// Adds call and object to an error of the system.

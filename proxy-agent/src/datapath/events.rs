@@ -58,19 +58,26 @@ impl Events {
         if stop {
             return Ok(Event::Stop);
         }
+        Ok(Event::Stale(if events {
+            self.drain()?
+        } else {
+            Stale::default()
+        }))
+    }
+
+    fn drain(&self) -> Result<Stale, CallError> {
         let mut stale = Stale::default();
-        while events {
+        loop {
             match self.socket.recv_from_full() {
                 Ok((bytes, _)) => {
                     messages(&bytes).for_each(|message| stale.note(message.kind, &message.body))
                 }
                 // Events were lost: only a whole reading tells what happened.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => stale = Stale::ALL,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(stale),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).call("recv", "rtnetlink events"),
             }
         }
-        Ok(Event::Stale(stale))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use proxy_common::layout::{Backend, BackendId};
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::error::DatapathError;
@@ -12,6 +13,7 @@ use super::release::Released;
 use super::sockets;
 use super::sweep::Sweeper;
 use super::tables::Tables;
+use crate::agent::Sweeps;
 
 /// Between two slices of a sweep.
 const SLICE: Duration = Duration::from_millis(50);
@@ -29,6 +31,7 @@ pub(super) struct Janitor {
     pub(super) released: Arc<Released>,
     pub(super) sweeper: Sweeper,
     pub(super) gone: Receiver<Gone>,
+    pub(super) sweeps: watch::Sender<Sweeps>,
 }
 
 impl Janitor {
@@ -41,10 +44,15 @@ impl Janitor {
                 Ok(first) => self.destroy(first),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            if !self.sweeper.is_running() {
+                // Counted before the first entry is read: what was taken away before this is seen by this sweep.
+                self.sweeps.send_modify(|sweeps| sweeps.begun += 1);
+            }
             pause = match self.sweeper.slice() {
                 Ok(swept) if !swept.end => SLICE,
                 Ok(swept) => {
-                    debug!(deleted = swept.deleted, cleared = swept.cleared, "swept");
+                    debug!(cleared = swept.cleared, "swept the flow tables");
+                    self.sweeps.send_modify(|sweeps| sweeps.ended = sweeps.begun);
                     self.pause()
                 }
                 Err(error) => {

@@ -42,14 +42,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
+use tokio::sync::watch;
+
 pub use error::{ApplyError, CallError, DatapathError};
 pub use grace::Grace;
 pub use object::OBJECT;
 pub use options::{AttachMode, DatapathOptions, PodInterfaces, SnatPorts, SocketLb, Uplinks};
 pub use size::MapSizes;
-pub use snapshot::Capacity;
 
-use crate::plan::Snapshot;
+use crate::agent::{MapWriter, Sweeps};
+use crate::plan::{Capacity, Operation, Snapshot};
 use attach::{Attacher, Hook};
 use classify::Selection;
 use error::Context;
@@ -73,6 +75,7 @@ pub struct Datapath {
     gone: Option<Sender<Gone>>,
     stop: Option<UnixStream>,
     threads: Vec<JoinHandle<()>>,
+    sweeps: watch::Receiver<Sweeps>,
 }
 
 impl Datapath {
@@ -111,7 +114,9 @@ impl Datapath {
         let grace = Grace::new()?;
         let released = Arc::new(Released::default());
         let (gone, receiver) = mpsc::channel();
+        let (sweeps, sweeps_seen) = watch::channel(Sweeps::default());
         let janitor = Janitor {
+            sweeps,
             sweeper: Sweeper::new(tables.clone(), released.clone(), grace.clone())?,
             tables: tables.clone(),
             released: released.clone(),
@@ -124,6 +129,7 @@ impl Datapath {
             gone: Some(gone),
             stop: Some(stop),
             threads: Vec::new(),
+            sweeps: sweeps_seen,
         };
         // Threads of their own: they stay in the network namespace of the caller, and block.
         datapath.spawn("interfaces", || follower.run())?;
@@ -155,6 +161,31 @@ impl Datapath {
     pub fn grace(&self) -> Grace {
         self.grace.clone()
     }
+
+    /// Tells how many sweeps of the flow tables have begun and ended since the start.
+    pub fn sweeps(&self) -> watch::Receiver<Sweeps> {
+        self.sweeps.clone()
+    }
+}
+
+impl MapWriter for Datapath {
+    type Error = DatapathError;
+
+    fn apply(&mut self, operations: &[Operation]) -> Result<(), DatapathError> {
+        Ok(Self::apply(self, operations)?)
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot, DatapathError> {
+        Self::snapshot(self)
+    }
+
+    fn capacity(&self) -> Capacity {
+        Self::capacity(self)
+    }
+
+    fn wait_for_readers(&mut self) -> Result<(), DatapathError> {
+        Ok(self.grace.wait()?)
+    }
 }
 
 impl Drop for Datapath {
@@ -169,6 +200,8 @@ impl Drop for Datapath {
     }
 }
 
+#[cfg(test)]
+mod apply_tests;
 #[cfg(test)]
 mod doctor_tests;
 #[cfg(test)]

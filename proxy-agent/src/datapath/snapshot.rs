@@ -7,22 +7,7 @@ use proxy_common::layout::{Addr, FrontendKey, FrontendValue, ListWord, V6};
 
 use super::error::DatapathError;
 use super::tables::Tables;
-use crate::plan::{Frontend, Snapshot};
-
-/// How much the maps can hold. Ids and slots start at 0; id 0 is never used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Service ids are below this.
-    pub services: u32,
-    /// Slots are below this.
-    pub slots: u32,
-    /// Backend ids are below this.
-    pub backends: u32,
-    /// Entries of FRONTENDS4.
-    pub frontends4: u32,
-    /// Entries of FRONTENDS6.
-    pub frontends6: u32,
-}
+use crate::plan::{Capacity, Frontend, Snapshot};
 
 pub(super) fn capacity(tables: &Tables) -> Capacity {
     Capacity {

@@ -64,6 +64,11 @@ impl Sweeper {
         })
     }
 
+    /// Whether a sweep has begun and not ended.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Goes on with the sweep, or begins one.
     pub(super) fn slice(&mut self) -> Result<Swept, DatapathError> {
         let mut sweep = match self.running.take() {

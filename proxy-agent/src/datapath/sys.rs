@@ -206,16 +206,6 @@ pub(crate) struct MapInfo {
     pub(crate) name: [u8; 16],
 }
 
-/// What the kernel says of a program; the beginning of `struct bpf_prog_info`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProgramInfo {
-    /// A [`program_type`].
-    pub(crate) kind: u32,
-    /// The program's id.
-    pub(crate) id: u32,
-}
-
 /// What the kernel says of a link; the beginning of `struct bpf_link_info`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -290,11 +280,6 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
         program: raw.program,
         target,
     })
-}
-
-/// Asks the kernel about a program.
-pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
-    info(program)
 }
 
 /// How to make a map.
@@ -808,6 +793,7 @@ pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
 }
 
 /// A socket's cookie, the one that BPF programs see.
+#[cfg(test)]
 pub(crate) fn socket_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     socket_option(socket, libc::SO_COOKIE)
 }
