@@ -5,6 +5,7 @@
 //! and what is installed into ordered map operations; `datapath` carries them out. `cli` is the command line.
 
 pub mod agent;
+pub mod cli;
 pub mod datapath;
 pub mod model;
 pub mod name;

@@ -1,3 +1,72 @@
-//! The binary `shunt`.
+//! The binary `shunt`: the node's agent and the operator's command line.
 
-fn main() {}
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use proxy_agent::cli::{self, Arguments, Command};
+use proxy_agent::datapath::doctor::{self, State};
+use proxy_agent::datapath::{cleanup, dump};
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("shunt: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Agent(arguments) => {
+            cli::start_logging(arguments.log_format);
+            cli::run_agent(&arguments)?;
+        }
+        Command::Services(view) => {
+            let instance = &view.instance.instance;
+            cli::print_services(
+                &mut out,
+                view.output,
+                dump::services(instance)?,
+                &dump::backends(instance)?,
+            )?;
+        }
+        Command::Backends(view) => {
+            let instance = &view.instance.instance;
+            cli::print_backends(
+                &mut out,
+                view.output,
+                dump::backends(instance)?,
+                &dump::services(instance)?,
+            )?;
+        }
+        Command::Flows(view) => {
+            let instance = &view.instance.instance;
+            cli::print_flows(
+                &mut out,
+                view.output,
+                &dump::flows(instance)?,
+                &dump::services(instance)?,
+            )?;
+        }
+        Command::Drops(view) => {
+            cli::print_drops(&mut out, view.output, dump::counters(&view.instance.instance)?)?;
+        }
+        Command::Cleanup(arguments) => {
+            let removed = cleanup::run(&arguments.instance).context("cleaning up")?;
+            cli::print_removed(&mut out, &removed)?;
+        }
+        Command::Doctor(arguments) => {
+            let checks = doctor::run(&arguments.options());
+            cli::print_checks(&mut out, arguments.view.output, &checks)?;
+            if checks.iter().any(|check| check.state == State::Fail) {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

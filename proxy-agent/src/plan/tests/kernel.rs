@@ -217,7 +217,7 @@ impl Kernel {
             .into_iter()
             .filter(|slot| self.slots[*slot as usize] == id)
             .collect();
-        assert_eq!(shown, [], "a list still shows {id:?}");
+        assert!(shown.is_empty(), "slots {shown:?} still show {id:?}");
         let backend = self.backends.get_mut(&id).unwrap();
         assert!(backend.is_alive());
         backend.last_life = std::mem::take(&mut backend.life);

@@ -1,0 +1,66 @@
+//! `shunt agent`: everything put together.
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+use super::{AgentArguments, LogFormat};
+use crate::agent::{self, Reconciler, Surroundings};
+use crate::datapath::Datapath;
+use crate::source::Folder;
+
+/// Logs to the standard error output; SHUNT_LOG chooses how much.
+pub fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, and leaves everything attached.
+pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<()> {
+    // One thread: nothing here is worth a second, and it stays in the network namespace of its start.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
+        tokio::select! {
+            result = serve(arguments) => result,
+            _ = terminate.recv() => stop("SIGTERM"),
+            _ = interrupt.recv() => stop("SIGINT"),
+        }
+    })
+}
+
+async fn serve(arguments: &AgentArguments) -> anyhow::Result<()> {
+    let folder = Folder::watch(&arguments.manifests)?;
+    let datapath = Datapath::start(&arguments.datapath())?;
+    let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
+    let reconciler = Reconciler::start(&arguments.node_name, datapath)?;
+    let (sender, batches) = mpsc::channel(1);
+    let source = tokio::spawn(folder.run(sender));
+    let grace = move || Ok(grace.wait()?);
+    agent::run(
+        reconciler,
+        Surroundings {
+            batches,
+            grace,
+            sweeps,
+        },
+    )
+    .await?;
+    source.await.context("watching the manifests")??;
+    bail!("the watch of the manifests ended")
+}
+
+fn stop(signal: &str) -> anyhow::Result<()> {
+    tracing::info!(signal, "stopped: programs and maps stay, traffic goes on");
+    Ok(())
+}
