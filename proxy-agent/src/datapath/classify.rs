@@ -143,24 +143,30 @@ fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(six) if six.is_unicast_link_local())
 }
 
+/// Entries of INTERFACES; that of index 0 holds the node's primary addresses.
 fn interfaces(observed: &Observed, uplinks: &[u32]) -> BTreeMap<u32, Interface> {
-    let order = uplinks
+    let order: Vec<u32> = uplinks
         .iter()
         .copied()
-        .chain(observed.links.iter().map(|link| link.index));
-    let order: Vec<u32> = order.collect();
-    let node4 = order.iter().find_map(|index| source4(observed, *index));
-    let node6 = order.iter().find_map(|index| source6(observed, *index));
+        .chain(observed.links.iter().map(|link| link.index))
+        .collect();
+    let primary = Interface {
+        v4: order
+            .iter()
+            .find_map(|index| source4(observed, *index))
+            .map(V4::from)
+            .unwrap_or_default(),
+        v6: order
+            .iter()
+            .find_map(|index| source6(observed, *index))
+            .map(V6::from)
+            .unwrap_or_default(),
+        ..Interface::default()
+    };
     let entries = observed.links.iter().filter(|link| !link.loopback).map(|link| {
-        let v4 = source4(observed, link.index)
-            .or(node4)
-            .unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let v6 = source6(observed, link.index)
-            .or(node6)
-            .unwrap_or(Ipv6Addr::UNSPECIFIED);
         let interface = Interface {
-            v4: V4::from(v4),
-            v6: V6::from(v6),
+            v4: source4(observed, link.index).map_or(primary.v4, V4::from),
+            v6: source6(observed, link.index).map_or(primary.v6, V6::from),
             flags: if is_layer3(link) == Some(true) {
                 INTERFACE_LAYER3
             } else {
@@ -171,7 +177,7 @@ fn interfaces(observed: &Observed, uplinks: &[u32]) -> BTreeMap<u32, Interface> 
         };
         (link.index, interface)
     });
-    entries.collect()
+    entries.chain([(0, primary)]).collect()
 }
 
 /// Addresses of an interface from which others can answer.

@@ -145,6 +145,12 @@ fn every_interface_sends_from_its_own_address_else_from_the_nodes() {
         "192.0.2.10",
         "the default route's interface comes before lo and cni0"
     );
+    assert_eq!(
+        (four(0), six(0)),
+        (four(2), six(2)),
+        "the node's primary addresses"
+    );
+    assert_eq!(interfaces[&0].index, 0);
     let tunnel = interfaces[&7];
     assert_eq!(
         (tunnel.flags, tunnel.mtu, tunnel.index),

@@ -3,12 +3,12 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
-use proxy_common::layout::{CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
+use proxy_common::layout::{CONFIG_CHECKSUM_IPV6, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
 
 use super::clock;
 use super::error::{Context, DatapathError};
 use super::options::{DatapathOptions, SocketLb};
-use super::sys;
+use super::sys::{self, program_type};
 
 const MINUTE: u32 = 60;
 const HOUR: u32 = 60 * MINUTE;
@@ -19,10 +19,7 @@ pub(super) fn of_node(options: &DatapathOptions) -> Result<Config, DatapathError
     Ok(Config {
         host_netns_cookie: own_netns_cookie()?,
         layout_version: LAYOUT_VERSION,
-        flags: match options.socket_lb {
-            SocketLb::Enabled => CONFIG_PODS_SOCKET_LB,
-            SocketLb::HostOnly => 0,
-        },
+        flags: flags(options)?,
         ticks_per_second: rate,
         snat_first: options.snat_ports.first(),
         snat_count: options.snat_ports.count(),
@@ -33,6 +30,39 @@ pub(super) fn of_node(options: &DatapathOptions) -> Result<Config, DatapathError
         udp_embryo: 30 * rate,
         udp_established: 3 * MINUTE * rate,
     })
+}
+
+fn flags(options: &DatapathOptions) -> Result<u32, DatapathError> {
+    let pods = match options.socket_lb {
+        SocketLb::Enabled => CONFIG_PODS_SOCKET_LB,
+        SocketLb::HostOnly => 0,
+    };
+    let checksum = if kernel_has_checksum_flag()? {
+        CONFIG_CHECKSUM_IPV6
+    } else {
+        0
+    };
+    Ok(pods | checksum)
+}
+
+/// Whether bpf_l4_csum_replace takes `BPF_F_IPV6` (6.16, or brought back): tried on a packet, because the verifier does
+/// not look at flags.
+fn kernel_has_checksum_flag() -> Result<bool, DatapathError> {
+    const PSEUDO_HEADER: u64 = 1 << 4;
+    const IPV6: u64 = 1 << 7;
+    // bpf_l4_csum_replace(context, 0, 0, 0, flags); exit
+    let program = [
+        0x02b7,
+        0x03b7,
+        0x04b7,
+        (PSEUDO_HEADER | IPV6) << 32 | 0x05b7,
+        11 << 32 | 0x85,
+        0x95,
+    ];
+    let probe = sys::program_load(program_type::SCHED_CLS, 0, &program)
+        .call("BPF_PROG_LOAD", "the checksum probe")?;
+    let result = sys::program_run(probe.as_fd(), &[0; 64]).call("BPF_PROG_TEST_RUN", "the checksum probe")?;
+    Ok(result == 0)
 }
 
 /// The cookie of the network namespace in which the agent runs: the host's.
@@ -75,8 +105,22 @@ mod tests {
             (config.tcp_closing, config.udp_established),
             (120 * rate, 180 * rate)
         );
-        assert_eq!(config.flags, CONFIG_PODS_SOCKET_LB);
+        assert_eq!(config.flags & CONFIG_PODS_SOCKET_LB, CONFIG_PODS_SOCKET_LB);
         options.socket_lb = SocketLb::HostOnly;
-        assert_eq!(of_node(&options).unwrap().flags, 0);
+        assert_eq!(of_node(&options).unwrap().flags & CONFIG_PODS_SOCKET_LB, 0);
+    }
+
+    #[test]
+    fn the_checksum_flag_is_that_of_the_kernel() {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let numbers: Vec<u32> = release
+            .split(['.', '-'])
+            .map_while(|part| part.trim().parse().ok())
+            .collect();
+        // Brought back into some older kernels; a kernel from 6.16 on must have it.
+        assert!(
+            kernel_has_checksum_flag().unwrap() || (numbers[0], numbers[1]) < (6, 16),
+            "{release}"
+        );
     }
 }

@@ -10,6 +10,10 @@ use proxy_common::layout::{
 use super::size::MapSizes;
 use super::sys::{MMAPABLE, MapDefinition, MapInfo, NO_PREALLOC, map_type};
 
+/// Entries of COUNTERS: room for counters to come.
+const COUNTERS: u32 = 64;
+const _: () = assert!(Counter::ALL.len() <= COUNTERS as usize);
+
 /// All maps of an instance, in the order in which they are made.
 pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
     let array = |name, value, entries| definition::<u32>(name, map_type::ARRAY, value, entries, 0);
@@ -41,7 +45,7 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
             names::COUNTERS,
             map_type::PERCPU_ARRAY,
             size_of::<u64>(),
-            Counter::ALL.len() as u32,
+            COUNTERS,
             0,
         ),
     ]
