@@ -147,14 +147,9 @@ fn read_document(
     let Some(shape) = read(text, std::marker::PhantomData::<Option<Shape>>)? else {
         return Ok(Vec::new());
     };
-    let api_version = shape.api_version.unwrap_or_default();
-    let Some(kind) = shape.kind else {
-        return Err(Fault::located(
-            text,
-            Path::default(),
-            "the document has no `kind`".to_owned(),
-        ));
-    };
+    let missing = |field| Fault::located(text, Path::default(), format!("the document has no `{field}`"));
+    let kind = shape.kind.ok_or_else(|| missing("kind"))?;
+    let api_version = shape.api_version.ok_or_else(|| missing("apiVersion"))?;
     if let Some(kind) = Kind::of(&api_version, &kind) {
         let object = read(text, ObjectSeed(Some(kind)))?;
         return Ok(object
@@ -165,7 +160,7 @@ fn read_document(
     match kind.strip_suffix("List") {
         Some(item_kind) => read_list(text, &api_version, item_kind, ignored),
         None => {
-            ignored.push(kind);
+            ignored.push(format!("{api_version} {kind}"));
             Ok(Vec::new())
         }
     }
@@ -185,7 +180,7 @@ fn read_list(
         let kind = item.kind.as_deref().unwrap_or(item_kind);
         let known = Kind::of(version, kind);
         if known.is_none() {
-            ignored.push(kind.to_owned());
+            ignored.push(format!("{version} {kind}"));
         }
         kinds.push(known);
     }

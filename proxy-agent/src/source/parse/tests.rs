@@ -58,7 +58,7 @@ items:
             "Service default/two"
         ]
     );
-    assert_eq!(parse("a.yaml", text).unwrap().ignored, ["Deployment"]);
+    assert_eq!(parse("a.yaml", text).unwrap().ignored, ["apps/v1 Deployment"]);
 }
 
 #[test]
@@ -110,7 +110,12 @@ status:
 
 #[test]
 fn a_wrong_value_is_named_with_file_line_column_and_field() {
-    let with = |from: &str, to: &str| refusal(&format!("kind: Other\n---\n{}", SERVICE.replace(from, to)));
+    let with = |from: &str, to: &str| {
+        refusal(&format!(
+            "{{kind: X, apiVersion: x/v1}}\n---\n{}",
+            SERVICE.replace(from, to)
+        ))
+    };
     for (from, to, expected) in [
         (
             "port: 80",
@@ -192,7 +197,21 @@ fn an_object_may_stand_in_a_file_once() {
 #[test]
 fn a_document_must_say_its_kind() {
     assert!(refusal("a: 1\n---\n\nb: 2\n").starts_with("a.yaml:1:1: the document has no `kind`"));
-    assert!(refusal("kind: X\n---\nb: 2\n").starts_with("a.yaml:3:1: the document has no `kind`"));
+    assert!(
+        refusal("{kind: X, apiVersion: x/v1}\n---\nb: 2\n")
+            .starts_with("a.yaml:3:1: the document has no `kind`")
+    );
+}
+
+#[test]
+fn a_document_must_say_its_version() {
+    let refusal = refusal(&SERVICE.replace("apiVersion: v1\n", ""));
+    assert_eq!(refusal, "a.yaml:1:1: the document has no `apiVersion`");
+    let other = SERVICE.replace("apiVersion: v1", "apiVersion: serving.knative.dev/v1");
+    assert_eq!(
+        parse("a.yaml", &other).unwrap().ignored,
+        ["serving.knative.dev/v1 Service"]
+    );
 }
 
 #[test]
