@@ -59,16 +59,15 @@ pub fn hold(place: &Place, to: SocketAddr, pause: Duration) -> Result<Held> {
 impl Held {
     /// Waits until more lines have gone there and back, and tells of all so far; an error if the connection broke.
     pub fn check(&mut self) -> Result<Survived> {
-        self.orders
-            .write_all(b"check\n")
-            .context("the held connection broke, and its client ended")?;
+        // A client that has ended left the reason behind.
+        let asked = self.orders.write_all(b"check\n");
         let mut line = String::new();
         self.answers
             .read_line(&mut line)
             .context("reading from the client")?;
         ensure!(
             !line.is_empty(),
-            "the held connection broke, and its client ended"
+            "the held connection broke, and its client ended without a word ({asked:?})"
         );
         let answer: std::result::Result<Survived, String> =
             serde_json::from_str(&line).with_context(|| format!("the client said {line:?}"))?;
@@ -113,9 +112,12 @@ fn lines(to: SocketAddr, pause: Duration, asked: &mpsc::Receiver<()>, survived: 
     const MORE: u64 = 10;
     let mut stream = client::open(to, 0, TIMEOUT).context("connecting")?;
     let mut reader = BufReader::new(stream.try_clone()?);
-    reader
-        .read_line(&mut String::new())
-        .context("receiving the line")?;
+    let mut line = String::new();
+    reader.read_line(&mut line).context("receiving the line")?;
+    let name = line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("name="));
+    survived.name = name.with_context(|| format!("{line:?} names no pod"))?.to_owned();
     let mut due = None;
     loop {
         let start = Instant::now();
