@@ -155,9 +155,18 @@ impl Backends {
     /// All that are or were in use.
     pub(super) fn used(&self) -> Vec<(BackendId, Backend)> {
         let ids = (0..self.0.len()).map(BackendId);
-        ids.filter_map(|id| Some((id, self.get(id)?)))
-            .filter(|(_, backend)| backend.life != 0 || backend.last_life != 0)
+        ids.filter(|id| self.is_used(*id))
+            .filter_map(|id| Some((id, self.get(id)?)))
             .collect()
+    }
+
+    fn is_used(&self, id: BackendId) -> bool {
+        let words = self.0.element(id.0).unwrap_or_default();
+        [LIFE, LAST_LIFE].iter().any(|index| {
+            words
+                .get(*index)
+                .is_some_and(|word| word.load(Ordering::Relaxed) != 0)
+        })
     }
 
     pub(super) fn len(&self) -> u32 {

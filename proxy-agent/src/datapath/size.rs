@@ -7,7 +7,8 @@ use super::specification;
 const FLOOR: u64 = 16 << 20;
 /// Sizes are multiples of one sixty-fourth of the whole proportion below.
 const STEPS: u64 = 64;
-/// Largest multiple of the whole proportion.
+/// Largest multiple of the whole proportion, for the tables of flows. A node with more memory has more flows, but the
+/// cluster has not more Services for it.
 const LARGEST: u64 = 4;
 
 /// Entries of every map whose size is a choice.
@@ -59,11 +60,12 @@ impl MapSizes {
     /// Scale 64 is a node of 10,000 Services with 100,000 endpoints and 65,536 flows of each kind.
     fn scaled(scale: u64) -> Self {
         let entries = |whole: u64| (whole * scale / STEPS) as u32;
+        let of_cluster = |whole: u64| (whole * scale.min(STEPS) / STEPS) as u32;
         Self {
-            frontends: entries(65_536),
-            services: entries(65_536),
-            slots: entries(1_048_576),
-            backends: entries(262_144),
+            frontends: of_cluster(65_536),
+            services: of_cluster(65_536),
+            slots: of_cluster(1_048_576),
+            backends: of_cluster(262_144),
             node_addresses: 4096,
             interfaces: 8192,
             embryos: entries(65_536),
