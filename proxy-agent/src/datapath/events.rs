@@ -81,3 +81,38 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::testing::Namespace;
+
+    #[test]
+    fn lost_events_cost_a_whole_reading() {
+        let node = Namespace::new();
+        node.ip("link add name br0 type bridge");
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        let events = node.run(move || Events::open(stopped).unwrap());
+        node.ip("addr add 192.0.2.1/24 dev br0");
+        let stale = Stale {
+            addresses: true,
+            routes: true,
+            ..Stale::default()
+        };
+        assert_eq!(events.next(None).unwrap(), Event::Stale(stale));
+        // Far more than the buffer holds.
+        let batch: String = (0..20_000)
+            .map(|n| format!("addr {} 10.0.0.1/32 dev br0\n", ["add", "del"][n % 2]))
+            .collect();
+        let path = std::env::temp_dir().join(format!("shunt-flood-{}", std::process::id()));
+        std::fs::write(&path, batch).unwrap();
+        node.ip(&format!("-batch {}", path.display()));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(events.next(None).unwrap(), Event::Stale(Stale::ALL));
+        // And it goes on.
+        node.ip("addr add 192.0.2.2/24 dev br0");
+        assert_eq!(events.next(None).unwrap(), Event::Stale(stale));
+        drop(stop);
+        assert_eq!(events.next(None).unwrap(), Event::Stop);
+    }
+}

@@ -1,5 +1,6 @@
 //! The effects: maps, programs, links, interfaces. Nothing here knows Kubernetes.
 
+mod abi;
 mod apply;
 mod attach;
 mod classify;

@@ -114,6 +114,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::datapath::sys::{self, attach_type, program_type};
+    use crate::datapath::testing::Place;
+    use crate::datapath::{OBJECT, map};
+    use proxy_common::layout::names;
 
     /// Programs of two instructions: those on interfaces let everything pass to the next, those on cgroups allow.
     pub(crate) fn tiny() -> Programs {
@@ -128,6 +131,32 @@ pub(super) mod tests {
         Programs {
             loaded: interface.chain(cgroup).collect(),
         }
+    }
+
+    /// CONFIG is too small for what the programs read of it: the verifier refuses.
+    #[test]
+    fn the_verifiers_refusal_names_the_program_and_shows_the_end_of_the_log() {
+        let place = Place::new();
+        let instance = Instance::new(&place.instance);
+        instance.prepare().unwrap();
+        for mut definition in specification::maps(&MapSizes::for_budget(0, 1)) {
+            if definition.name == names::CONFIG {
+                definition.value_size = 8;
+            }
+            let map = map::create(&definition).unwrap();
+            sys::object_pin(&instance.map(definition.name), map.as_fd()).unwrap();
+        }
+        let error = Programs::load(OBJECT, &instance).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("program from_pod was refused by the kernel: "),
+            "{text}"
+        );
+        assert!(
+            text.contains("invalid access to map value, value_size=8"),
+            "{text}"
+        );
+        assert!(text.lines().count() <= LOG_LINES + 1, "{text}");
     }
 
     #[test]

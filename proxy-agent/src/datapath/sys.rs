@@ -6,7 +6,6 @@
 
 use std::ffi::{CString, c_long, c_void};
 use std::io;
-use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -16,6 +15,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use proxy_common::layout::{
     Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts, FrontendKey, FrontendValue,
     Identity, Interface, Service, ServiceId, SocketKey, SocketValue, V4, V6,
+};
+
+use super::abi::{
+    Batch, BatchAttribute, CreateAttribute, ElementAttribute, InfoAttribute, LinkAttribute, LoadAttribute,
+    ObjectAttribute, RawLinkInfo, TestRunAttribute, command,
+};
+pub(crate) use super::abi::{
+    LinkInfo, LinkTarget, MMAPABLE, MapDefinition, MapInfo, NO_PREALLOC, attach_type, map_type, program_type,
 };
 
 /// A key or value of a BPF map, exchanged with the kernel byte for byte.
@@ -82,61 +89,6 @@ pub(crate) fn from_bytes<T: Layout>(bytes: &[u8]) -> Option<T> {
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
-mod command {
-    pub(super) const MAP_CREATE: u32 = 0;
-    pub(super) const MAP_LOOKUP: u32 = 1;
-    pub(super) const MAP_UPDATE: u32 = 2;
-    pub(super) const MAP_DELETE: u32 = 3;
-    pub(super) const MAP_NEXT_KEY: u32 = 4;
-    pub(super) const PROG_LOAD: u32 = 5;
-    pub(super) const OBJ_PIN: u32 = 6;
-    pub(super) const OBJ_GET: u32 = 7;
-    pub(super) const PROG_TEST_RUN: u32 = 10;
-    pub(super) const OBJ_INFO: u32 = 15;
-    pub(super) const MAP_LOOKUP_BATCH: u32 = 24;
-    pub(super) const MAP_UPDATE_BATCH: u32 = 26;
-    pub(super) const LINK_CREATE: u32 = 28;
-    pub(super) const LINK_UPDATE: u32 = 29;
-    pub(super) const LINK_DETACH: u32 = 34;
-}
-
-/// Map types of bpf(2) that Shunt uses.
-pub(crate) mod map_type {
-    /// BPF_MAP_TYPE_HASH
-    pub(crate) const HASH: u32 = 1;
-    /// BPF_MAP_TYPE_ARRAY
-    pub(crate) const ARRAY: u32 = 2;
-    /// BPF_MAP_TYPE_PERCPU_ARRAY
-    pub(crate) const PERCPU_ARRAY: u32 = 6;
-    /// BPF_MAP_TYPE_LRU_HASH
-    pub(crate) const LRU_HASH: u32 = 9;
-    /// BPF_MAP_TYPE_ARRAY_OF_MAPS
-    pub(crate) const ARRAY_OF_MAPS: u32 = 12;
-}
-
-/// BPF_F_NO_PREALLOC
-pub(crate) const NO_PREALLOC: u32 = 1;
-/// BPF_F_MMAPABLE
-pub(crate) const MMAPABLE: u32 = 1 << 10;
-
-/// Attach types of bpf(2) that Shunt uses.
-pub(crate) mod attach_type {
-    /// BPF_TCX_INGRESS
-    pub(crate) const TCX_INGRESS: u32 = 46;
-    /// BPF_TCX_EGRESS
-    pub(crate) const TCX_EGRESS: u32 = 47;
-    /// Attach types of the cgroup programs, in the order of `names::program::CGROUP`.
-    pub(crate) const CGROUP: [u32; 8] = [10, 11, 14, 15, 19, 20, 29, 30];
-}
-
-/// Program types of bpf(2) that Shunt loads without an ELF object.
-pub(crate) mod program_type {
-    /// BPF_PROG_TYPE_SCHED_CLS
-    pub(crate) const SCHED_CLS: u32 = 3;
-    /// BPF_PROG_TYPE_CGROUP_SOCK_ADDR
-    pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
-}
-
 /// One bpf(2) call.
 ///
 /// # Safety
@@ -186,66 +138,6 @@ fn pointer_mut<T>(slice: &mut [T]) -> u64 {
     slice.as_mut_ptr() as u64
 }
 
-/// What the kernel says of a map; the beginning of `struct bpf_map_info`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MapInfo {
-    /// A [`map_type`].
-    pub(crate) kind: u32,
-    /// The map's id.
-    pub(crate) id: u32,
-    /// Bytes of a key.
-    pub(crate) key_size: u32,
-    /// Bytes of a value (of one CPU).
-    pub(crate) value_size: u32,
-    /// Capacity.
-    pub(crate) max_entries: u32,
-    /// Flags given at creation.
-    pub(crate) flags: u32,
-    /// The name given at creation, cut.
-    pub(crate) name: [u8; 16],
-}
-
-/// What the kernel says of a link; the beginning of `struct bpf_link_info`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct RawLinkInfo {
-    kind: u32,
-    id: u32,
-    program: u32,
-    pad: u32,
-    detail: [u32; 4],
-}
-
-/// What a link is attached to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LinkTarget {
-    /// A cgroup by its id, 0 once it is gone; and the [`attach_type`].
-    Cgroup(u64, u32),
-    /// An interface by its index, 0 once it is gone; and the [`attach_type`].
-    Tcx(u32, u32),
-    /// A link of a type that Shunt does not make.
-    Other(u32),
-}
-
-/// What the kernel says of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LinkInfo {
-    /// The link's id.
-    pub(crate) id: u32,
-    /// Id of its program.
-    pub(crate) program: u32,
-    /// What it is attached to.
-    pub(crate) target: LinkTarget,
-}
-
-#[repr(C)]
-struct InfoAttribute {
-    fd: u32,
-    length: u32,
-    info: u64,
-}
-
 fn info<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
     let mut info = T::default();
     let mut attribute = InfoAttribute {
@@ -282,71 +174,12 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     })
 }
 
-/// How to make a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MapDefinition<'a> {
-    /// Its name (at most 15 bytes are shown by the kernel).
-    pub(crate) name: &'a str,
-    /// A [`map_type`].
-    pub(crate) kind: u32,
-    /// Bytes of a key.
-    pub(crate) key_size: u32,
-    /// Bytes of a value.
-    pub(crate) value_size: u32,
-    /// Capacity.
-    pub(crate) max_entries: u32,
-    /// Flags.
-    pub(crate) flags: u32,
-}
-
-#[repr(C)]
-struct CreateAttribute {
-    kind: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    name: [u8; 16],
-}
-
 /// An open map, with what the kernel says of it.
 #[derive(Debug)]
 pub(crate) struct MapFd {
     fd: OwnedFd,
     info: MapInfo,
     value_length: usize,
-}
-
-#[repr(C)]
-struct ElementAttribute {
-    fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-#[repr(C)]
-struct BatchAttribute {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    fd: u32,
-    element_flags: u64,
-    flags: u64,
-}
-
-/// What a batch look-up gave: how many entries, and whether the map goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Batch {
-    /// Entries in the buffers.
-    pub(crate) count: usize,
-    /// No entries follow.
-    pub(crate) end: bool,
 }
 
 impl MapFd {
@@ -628,13 +461,6 @@ impl Drop for Memory {
     }
 }
 
-#[repr(C)]
-struct ObjectAttribute {
-    path: u64,
-    fd: u32,
-    flags: u32,
-}
-
 /// Pins an object below a BPF file system.
 pub(crate) fn object_pin(path: &Path, object: BorrowedFd<'_>) -> io::Result<()> {
     let path = path_string(path)?;
@@ -658,15 +484,6 @@ pub(crate) fn object_get(path: &Path) -> io::Result<OwnedFd> {
     };
     // SAFETY: the path is a live string that ends with zero; the command returns a new descriptor.
     unsafe { bpf_fd(command::OBJ_GET, &mut attribute) }
-}
-
-#[repr(C)]
-struct LinkAttribute {
-    program: u32,
-    target: u32,
-    attach_type: u32,
-    flags: u32,
-    tcx: [u32; 4],
 }
 
 /// Attaches a program to a cgroup; detached when the last descriptor and pin are gone.
@@ -711,22 +528,6 @@ pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-#[repr(C)]
-struct LoadAttribute {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-    interface: u32,
-    expected_attach_type: u32,
-}
-
 /// Loads a program given as raw instructions; for the handful of instructions that need no object.
 pub(crate) fn program_load(kind: u32, attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     let mut name = [0; 16];
@@ -747,22 +548,6 @@ pub(crate) fn program_load(kind: u32, attach_type: u32, instructions: &[u64]) ->
     };
     // SAFETY: instructions and licence are live and as long as said; the verifier judges the instructions.
     unsafe { bpf_fd(command::PROG_LOAD, &mut attribute) }
-}
-
-#[repr(C)]
-struct TestRunAttribute {
-    program: u32,
-    result: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context_size_in: u32,
-    context_size_out: u32,
-    context_in: u64,
-    context_out: u64,
 }
 
 /// Runs a program once on a packet and gives its return value.
@@ -816,11 +601,6 @@ fn socket_option(socket: BorrowedFd<'_>, option: i32) -> io::Result<u64> {
     }
     Ok(value)
 }
-
-const _: () = assert!(offset_of!(LoadAttribute, expected_attach_type) == 68);
-const _: () = assert!(size_of::<BatchAttribute>() == 56);
-const _: () = assert!(size_of::<ElementAttribute>() == 32);
-const _: () = assert!(offset_of!(TestRunAttribute, context_in) == 48);
 
 /// Waits until one of the descriptors can be read or is at its end, or the time is over. A signal ends it early.
 pub(crate) fn wait_readable(
