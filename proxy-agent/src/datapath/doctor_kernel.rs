@@ -6,7 +6,7 @@ use super::attach::kernel_has_tcx;
 use super::doctor::Check;
 use super::error::Context;
 use super::sys::{self, attach_type, program_type};
-use super::{size, sockets};
+use super::{capability, size, sockets};
 
 pub(super) fn checks() -> Vec<Check> {
     vec![
@@ -53,26 +53,18 @@ fn version() -> Check {
 
 fn capabilities() -> Check {
     const NAME: &str = "capabilities";
-    const NEEDED: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_NET_ADMIN", 12)];
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let Some(effective) = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()) else {
-        return Check::fail(NAME, "/proc/self/status can't be read", "mount /proc");
-    };
-    let missing: Vec<&str> = NEEDED
-        .iter()
-        .filter(|(_, bit)| effective >> bit & 1 == 0)
-        .map(|(name, _)| *name)
-        .collect();
-    if missing.is_empty() {
-        return Check::ok(NAME, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN");
+    match capability::missing() {
+        Ok(missing) if missing.is_empty() => Check::ok(NAME, "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"),
+        Ok(missing) => {
+            let missing = missing.join(", ");
+            Check::fail(
+                NAME,
+                format!("{missing} missing"),
+                format!("run as root, or add {missing} to the container"),
+            )
+        }
+        Err(error) => Check::error(NAME, &error),
     }
-    let missing = missing.join(", ");
-    Check::fail(
-        NAME,
-        format!("{missing} missing"),
-        format!("run as root, or add {missing} to the container"),
-    )
 }
 
 fn memlock() -> Check {

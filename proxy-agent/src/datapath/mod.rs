@@ -3,6 +3,7 @@
 mod abi;
 mod apply;
 mod attach;
+mod capability;
 mod classify;
 pub mod cleanup;
 mod clock;
@@ -91,6 +92,7 @@ impl Datapath {
         load: impl FnOnce(&Instance) -> Result<Programs, DatapathError>,
     ) -> Result<Self, DatapathError> {
         let instance = Instance::new(&options.instance);
+        capability::check()?;
         attach::check_cgroup2(&options.cgroup)?;
         let hook = Hook::choose(options.attach)?;
         instance.prepare()?;
