@@ -90,7 +90,7 @@ impl Datapath {
         let mut identities = Gathered::<ServiceId, Identity>::new();
         for (index, operation) in (first..).zip(operations) {
             if let Operation::PutIdentity(id, identity) = operation {
-                identities.add(index, *id, *identity);
+                identities.add(index, *id, **identity);
             }
         }
         identities.flush(&self.tables.identity).map_err(failure)?;

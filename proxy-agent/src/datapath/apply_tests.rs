@@ -58,14 +58,14 @@ fn service(first: u32, count: u32) -> Service {
     }
 }
 
-fn identity(name: &str) -> Identity {
-    Identity {
+fn identity(name: &str) -> Box<Identity> {
+    Box::new(Identity {
         uid: [1, 2],
         name_hash: 3,
         service_tag: 7,
         pad: [0; 3],
         name: NameText::new(name),
-    }
+    })
 }
 
 /// One Service with two backends and a frontend of each kind.
@@ -95,7 +95,7 @@ fn a_snapshot_is_what_was_applied_also_after_a_restart() {
     datapath.apply(&whole()).unwrap();
     datapath.apply(&[Operation::KillBackend(BackendId(2))]).unwrap();
     let snapshot = datapath.snapshot().unwrap();
-    assert_eq!(snapshot.identities, [(ServiceId(1), identity("shop/cart:http"))]);
+    assert_eq!(snapshot.identities, [(ServiceId(1), *identity("shop/cart:http"))]);
     assert_eq!(snapshot.services, [(ServiceId(1), service(3, 2))]);
     assert_eq!(snapshot.slots, [(3, vec![BackendId(1), BackendId(2)])]);
     let dead = Backend {

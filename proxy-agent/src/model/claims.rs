@@ -1,6 +1,9 @@
 //! Which Service has a frontend that several ask for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::Warning;
 use super::frontends::Wanted;
@@ -12,7 +15,7 @@ use crate::source::Metadata;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     has_no_time: bool,
-    created: Option<String>,
+    created: Option<Arc<str>>,
     name: ObjectName,
 }
 

@@ -14,7 +14,7 @@ use crate::source::{self, Service, TrafficPolicy};
 /// All service ports of a Service that have a frontend.
 pub(super) fn compile(model: &Model, name: &ObjectName, service: &Service) -> Vec<ServicePort> {
     let served = Served::by(service);
-    let uid: Arc<str> = service.metadata.uid.as_str().into();
+    let uid = &service.metadata.uid;
     let mut ports = Vec::new();
     for (index, port) in service.spec.ports.iter().enumerate() {
         for family in &served.families {
@@ -66,7 +66,7 @@ fn service_port(
     ServicePort {
         key: PortKey {
             service: name.clone(),
-            port_name: Arc::from(&*port.name),
+            port_name: port.name.clone(),
             protocol: port.protocol.number(),
             family,
         },

@@ -7,10 +7,11 @@ mod endpoints;
 mod frontends;
 mod warning;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use claims::{Claims, Rank};
+use foldhash::HashMap;
 use frontends::Served;
 pub use warning::Warning;
 
@@ -49,9 +50,9 @@ impl Model {
         Self {
             node_name: node_name.into(),
             zone: None,
-            services: HashMap::new(),
-            slices: HashMap::new(),
-            slice_owners: HashMap::new(),
+            services: HashMap::default(),
+            slices: HashMap::default(),
+            slice_owners: HashMap::default(),
             claims: Claims::default(),
         }
     }

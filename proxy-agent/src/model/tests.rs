@@ -536,7 +536,7 @@ proptest! {
             let before: Vec<_> = names.iter().map(|name| model.compile(name)).collect();
             let change = |object: Object| if delete { Change::Delete(object.key()) } else { Change::Upsert(object) };
             let touched = model.apply(objects(&manifest).into_iter().map(change).collect());
-            let mut owners = HashMap::new();
+            let mut owners = HashMap::default();
             for (name, before) in names.iter().zip(before) {
                 let after = model.compile(name);
                 for (frontend, _) in after.iter().flat_map(|port| &port.frontends) {

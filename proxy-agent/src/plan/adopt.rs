@@ -1,13 +1,14 @@
 //! Going on from what the maps hold: the same ids, slots and flows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use foldhash::HashMap;
 use proxy_common::layout::{Backend, BackendId, FrontendValue, ListWord, ServiceId};
 
 use super::backends::Backends;
 use super::filter::{Filter, backend_bits, frontend_bits};
 use super::ids::Ids;
-use super::installed::{InstalledPort, Listed, identity_key, words};
+use super::installed::{InstalledPort, Listed, PortIdentity, words};
 use super::planner::FrontendCounts;
 use super::retire::Retired;
 use super::slots::{Run, Slots};
@@ -25,10 +26,10 @@ impl Planner {
             backends: Backends::adopt(capacity.backends, &snapshot.backends),
             slots: Slots::new(capacity.slots),
             filter: Filter::adopt(&snapshot.filter),
-            owners: HashMap::new(),
-            installed: HashMap::new(),
-            by_identity: HashMap::new(),
-            by_service: HashMap::new(),
+            owners: HashMap::default(),
+            installed: HashMap::default(),
+            by_identity: HashMap::default(),
+            by_service: HashMap::default(),
             retired: Retired::default(),
             frontend_counts: FrontendCounts::default(),
             stray_frontends: BTreeSet::new(),
@@ -62,13 +63,13 @@ impl Planner {
             .collect();
         for (id, identity) in &snapshot.identities {
             let service = services.get(id).copied().unwrap_or_default();
-            let mut port = InstalledPort::new(*identity, service);
+            let mut port = InstalledPort::new(PortIdentity::from(identity), service);
             for (index, word) in words(&service).into_iter().enumerate() {
                 if word.tag() == identity.service_tag {
                     port.lists[index] = self.adopt_list(word, &port, &slots);
                 }
             }
-            self.by_identity.insert(identity_key(identity), *id);
+            self.by_identity.insert(port.identity.key, *id);
             self.installed.insert(*id, port);
         }
     }
@@ -129,7 +130,7 @@ impl Planner {
         self.filter.adopt_user(frontend_bits(&frontend), repairs);
         *self.frontend_counts.of(&frontend) += 1;
         let port = self.installed.get_mut(&value.service);
-        let Some(port) = port.filter(|port| port.identity.service_tag == value.service_tag) else {
+        let Some(port) = port.filter(|port| port.identity.tag == value.service_tag) else {
             self.stray_frontends.insert(frontend);
             return;
         };

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use proxy_common::layout::{BackendId, Identity, ListWord, Service, ServiceId, When, names};
+use proxy_common::layout::{BackendId, ListWord, Service, ServiceId, When, names};
 
-use super::installed::{Listed, identity_key, identity_of, service_of};
+use super::installed::{Listed, PortIdentity, service_of};
 use super::planner::FrontendCounts;
 use super::slots::Run;
 use super::{Endpoint, PlanError, Planner, ServicePort};
@@ -14,7 +14,7 @@ use crate::name::ObjectName;
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) id: ServiceId,
-    pub(super) identity: Identity,
+    pub(super) identity: PortIdentity,
     pub(super) origin: Origin,
     /// In the order of endpoints.
     pub(super) backends: Vec<(Endpoint, BackendId)>,
@@ -54,13 +54,12 @@ impl Planner {
         name: &ObjectName,
         ports: &[ServicePort],
     ) -> Result<Vec<Draft>, PlanError> {
-        self.claim(name, ports);
+        let identities = self.claim(name, ports);
         let mut reservation = Reservation::default();
         let drafts = self.check_frontends(ports).and_then(|()| {
-            ports
-                .iter()
-                .map(|port| self.draft(port, &mut reservation))
-                .collect::<Result<Vec<_>, _>>()
+            let ports = ports.iter().zip(identities);
+            let drafts = ports.map(|(port, identity)| self.draft(port, identity, &mut reservation));
+            drafts.collect::<Result<Vec<_>, _>>()
         });
         drafts.map_err(
             |Full {
@@ -86,19 +85,21 @@ impl Planner {
         }
     }
 
-    /// Notes that a Service asks for what a restart found, so that it is not pruned.
-    fn claim(&mut self, name: &ObjectName, ports: &[ServicePort]) {
-        for port in ports {
-            let key = identity_key(&identity_of(port));
-            let Some(id) = self.by_identity.get(&key) else {
+    /// Notes that a Service asks for what a restart found, so that it is not pruned. Gives the ports' identities.
+    fn claim(&mut self, name: &ObjectName, ports: &[ServicePort]) -> Vec<PortIdentity> {
+        let identities: Vec<PortIdentity> = ports.iter().map(PortIdentity::of).collect();
+        for identity in &identities {
+            let Some(id) = self.by_identity.get(&identity.key) else {
                 continue;
             };
-            let Some(installed) = self.installed.get_mut(id).filter(|installed| !installed.claimed) else {
+            let installed = self.installed.get_mut(id);
+            let Some(installed) = installed.filter(|installed| !installed.claimed) else {
                 continue;
             };
             installed.claimed = true;
             self.by_service.entry(name.clone()).or_default().push(*id);
         }
+        identities
     }
 
     fn check_frontends(&self, ports: &[ServicePort]) -> Result<(), Full> {
@@ -146,8 +147,13 @@ impl Planner {
         }
     }
 
-    fn draft(&mut self, port: &ServicePort, reservation: &mut Reservation) -> Result<Draft, Full> {
-        let (id, identity, origin) = self.service_id(port, reservation)?;
+    fn draft(
+        &mut self,
+        port: &ServicePort,
+        identity: PortIdentity,
+        reservation: &mut Reservation,
+    ) -> Result<Draft, Full> {
+        let (id, identity, origin) = self.service_id(identity, reservation)?;
         let mut draft = Draft {
             id,
             identity,
@@ -166,11 +172,10 @@ impl Planner {
 
     fn service_id(
         &mut self,
-        port: &ServicePort,
+        identity: PortIdentity,
         reservation: &mut Reservation,
-    ) -> Result<(ServiceId, Identity, Origin), Full> {
-        let identity = identity_of(port);
-        let key = identity_key(&identity);
+    ) -> Result<(ServiceId, PortIdentity, Origin), Full> {
+        let key = identity.key;
         if let Some(id) = self.by_identity.get(&key)
             && let Some(installed) = self.installed.get(id)
         {
@@ -225,7 +230,7 @@ impl Planner {
         draft: &mut Draft,
         reservation: &mut Reservation,
     ) -> Result<(), Full> {
-        let tag = draft.identity.service_tag;
+        let tag = draft.identity.tag;
         let mut words = [ListWord::default(); 3];
         for (index, list) in [&port.internal, &port.external, &port.shortcut]
             .into_iter()

@@ -1,8 +1,9 @@
 //! Who needs which bit of the prefilter.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use foldhash::HashMap;
 use proxy_common::layout::{Addr, FilterBit, Port, V4, V6};
 
 use super::{Frontend, Operation};
@@ -24,7 +25,7 @@ impl Filter {
                 .map(move |bit| FilterBit(word * 64 + bit))
         });
         Self {
-            users: HashMap::new(),
+            users: HashMap::default(),
             leftover: bits.collect(),
         }
     }
@@ -87,26 +88,25 @@ impl Filter {
 }
 
 /// The bits that a frontend needs.
-pub(super) fn frontend_bits(frontend: &Frontend) -> Vec<FilterBit> {
+pub(super) fn frontend_bits(frontend: &Frontend) -> impl Iterator<Item = FilterBit> + use<> {
     let Frontend {
         address,
         port,
         protocol,
     } = *frontend;
-    if address.is_unspecified() {
-        return vec![FilterBit::node_port(port, protocol)];
-    }
-    match address {
+    let (first, second) = match address {
+        _ if address.is_unspecified() => (FilterBit::node_port(port, protocol), None),
         IpAddr::V4(address) => forward(&V4::from(address), port, protocol),
         IpAddr::V6(address) => forward(&V6::from(address), port, protocol),
-    }
+    };
+    std::iter::once(first).chain(second)
 }
 
-fn forward<A: Addr>(address: &A, port: Port, protocol: u8) -> Vec<FilterBit> {
-    vec![
+fn forward<A: Addr>(address: &A, port: Port, protocol: u8) -> (FilterBit, Option<FilterBit>) {
+    (
         FilterBit::forward(address, port, protocol),
-        FilterBit::forward_address(address),
-    ]
+        Some(FilterBit::forward_address(address)),
+    )
 }
 
 /// The bits that a backend needs.

@@ -13,32 +13,56 @@ use super::{Endpoint, Frontend, PortKey, ServicePort};
 /// What tells one service port from another over a restart: uid and name hash.
 pub(super) type IdentityKey = ([u64; 2], u64);
 
-pub(super) fn identity_key(identity: &Identity) -> IdentityKey {
-    (identity.uid, identity.name_hash)
+/// Who a service port is, without its name for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PortIdentity {
+    pub(super) key: IdentityKey,
+    /// The tag that its lists and frontends carry.
+    pub(super) tag: u16,
 }
 
-/// The identity of a service port, with the tag that it would like.
-pub(super) fn identity_of(port: &ServicePort) -> Identity {
-    let PortKey {
-        service,
-        port_name,
-        protocol,
-        family,
-    } = &port.key;
-    let uid = uid_words(&port.uid);
-    // No name holds a slash, so that the text is another one for every key.
-    let text = format!(
-        "{}/{}/{port_name}/{protocol}/{family:?}",
-        service.namespace, service.name
-    );
-    let [name_hash, _] = uid_words(&text);
-    let mixed = (uid[0] ^ name_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    Identity {
-        uid,
-        name_hash,
-        service_tag: ((mixed >> 48) as u16).max(1),
-        pad: [0; 3],
-        name: NameText::new(&name_of(&port.key)),
+impl PortIdentity {
+    /// With the tag that it would like.
+    pub(super) fn of(port: &ServicePort) -> Self {
+        let PortKey {
+            service,
+            port_name,
+            protocol,
+            family,
+        } = &port.key;
+        let uid = uid_words(&port.uid);
+        // No name holds a slash, so that the text is another one for every key.
+        let text = format!(
+            "{}/{}/{port_name}/{protocol}/{family:?}",
+            service.namespace, service.name
+        );
+        let [name_hash, _] = uid_words(&text);
+        let mixed = (uid[0] ^ name_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self {
+            key: (uid, name_hash),
+            tag: ((mixed >> 48) as u16).max(1),
+        }
+    }
+
+    /// As IDENTITY holds it.
+    pub(super) fn value(self, key: &PortKey) -> Identity {
+        let (uid, name_hash) = self.key;
+        Identity {
+            uid,
+            name_hash,
+            service_tag: self.tag,
+            pad: [0; 3],
+            name: NameText::new(&name_of(key)),
+        }
+    }
+}
+
+impl From<&Identity> for PortIdentity {
+    fn from(identity: &Identity) -> Self {
+        Self {
+            key: (identity.uid, identity.name_hash),
+            tag: identity.service_tag,
+        }
     }
 }
 
@@ -61,7 +85,7 @@ pub(super) struct Listed {
 /// One service port as it stands in the maps.
 #[derive(Debug)]
 pub(super) struct InstalledPort {
-    pub(super) identity: Identity,
+    pub(super) identity: PortIdentity,
     /// Whether a Service has asked for it since the restart.
     pub(super) claimed: bool,
     pub(super) protocol: u8,
@@ -76,7 +100,7 @@ pub(super) struct InstalledPort {
 }
 
 impl InstalledPort {
-    pub(super) fn new(identity: Identity, words: Service) -> Self {
+    pub(super) fn new(identity: PortIdentity, words: Service) -> Self {
         Self {
             identity,
             claimed: false,

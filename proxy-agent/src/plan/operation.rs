@@ -22,7 +22,7 @@ pub struct Frontend {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Claims a service id before anything else of it is written.
-    PutIdentity(ServiceId, Identity),
+    PutIdentity(ServiceId, Box<Identity>),
     /// Gives a service id back; the last step of taking a service port away.
     RemoveIdentity(ServiceId),
     /// Sets a bit of the prefilter.

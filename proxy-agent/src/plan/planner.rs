@@ -1,7 +1,8 @@
 //! What is installed, and the way from there to what is desired.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use foldhash::HashMap;
 use proxy_common::layout::{Backend, BackendId, ServiceId};
 
 use super::backends::Backends;

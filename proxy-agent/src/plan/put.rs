@@ -1,11 +1,11 @@
 //! Puts what a Service needs, in the order that is safe for readers: identity, filter bits, backends, slots, service
 //! words, frontends.
 
-use proxy_common::layout::{BACKEND_LOCAL, Backend, Identity, ListWord, Service, ServiceId, When};
+use proxy_common::layout::{BACKEND_LOCAL, Backend, ListWord, Service, ServiceId, When};
 
 use super::draft::{Draft, Origin};
 use super::filter::{backend_bits, frontend_bits};
-use super::installed::{InstalledPort, frontend_value, identity_key, service_of};
+use super::installed::{InstalledPort, PortIdentity, frontend_value, service_of};
 use super::takeaway::Leftover;
 use super::{Endpoint, Operation, Planner, ServicePort};
 use crate::name::ObjectName;
@@ -43,7 +43,7 @@ impl Planner {
             new_runs,
             words,
         } = draft;
-        self.put_identity(id, identity, origin, operations);
+        self.put_identity(port, id, identity, origin, operations);
         let protocol = port.key.protocol;
         for (frontend, _) in &port.frontends {
             if !self.owners.contains_key(frontend) && !self.stray_frontends.contains(frontend) {
@@ -69,7 +69,7 @@ impl Planner {
                 backends: members.to_vec(),
             });
         }
-        self.put_frontends(port, id, identity.service_tag, words, operations);
+        self.put_frontends(port, id, identity.tag, words, operations);
         let mut frontends: Vec<_> = port
             .frontends
             .iter()
@@ -95,8 +95,9 @@ impl Planner {
 
     fn put_identity(
         &mut self,
+        port: &ServicePort,
         id: ServiceId,
-        identity: Identity,
+        identity: PortIdentity,
         origin: Origin,
         operations: &mut Vec<Operation>,
     ) {
@@ -105,12 +106,12 @@ impl Planner {
         }
         let mut words = Service::default();
         if origin == Origin::Fresh {
-            operations.push(Operation::PutIdentity(id, identity));
+            operations.push(Operation::PutIdentity(id, Box::new(identity.value(&port.key))));
         } else {
             self.retired.wake(id);
-            words = closed(identity.service_tag);
+            words = closed(identity.tag);
         }
-        self.by_identity.insert(identity_key(&identity), id);
+        self.by_identity.insert(identity.key, id);
         self.installed.insert(id, InstalledPort::new(identity, words));
     }
 

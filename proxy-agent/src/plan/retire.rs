@@ -1,10 +1,11 @@
 //! What was taken away and may still be held by a reader.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use proxy_common::layout::{BackendId, Identity, ServiceId};
+use foldhash::HashMap;
+use proxy_common::layout::{BackendId, ServiceId};
 
-use super::installed::{IdentityKey, identity_key};
+use super::installed::{IdentityKey, PortIdentity};
 use super::slots::Run;
 use super::{Operation, Planner};
 
@@ -21,7 +22,7 @@ pub(super) struct Retired {
     runs: VecDeque<(Token, Run)>,
     backends: VecDeque<(Token, BackendId)>,
     /// Service ids whose flows may live on.
-    services: HashMap<ServiceId, (Token, Identity)>,
+    services: HashMap<ServiceId, (Token, PortIdentity)>,
     by_identity: HashMap<IdentityKey, ServiceId>,
 }
 
@@ -54,21 +55,21 @@ impl Retired {
         self.backends.push_back((self.current(), id));
     }
 
-    pub(super) fn service(&mut self, id: ServiceId, identity: Identity) {
+    pub(super) fn service(&mut self, id: ServiceId, identity: PortIdentity) {
         self.has_news = true;
         self.services.insert(id, (self.current(), identity));
-        self.by_identity.insert(identity_key(&identity), id);
+        self.by_identity.insert(identity.key, id);
     }
 
     /// The resting id of a service port that comes back.
-    pub(super) fn find(&self, key: &IdentityKey) -> Option<(ServiceId, Identity)> {
+    pub(super) fn find(&self, key: &IdentityKey) -> Option<(ServiceId, PortIdentity)> {
         let id = *self.by_identity.get(key)?;
         self.services.get(&id).map(|(_, identity)| (id, *identity))
     }
 
     pub(super) fn wake(&mut self, id: ServiceId) {
         if let Some((_, identity)) = self.services.remove(&id) {
-            self.by_identity.remove(&identity_key(&identity));
+            self.by_identity.remove(&identity.key);
         }
     }
 }

@@ -4,7 +4,7 @@
 use proxy_common::layout::{BackendId, ServiceId};
 
 use super::filter::{backend_bits, frontend_bits};
-use super::installed::{InstalledPort, identity_key};
+use super::installed::InstalledPort;
 use super::put::closed;
 use super::slots::Run;
 use super::{Endpoint, Frontend, Operation, Plan, Planner};
@@ -110,11 +110,11 @@ impl Planner {
         let Some(port) = self.installed.remove(&id) else {
             return;
         };
-        let words = closed(port.identity.service_tag);
+        let words = closed(port.identity.tag);
         if port.words != words {
             operations.push(Operation::PutService(id, words));
         }
-        self.by_identity.remove(&identity_key(&port.identity));
+        self.by_identity.remove(&port.identity.key);
         self.retired.service(id, port.identity);
     }
 

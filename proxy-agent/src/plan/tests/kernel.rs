@@ -174,7 +174,7 @@ impl Kernel {
             Operation::PutIdentity(id, identity) => {
                 assert!(id.0 > 0 && id.0 < self.capacity.services);
                 assert_eq!(
-                    self.identities.insert(*id, *identity),
+                    self.identities.insert(*id, **identity),
                     None,
                     "an id has one owner"
                 );
@@ -268,9 +268,9 @@ impl Kernel {
         };
         assert!(entries(true) <= self.capacity.frontends4 && entries(false) <= self.capacity.frontends6);
         for (frontend, value) in &self.frontends {
-            let bits = frontend_bits(frontend);
+            let mut bits = frontend_bits(frontend);
             assert!(
-                bits.iter().all(|bit| self.filter.contains(bit)),
+                bits.all(|bit| self.filter.contains(&bit)),
                 "the filter says no to {frontend:?}"
             );
             let tags = words(&self.services[&value.service]).map(ListWord::tag);

@@ -17,10 +17,10 @@ pub struct Metadata {
     pub namespace: Option<Arc<str>>,
     /// metadata.uid; empty in manifests that were written by hand.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub uid: String,
+    pub uid: Arc<str>,
     /// metadata.creationTimestamp, as the API server writes it (RFC 3339 in UTC), so that text order is time order.
     #[serde(default, deserialize_with = "timestamp")]
-    pub creation_timestamp: Option<String>,
+    pub creation_timestamp: Option<Arc<str>>,
     /// metadata.labels
     #[serde(default, deserialize_with = "null_as_default")]
     pub labels: Labels,

@@ -1,5 +1,7 @@
 //! A Service.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::Metadata;
@@ -93,7 +95,7 @@ pub enum SessionAffinity {
 pub struct ServicePort {
     /// Its name; empty for the only port of a Service.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The protocol.
     #[serde(default, deserialize_with = "null_as_default")]
     pub protocol: Protocol,
