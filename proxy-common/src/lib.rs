@@ -6,8 +6,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "host"))]
 extern crate std;
 
+#[cfg(any(test, feature = "host"))]
+pub mod host;
 pub mod layout;
 pub mod rules;

@@ -91,3 +91,6 @@ pub fn draw<A: Addr, D: Directory<A>>(node: &D, list: ListWord) -> Option<(Backe
     let backend = node.backend(id)?;
     backend.is_alive().then_some((id, backend))
 }
+
+#[cfg(test)]
+mod tests;

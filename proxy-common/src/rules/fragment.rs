@@ -62,3 +62,6 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
     packet.destination_port = ports.destination;
     None
 }
+
+#[cfg(test)]
+mod tests;

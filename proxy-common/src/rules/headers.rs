@@ -353,3 +353,6 @@ impl<A: Addr> Headers<A> {
         self.protocol == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub mod hook;
 pub mod lifetime;
 mod node;
 pub mod reverse;
+#[cfg(test)]
+mod scene;
 pub mod socket;
 mod state;
 mod verdict;

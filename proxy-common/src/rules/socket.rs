@@ -75,3 +75,6 @@ pub fn choose<A: Addr, D: Directory<A>>(
     }
     Choice::Refuse(Counter::NoEndpoint)
 }
+
+#[cfg(test)]
+mod tests;
