@@ -192,3 +192,6 @@ fn replies<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
         Verdict::PASS
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,3 +36,6 @@ fn answered<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
     // Without room the flow stays an embryo: nothing is lost but its place of safety.
     let _stored = node.put_flow(FlowTable::Embryos, &work.partner, &work.other);
 }
+
+#[cfg(test)]
+mod tests;
