@@ -116,17 +116,23 @@ fn refresh<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTa
     let now = node.now();
     let meta = work.flow.meta;
     node.exchange_meta(table, &work.key, meta, meta.with(bits, now));
-    work.partner = work.key.partner(&work.flow);
-    if node.flow(table, &work.partner, &mut work.other) {
-        let meta = work.other.meta;
-        node.exchange_meta(table, &work.partner, meta, meta.with(bits, now));
-        return;
-    }
     if work.flow.backend.0 == 0 {
         // A foreign tuple has no partner.
         return;
     }
     work.derive_partner();
+    if node.flow(table, &work.partner, &mut work.spare) {
+        let meta = work.spare.meta;
+        if work.spare.same_tuple(&work.other) {
+            node.exchange_meta(table, &work.partner, meta, meta.with(bits, now));
+            return;
+        }
+        // Ours was lost, and another flow has taken the key since.
+        if !lifetime::expired(node.config(), work.key.protocol, meta, now) {
+            return;
+        }
+        node.remove_flow(table, &work.partner);
+    }
     work.other.meta = work.other.meta.with(bits, now);
     if node.insert_flow(table, &work.partner, &work.other) {
         node.count(Counter::PartnerRestored);
@@ -161,12 +167,18 @@ fn settle<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>, 
     node.put_flow(FlowTable::Flows, key, flow)
 }
 
-/// Removes a flow, both entries, from both tables: forward first, so that nobody follows it any more.
+/// Removes a flow, both entries, from both tables: forward first, so that nobody follows it any more. What another flow
+/// has under the partner's key stays.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn remove_pair<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
-    work.partner = work.key.partner(&work.flow);
+    work.derive_partner();
     for table in [FlowTable::Flows, FlowTable::Embryos] {
         node.remove_flow(table, &work.key);
-        node.remove_flow(table, &work.partner);
+        if node.flow(table, &work.partner, &mut work.spare) && work.spare.same_tuple(&work.other) {
+            node.remove_flow(table, &work.partner);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;
