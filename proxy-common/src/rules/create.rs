@@ -1,10 +1,10 @@
 //! A new flow: choose a backend, write the reverse and the forward entry.
 
 use crate::layout::{
-    Action, Addr, Counter, Direction, Flow, FlowKey, FlowTable, ListWord, Meta, Port, When, protocol,
+    Action, Addr, Counter, Direction, Flow, FlowKey, FlowTable, ListWord, Meta, Port, When, protocol, state,
 };
 use crate::rules::choice::{self, Caller};
-use crate::rules::forward::live;
+use crate::rules::forward::{find, live, note};
 use crate::rules::{FlowStore, Origin, Verdict, Work};
 
 /// How many backends are drawn until one serves and its reverse key is free.
@@ -50,6 +50,7 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
 #[inline(always)]
 fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, list: ListWord) -> Verdict {
     let mut refusal = Counter::NoEndpoint;
+    let mut has_collided = false;
     for _ in 0..BACKENDS_TRIED {
         if let Err(counter) = draw(node, origin, work, list) {
             refusal = counter;
@@ -59,18 +60,19 @@ fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, 
         if reserve_reverse(node, work) {
             return publish(node, work);
         }
-        refusal = Counter::SourcePortsExhausted;
+        has_collided = true;
     }
-    if refusal != Counter::SourcePortsExhausted {
+    if !has_collided {
         return Verdict::drop(refusal);
     }
+    // Towards the last backend that could be had.
     for _ in 0..PORTS_TRIED {
         work.flow.source_port = random_port(node, work);
         if reserve_reverse(node, work) {
             return publish(node, work);
         }
     }
-    Verdict::drop(refusal)
+    Verdict::drop(Counter::SourcePortsExhausted)
 }
 
 /// Draws a backend and settles how its packets go on.
@@ -93,6 +95,9 @@ fn draw<A: Addr, N: FlowStore<A>>(
     } else {
         (work.key.source, Action::Stack)
     };
+    if action as u8 != Action::Stack as u8 && node.config().snat_count == 0 {
+        return Err(Counter::SourcePortsExhausted);
+    }
     let flow = &mut work.flow;
     flow.source = source;
     flow.destination = address;
@@ -127,7 +132,7 @@ fn random_port<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Port {
     Port::new(config.snat_first.wrapping_add(offset as u16))
 }
 
-/// Inserts the reverse entry if its key is free in both tables (rules 3 and 7).
+/// Inserts the reverse entry if its key is free in both tables, or this very flow's (rules 3 and 7).
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn reserve_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
     work.derive_partner();
@@ -147,11 +152,11 @@ fn insert_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> boo
         ..
     } = work;
     if live(node, FlowTable::Flows, partner, spare) {
-        return false;
+        return renew(node, FlowTable::Flows, partner, other, spare);
     }
     if !node.insert_flow(FlowTable::Embryos, partner, other) {
         if live(node, FlowTable::Embryos, partner, spare) {
-            return false;
+            return renew(node, FlowTable::Embryos, partner, other, spare);
         }
         // An expired entry does not exist.
         node.remove_flow(FlowTable::Embryos, partner);
@@ -159,12 +164,26 @@ fn insert_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> boo
             return false;
         }
     }
-    if live(node, FlowTable::Flows, partner, spare) {
+    if live(node, FlowTable::Flows, partner, spare) && !spare.same_tuple(other) {
         // Another flow was promoted to it meanwhile.
         node.remove_flow(FlowTable::Embryos, partner);
         return false;
     }
     true
+}
+
+/// Whether the entry under the reverse key is this very flow's, whose forward entry was lost, or is being made by
+/// another CPU too: then its life begins anew.
+#[inline(always)]
+fn renew<A: Addr, N: FlowStore<A>>(
+    node: &N,
+    table: FlowTable,
+    partner: &FlowKey<A>,
+    other: &Flow<A>,
+    entry: &Flow<A>,
+) -> bool {
+    let meta = entry.meta;
+    entry.same_tuple(other) && node.exchange_meta(table, partner, meta, meta.with(meta.state(), node.now()))
 }
 
 /// Inserts the forward entry; who loses the race takes the winner's.
@@ -191,7 +210,8 @@ fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     Verdict::drop(Counter::FlowTableRefused)
 }
 
-/// Enters a tuple that netfilter's masquerade took out of our range, so that no flow of ours uses it (rule 3).
+/// Enters a tuple that netfilter's masquerade took out of our range, so that no flow of ours uses it (rule 3). It lives as
+/// long as a flow of ours whose client has answered: netfilter keeps its tuples through pauses, too.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
     let packet = &work.packet;
@@ -204,13 +224,15 @@ pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
         direction: Direction::Reverse as u8,
         pad: 0,
     };
-    for table in [FlowTable::Flows, FlowTable::Embryos] {
-        if live(node, table, &work.key, &mut work.spare) {
-            return;
+    if let Some(table) = find(node, work) {
+        if work.flow.action == Action::Foreign as u8 {
+            let bits = super::state::after(work.flow.meta.state(), Direction::Forward, &work.packet);
+            note(node, work, table, bits);
         }
+        return;
     }
     work.flow = Flow {
-        meta: Meta::new(work.key.tag(), 0, node.now()),
+        meta: Meta::new(work.key.tag(), state::ESTABLISHED, node.now()),
         source: work.key.source,
         destination: work.key.destination,
         source_port: work.key.source_port,
@@ -222,3 +244,6 @@ pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
         node.count(Counter::ForeignPort);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,443 @@
+//! New flows: who is chosen, by which source address and port, and what is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec;
+
+use crate::layout::{Action, Counter, Direction, FlowTable, ListWord, When, protocol};
+use crate::rules::headers::tcp;
+use crate::rules::scene::*;
+use crate::rules::{Decision, Origin};
+
+const OUTSIDE: (u16, u16) = (CLIENT, 33000);
+const BALANCER: (u16, u16) = (LOAD_BALANCER, 80);
+
+in_both_families!(
+    a_remote_backend_is_reached_in_the_nodes_name,
+    a_local_backend_sees_the_clients_address,
+    a_pod_reaches_a_remote_backend_in_its_own_name,
+    a_clients_port_inside_the_range_is_kept,
+    source_ports_stay_in_the_range_and_are_never_shared,
+    exhausted_source_ports_are_counted,
+    without_a_range_nothing_is_sent_in_the_nodes_name,
+    a_hairpin_goes_by_the_primary_address,
+    a_hairpin_without_a_primary_address_is_dropped,
+    no_route_is_counted,
+    a_taken_reverse_key_means_another_backend,
+    a_taken_reverse_key_of_the_only_backend_means_another_port,
+    ports_are_tried_after_a_collision_whatever_the_last_draw_was,
+    an_expired_reverse_entry_is_no_obstacle,
+    a_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry,
+    a_promoted_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry,
+    the_local_list_is_for_the_network_and_the_shortcut_for_pods,
+    no_endpoint_is_refused_and_no_local_one_dropped,
+    only_dead_backends_drop_and_count,
+    a_dead_backend_is_drawn_around,
+    a_list_of_another_owner_is_refused,
+    a_segment_without_syn_and_flow_passes,
+    a_full_table_drops_and_leaves_nothing_behind,
+    the_loser_of_a_race_uses_the_winners_flow,
+    netfilters_use_of_a_port_of_the_range_is_entered,
+    a_foreign_tuple_stays_while_it_is_used,
+);
+
+fn a_remote_backend_is_reached_in_the_nodes_name<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    let (syn, seen) = {
+        let syn = Packet::syn(OUTSIDE, BALANCER);
+        (syn, scene.translated(Hook::FromNetwork, syn))
+    };
+    assert_eq!(scene.work.flow.action, Action::Redirect as u8);
+    assert_eq!(seen.source.0, A::of(EGRESS));
+    assert_eq!(seen.destination, (A::of(REMOTE), TARGET_PORT));
+    // The reply comes in by the uplink and goes back to the client, as the frontend's.
+    let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK).numbers(5000, 1001);
+    let shown = scene.translated(Hook::FromNetwork, answer);
+    assert_eq!((shown.source, shown.destination), (syn.destination, syn.source));
+    scene.translated(Hook::FromNetwork, syn.with_flags(tcp::ACK).numbers(1001, 5001));
+    assert_eq!(scene.tables(&syn, Direction::Forward), (false, true));
+    assert_eq!(scene.tables(&seen.turned(), Direction::Reverse), (false, true));
+}
+
+fn a_local_backend_sees_the_clients_address<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    let syn = Packet::syn(OUTSIDE, BALANCER);
+    let seen = scene.translated(Hook::FromNetwork, syn);
+    assert_eq!(scene.work.flow.action, Action::Stack as u8);
+    assert_eq!(seen.source, syn.source);
+    let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK);
+    let shown = scene.translated(Hook::ToNetwork, answer);
+    assert_eq!((shown.source, shown.destination), (syn.destination, syn.source));
+}
+
+fn a_pod_reaches_a_remote_backend_in_its_own_name<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    for frontend in [(CLUSTER_IP, 80), BALANCER, (NODE, NODE_PORT)] {
+        let syn = Packet::syn((POD, 33000 + frontend.0), frontend);
+        let seen = scene.translated(Hook::FromPod, syn);
+        assert_eq!(seen.source, syn.source);
+        assert_eq!(scene.work.flow.action, Action::Stack as u8);
+    }
+}
+
+fn a_clients_port_inside_the_range_is_kept<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    let last = CONFIG.snat_first + CONFIG.snat_count - 1;
+    for port in [CONFIG.snat_first, 50000, last] {
+        let seen = scene.translated(Hook::FromNetwork, Packet::syn((CLIENT, port), BALANCER));
+        assert_eq!(seen.source.1, port);
+    }
+    for port in [1, CONFIG.snat_first - 1, last + 1, u16::MAX] {
+        let seen = scene.translated(Hook::FromNetwork, Packet::syn((CLIENT, port), BALANCER));
+        assert_ne!(seen.source.1, port);
+    }
+}
+
+fn source_ports_stay_in_the_range_and_are_never_shared<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE, REMOTE + 1]);
+    scene.node.config.snat_count = 400;
+    let range = CONFIG.snat_first..CONFIG.snat_first + 400;
+    let mut used = BTreeMap::<bool, BTreeSet<u16>>::new();
+    for port in 1..=500 {
+        let syn = Packet::syn((CLIENT, port), BALANCER);
+        if scene.send(Hook::FromNetwork, syn) == Decision::Drop(Counter::SourcePortsExhausted) {
+            continue;
+        }
+        let seen = scene.translated(Hook::FromNetwork, syn);
+        assert!(range.contains(&seen.source.1), "{}", seen.source.1);
+        let is_new = used
+            .entry(seen.destination.0 == A::of(REMOTE))
+            .or_default()
+            .insert(seen.source.1);
+        assert!(is_new, "{} towards one backend twice", seen.source.1);
+    }
+    assert!(scene.counted(Counter::ReverseCollision) > 0);
+    assert!(used.values().all(|ports| ports.len() > 100));
+}
+
+fn exhausted_source_ports_are_counted<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    scene.node.config.snat_count = 1;
+    scene.translated(Hook::FromNetwork, Packet::udp(OUTSIDE, BALANCER));
+    let entries = scene.node.flows.borrow().len();
+    let refused = scene.send(Hook::FromNetwork, Packet::udp((CLIENT, 2), BALANCER));
+    assert_eq!(refused, Decision::Drop(Counter::SourcePortsExhausted));
+    assert_eq!(scene.node.flows.borrow().len(), entries);
+    // Another protocol has ports of its own; and a port is free again when its flow has expired.
+    scene.translated(Hook::FromNetwork, Packet::syn((CLIENT, 2), BALANCER));
+    scene.node.advance(CONFIG.udp_embryo + 1);
+    scene.translated(Hook::FromNetwork, Packet::udp((CLIENT, 2), BALANCER));
+}
+
+fn without_a_range_nothing_is_sent_in_the_nodes_name<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    scene.node.config.snat_count = 0;
+    let refused = scene.send(Hook::FromNetwork, Packet::syn(OUTSIDE, BALANCER));
+    assert_eq!(refused, Decision::Drop(Counter::SourcePortsExhausted));
+    scene.translated(Hook::FromPod, Packet::syn((POD, 33000), BALANCER));
+}
+
+fn a_hairpin_goes_by_the_primary_address<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    for make in [Packet::syn, Packet::udp] {
+        let call = make((LOCAL, 40000), (CLUSTER_IP, 80));
+        let seen = scene.translated(Hook::FromPod, call);
+        assert_eq!(scene.work.flow.action, Action::Hairpin as u8);
+        assert_eq!(seen.source.0, A::of(NODE));
+        assert_eq!(seen.destination, (A::of(LOCAL), TARGET_PORT));
+        let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK);
+        let shown = scene.translated(Hook::FromPod, answer);
+        assert_eq!((shown.source, shown.destination), (call.destination, call.source));
+        assert_eq!(scene.work.flow.action, Action::Hairpin as u8);
+    }
+}
+
+fn a_hairpin_without_a_primary_address_is_dropped<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    scene.node.primary = None;
+    let refused = scene.send(Hook::FromPod, Packet::syn((LOCAL, 40000), (CLUSTER_IP, 80)));
+    assert_eq!(refused, Decision::Drop(Counter::NoSourceAddress));
+}
+
+fn no_route_is_counted<A: Spoken>() {
+    for why in [Counter::NoRoute, Counter::NoSourceAddress] {
+        let mut scene = Scene::<A>::new(&[REMOTE]);
+        scene.node.default_route = Err(why);
+        assert_eq!(
+            scene.send(Hook::FromNetwork, Packet::udp(OUTSIDE, BALANCER)),
+            Decision::Drop(why)
+        );
+        assert!(scene.node.flows.borrow().is_empty());
+    }
+}
+
+/// One client port to two frontends whose backends are the same.
+fn a_taken_reverse_key_means_another_backend<A: Spoken>() {
+    for make in [Packet::syn, Packet::udp] {
+        let mut scene = Scene::<A>::new(&[LOCAL, LOCAL + 1]);
+        scene.node.script([0]);
+        let first = scene.translated(Hook::FromPod, make((POD, 40000), (CLUSTER_IP, 80)));
+        scene.node.script([0, 0, 1]);
+        let second = scene.translated(Hook::FromPod, make((POD, 40000), (OTHER_IP, 80)));
+        assert_eq!(first.destination.0, A::of(LOCAL));
+        assert_eq!(second.destination.0, A::of(LOCAL + 1));
+        assert_eq!(second.source, first.source);
+        assert_eq!(scene.counted(Counter::ReverseCollision), 2);
+    }
+}
+
+fn a_taken_reverse_key_of_the_only_backend_means_another_port<A: Spoken>() {
+    for make in [Packet::syn, Packet::udp] {
+        let mut scene = Scene::<A>::new(&[LOCAL]);
+        let frontends = [(CLUSTER_IP, 80), (OTHER_IP, 80), BALANCER];
+        let calls = frontends.map(|frontend| make((POD, 40000), frontend));
+        let seen = calls.map(|call| scene.translated(Hook::FromPod, call));
+        let ports: BTreeSet<_> = seen.iter().map(|packet| packet.source.1).collect();
+        assert_eq!(ports.len(), 3);
+        assert!(seen.iter().all(|packet| packet.source.0 == A::of(POD)));
+        for (call, seen) in calls.iter().zip(seen) {
+            let shown = scene.translated(Hook::ToPod, seen.turned().with_flags(tcp::SYN | tcp::ACK));
+            assert_eq!((shown.source, shown.destination), (call.destination, call.source));
+        }
+    }
+}
+
+fn ports_are_tried_after_a_collision_whatever_the_last_draw_was<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL, LOCAL + 1]);
+    scene.node.script([0]);
+    scene.translated(Hook::FromPod, Packet::syn((POD, 40000), (CLUSTER_IP, 80)));
+    scene.node.kill_backend(Scene::<A>::id(protocol::TCP, 2));
+    // A collision, then twice the dead backend.
+    scene.node.script([0, 1, 1]);
+    let seen = scene.translated(Hook::FromPod, Packet::syn((POD, 40000), (OTHER_IP, 80)));
+    assert_eq!(seen.destination.0, A::of(LOCAL));
+    assert_ne!(seen.source.1, 40000);
+}
+
+fn an_expired_reverse_entry_is_no_obstacle<A: Spoken>() {
+    for is_promoted in [false, true] {
+        let mut scene = Scene::<A>::new(&[LOCAL]);
+        let old = Packet::syn((POD, 40000), (CLUSTER_IP, 80));
+        if is_promoted {
+            scene.establish(Hook::FromPod, old);
+            scene.node.advance(CONFIG.tcp_established + 1);
+        } else {
+            scene.translated(Hook::FromPod, old);
+            scene.node.advance(CONFIG.tcp_embryo + 1);
+        }
+        let (syn, seen) = scene.establish(Hook::FromPod, Packet::syn((POD, 40000), (OTHER_IP, 80)));
+        assert_eq!(seen.source, syn.source);
+        assert_eq!(scene.counted(Counter::ReverseCollision), 0);
+        assert_eq!(scene.tables(&syn, Direction::Forward), (false, true));
+        let shown = scene.translated(Hook::ToPod, seen.turned().with_flags(tcp::ACK));
+        assert_eq!(shown.source, syn.destination);
+    }
+}
+
+/// Its own reverse entry is not another flow's: the backend goes on seeing the same client port.
+fn a_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry<A: Spoken>() {
+    for make in [Packet::syn, Packet::udp] {
+        let mut scene = Scene::<A>::new(&[LOCAL]);
+        let call = make((POD, 40000), (CLUSTER_IP, 80));
+        let seen = scene.translated(Hook::FromPod, call);
+        let key = (FlowTable::Embryos, call.key(Direction::Forward));
+        scene.node.flows.borrow_mut().remove(&key);
+        scene.node.advance(CONFIG.udp_embryo);
+        assert_eq!(scene.translated(Hook::FromPod, call), seen);
+        assert_eq!(scene.counted(Counter::ReverseCollision), 0);
+        scene.node.advance(1);
+        let shown = scene.translated(Hook::ToPod, seen.turned().with_flags(tcp::SYN | tcp::ACK));
+        assert_eq!(shown.source, call.destination);
+    }
+}
+
+fn a_promoted_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    let call = Packet::udp((POD, 40000), (CLUSTER_IP, 80));
+    let seen = scene.translated(Hook::FromPod, call);
+    scene.translated(Hook::ToPod, seen.turned());
+    scene.translated(Hook::FromPod, call);
+    let key = (FlowTable::Flows, call.key(Direction::Forward));
+    assert!(scene.node.flows.borrow_mut().remove(&key).is_some());
+    scene.node.advance(CONFIG.udp_established);
+    assert_eq!(scene.translated(Hook::FromPod, call), seen);
+    assert_eq!(scene.counted(Counter::ReverseCollision), 0);
+    scene.node.advance(1);
+    assert_eq!(
+        scene.translated(Hook::ToPod, seen.turned()).source,
+        call.destination
+    );
+}
+
+fn the_local_list_is_for_the_network_and_the_shortcut_for_pods<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL, REMOTE]);
+    for ip_protocol in [protocol::TCP, protocol::UDP] {
+        let ids = [1, 2].map(|nth| Scene::<A>::id(ip_protocol, nth));
+        let all = scene.node.add_list(&ids, TAG);
+        let local = scene.node.add_list(&ids[..1], TAG);
+        scene.set_lists(ip_protocol, all, local, all);
+    }
+    let (mut outside, mut inside) = (BTreeSet::new(), BTreeSet::new());
+    for port in 1..100 {
+        for frontend in [BALANCER, (NODE, NODE_PORT)] {
+            for make in [Packet::<A>::syn, Packet::udp] {
+                let call = make((CLIENT, port), frontend);
+                let octets = |packet: Packet<A>| packet.destination.0.to_mapped();
+                outside.insert(octets(scene.translated(Hook::FromNetwork, call)));
+                let call = make((POD, port), frontend);
+                inside.insert(octets(scene.translated(Hook::FromPod, call)));
+            }
+        }
+    }
+    assert_eq!(
+        outside.into_iter().collect::<Vec<_>>(),
+        [A::of(LOCAL).to_mapped()]
+    );
+    assert_eq!(inside.len(), 2);
+}
+
+fn no_endpoint_is_refused_and_no_local_one_dropped<A: Spoken>() {
+    for make in [Packet::syn, Packet::udp] {
+        for frontend in [BALANCER, (NODE, NODE_PORT), (CLUSTER_IP, 80)] {
+            let mut scene = Scene::<A>::new(&[LOCAL]);
+            let call = make(OUTSIDE, frontend);
+            scene.empty_lists(When::Reject);
+            let refused = Decision::Reject(Counter::NoEndpoint);
+            assert_eq!(scene.send(Hook::FromNetwork, call), refused);
+            assert_eq!(scene.send(Hook::FromPod, call), refused);
+            scene.empty_lists(When::Drop);
+            let dropped = Decision::Drop(Counter::NoLocalEndpoint);
+            assert_eq!(scene.send(Hook::FromNetwork, call), dropped);
+            assert!(scene.node.flows.borrow().is_empty());
+        }
+    }
+}
+
+fn only_dead_backends_drop_and_count<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL, LOCAL + 1]);
+    for nth in [1, 2] {
+        scene.node.kill_backend(Scene::<A>::id(protocol::UDP, nth));
+    }
+    let refused = scene.send(Hook::FromPod, Packet::udp((POD, 1), (CLUSTER_IP, 80)));
+    assert_eq!(refused, Decision::Drop(Counter::NoEndpoint));
+}
+
+fn a_dead_backend_is_drawn_around<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL, LOCAL + 1]);
+    scene.node.kill_backend(Scene::<A>::id(protocol::UDP, 1));
+    scene.node.script([0, 0, 1]);
+    let seen = scene.translated(Hook::FromPod, Packet::udp((POD, 1), (CLUSTER_IP, 80)));
+    assert_eq!(seen.destination.0, A::of(LOCAL + 1));
+}
+
+fn a_list_of_another_owner_is_refused<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    let others = ListWord::new(0, 1, TAG + 1);
+    scene.set_lists(protocol::TCP, others, others, others);
+    for (at, source) in [(Hook::FromPod, POD), (Hook::FromNetwork, CLIENT)] {
+        for frontend in [(CLUSTER_IP, 80), BALANCER] {
+            let refused = scene.send(at, Packet::syn((source, 1), frontend));
+            assert_eq!(refused, Decision::Reject(Counter::NoEndpoint));
+        }
+    }
+}
+
+fn a_segment_without_syn_and_flow_passes<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    let all = [
+        tcp::ACK,
+        tcp::RST,
+        tcp::FIN | tcp::ACK,
+        tcp::SYN | tcp::ACK,
+        tcp::SYN | tcp::RST,
+        0,
+    ];
+    for flags in all {
+        let segment = Packet::tcp((POD, 1), (CLUSTER_IP, 80), flags);
+        assert_eq!(scene.send(Hook::FromPod, segment), Decision::Pass, "{flags:#x}");
+    }
+    assert_eq!(scene.counted(Counter::TcpWithoutFlow), all.len() as u64);
+    assert!(scene.node.flows.borrow().is_empty());
+}
+
+fn a_full_table_drops_and_leaves_nothing_behind<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    scene.node.room.set(Some(1));
+    let refused = scene.send(Hook::FromPod, Packet::syn((POD, 1), (CLUSTER_IP, 80)));
+    assert_eq!(refused, Decision::Drop(Counter::FlowTableRefused));
+    assert!(scene.node.flows.borrow().is_empty());
+}
+
+/// Two CPUs see the first packets of one flow at once: the second decides on what it read before the first wrote.
+fn the_loser_of_a_race_uses_the_winners_flow<A: Spoken>() {
+    for (slot, entries) in [(0, 2), (1, 2)] {
+        let mut scene = Scene::<A>::new(&[LOCAL, LOCAL + 1]);
+        let call = Packet::udp((POD, 1), (CLUSTER_IP, 80));
+        scene.node.script([0]);
+        let winner = scene.translated(Hook::FromPod, call);
+        scene.node.script([slot]);
+        scene.work.key = call.key(Direction::Forward);
+        let verdict = super::decide(&scene.node, Origin::Pod, &mut scene.work);
+        assert_eq!(verdict.decision(), Decision::Translate(Action::Stack));
+        assert_eq!(scene.work.flow.destination, winner.destination.0);
+        assert_eq!(scene.counted(Counter::LostRace), 1);
+        assert_eq!(
+            scene.node.flows.borrow().len(),
+            entries,
+            "no reverse entry is left behind"
+        );
+        let shown = scene.translated(Hook::ToPod, winner.turned());
+        assert_eq!(shown.source, call.destination);
+    }
+}
+
+fn netfilters_use_of_a_port_of_the_range_is_entered<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    scene.node.config.snat_count = 1;
+    // A pod's call that netfilter masqueraded with our port.
+    let masqueraded = Packet::syn((EGRESS, 45000), (REMOTE, TARGET_PORT));
+    assert_eq!(scene.send(Hook::ToNetwork, masqueraded), Decision::Pass);
+    assert_eq!(scene.send(Hook::ToNetwork, masqueraded), Decision::Pass);
+    assert_eq!(scene.counted(Counter::ForeignPort), 1);
+    let refused = scene.send(Hook::FromNetwork, Packet::syn(OUTSIDE, BALANCER));
+    assert_eq!(refused, Decision::Drop(Counter::SourcePortsExhausted));
+    // Its replies are netfilter's.
+    let reply = masqueraded.turned().with_flags(tcp::SYN | tcp::ACK);
+    assert_eq!(scene.send(Hook::FromNetwork, reply), Decision::Pass);
+    // Ports outside the range and addresses that are not the node's are nobody's business.
+    for source in [(EGRESS, 44999), (EGRESS, 45001), (CLIENT, 45000)] {
+        assert_eq!(
+            scene.send(Hook::ToNetwork, Packet::syn(source, (REMOTE, TARGET_PORT))),
+            Decision::Pass
+        );
+    }
+    assert_eq!(scene.counted(Counter::ForeignPort), 1);
+}
+
+/// A connection that netfilter owns is in use through pauses as long as a connection's may be, and until it ends.
+fn a_foreign_tuple_stays_while_it_is_used<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    scene.node.config.snat_count = 1;
+    let masqueraded = Packet::syn((EGRESS, 45000), (REMOTE, TARGET_PORT));
+    scene.send(Hook::ToNetwork, masqueraded);
+    let data = masqueraded.with_flags(tcp::ACK).with_payload(1);
+    let attempt = |scene: &mut Scene<A>| scene.send(Hook::FromNetwork, Packet::syn(OUTSIDE, BALANCER));
+    let refused = Decision::Drop(Counter::SourcePortsExhausted);
+    for packet in [data, data.turned(), data] {
+        scene.node.advance(CONFIG.tcp_established);
+        assert_eq!(attempt(&mut scene), refused);
+        let at = if packet == data {
+            Hook::ToNetwork
+        } else {
+            Hook::FromNetwork
+        };
+        assert_eq!(scene.send(at, packet), Decision::Pass);
+    }
+    let fin = masqueraded.with_flags(tcp::FIN | tcp::ACK);
+    scene.send(Hook::ToNetwork, fin);
+    scene.send(Hook::FromNetwork, fin.turned());
+    scene.node.advance(CONFIG.tcp_closing);
+    assert_eq!(attempt(&mut scene), refused);
+    scene.node.advance(1);
+    assert!(matches!(attempt(&mut scene), Decision::Translate(_)));
+    assert_eq!(scene.counted(Counter::ForeignPort), 1);
+}
