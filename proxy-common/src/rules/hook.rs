@@ -96,12 +96,12 @@ pub fn ingress<A: Readable, N: FlowStore<A>, B: Bytes>(
     );
     // Replies to pods come by here as well, and are the egress hook's: only what is for the node itself is ours.
     if in_snat_range(node.config(), packet.destination_port)
-        && node.is_node_address(&packet.destination)
         && node.filter(FilterBit::reverse(
             &packet.source,
             packet.source_port,
             packet.protocol,
         ))
+        && node.is_node_address(&packet.destination)
         && let Some(verdict) = reverse::decide(node, work)
     {
         return verdict;

@@ -316,7 +316,10 @@ impl<A: Spoken> Scene<A> {
         if let Some(before) = before {
             // A glance may only spare the work whose outcome is to pass.
             let is_malformed = verdict == Verdict::drop(Counter::Malformed);
-            assert!(verdict == Verdict::PASS || is_malformed, "{verdict:?}, but ignored at a glance");
+            assert!(
+                verdict == Verdict::PASS || is_malformed,
+                "{verdict:?}, but ignored at a glance"
+            );
             assert_eq!(*node.flows.borrow(), before);
             return Verdict::PASS;
         }

@@ -107,7 +107,10 @@ fn an_untranslated_cluster_ip_does_not_leave_the_node<A: Spoken>() {
                 let call = make((source, 33000), (CLUSTER_IP, 80));
                 assert_eq!(scene.send(at, call), Decision::Reject(Counter::HostUntranslated));
                 // Another port of the address is not ours to judge.
-                assert_eq!(scene.send(at, make((source, 33000), (CLUSTER_IP, 81))), Decision::Pass);
+                assert_eq!(
+                    scene.send(at, make((source, 33000), (CLUSTER_IP, 81))),
+                    Decision::Pass
+                );
             }
         }
     }
@@ -117,11 +120,16 @@ fn an_untranslated_cluster_ip_does_not_leave_the_node<A: Spoken>() {
 fn a_packet_to_a_load_balancer_does_not_turn_back<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[LOCAL]);
     let key = FrontendKey::new(A::of(OTHER_IP), Port::new(443), protocol::TCP);
-    scene.node.add_frontend(key, FrontendKind::ExternalIp, ServiceId(1), TAG);
+    scene
+        .node
+        .add_frontend(key, FrontendKind::ExternalIp, ServiceId(1), TAG);
     for destination in [(LOAD_BALANCER, 80), (OTHER_IP, 443)] {
         let segment = Packet::tcp((CLIENT, 33000), destination, tcp::ACK);
         assert_eq!(scene.send(Hook::ToNetwork, segment), Decision::Pass);
-        assert_eq!(scene.send(Hook::BackToNetwork, segment), Decision::Drop(Counter::TurnedBack));
+        assert_eq!(
+            scene.send(Hook::BackToNetwork, segment),
+            Decision::Drop(Counter::TurnedBack)
+        );
     }
     let to_node_port = Packet::tcp((CLIENT, 33000), (NODE, NODE_PORT), tcp::ACK);
     assert_eq!(scene.send(Hook::BackToNetwork, to_node_port), Decision::Pass);
