@@ -12,6 +12,9 @@ use crate::layout::{
 };
 use crate::rules::{Bytes, Directory, FlowStore};
 
+/// Both flow tables in one.
+pub type FlowTables<A> = HashMap<(FlowTable, FlowKey<A>), Flow<A>>;
+
 /// The rules' view of a node, over collections of the standard library. A clone shares nothing with its origin.
 #[derive(Clone, Debug)]
 pub struct HostNode<A: Addr + Hash> {
@@ -36,7 +39,7 @@ pub struct HostNode<A: Addr + Hash> {
     /// The same for all other destinations.
     pub default_route: Result<A, Counter>,
     /// The flow tables.
-    pub flows: RefCell<HashMap<(FlowTable, FlowKey<A>), Flow<A>>>,
+    pub flows: RefCell<FlowTables<A>>,
     /// FRAGMENTS of the family.
     pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentPorts>>,
     /// The clock, in ticks.
@@ -149,9 +152,9 @@ impl<A: Addr + Hash> HostNode<A> {
     fn next_random(&self) -> u32 {
         let state = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.seed.set(state);
-        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ mixed >> 31) >> 32) as u32
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 32) as u32
     }
 
     /// Whether one more entry fits.

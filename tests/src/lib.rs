@@ -26,6 +26,7 @@ pub mod manifest;
 mod namespace;
 mod network;
 pub mod options;
+pub mod packet;
 mod place;
 mod pod;
 pub mod programs;

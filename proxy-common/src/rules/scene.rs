@@ -157,7 +157,7 @@ impl Spoken for V4 {
         let mut bytes = [0x45, 0].to_vec();
         bytes.extend((20 + rest.len() as u16).to_be_bytes());
         bytes.extend(id.to_be_bytes());
-        bytes.extend((offset / 8 | u16::from(more) << 13).to_be_bytes());
+        bytes.extend(((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
         bytes.extend([64, packet.protocol, 0, 0]);
         bytes.extend(packet.source.0.octets());
         bytes.extend(packet.destination.0.octets());

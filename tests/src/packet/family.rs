@@ -1,0 +1,108 @@
+//! What the tests need of an address family.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use aya::Pod;
+use proxy_common::layout::{FlowTable, V4, V6, names, protocol};
+use proxy_common::rules::headers::Readable;
+
+use super::bits::Bits;
+
+/// The bytes of a key or value.
+pub trait Packed: Pod + TryFrom<Vec<u8>> + AsRef<[u8]> {}
+impl<const N: usize> Packed for [u8; N] {}
+
+/// IPv4 or IPv6.
+pub trait Kin: Readable + Hash + Bits + Into<IpAddr> + Debug {
+    /// Bytes of an address.
+    type Address: Packed;
+    /// Bytes of a flow key.
+    type Key: Packed;
+    /// Bytes of a flow.
+    type Flow: Packed;
+    /// Bytes of a frontend key.
+    type Frontend: Packed;
+    /// Bytes of a fragment key.
+    type Fragment: Packed;
+    /// Name of the frontends' map.
+    const FRONTENDS: &str;
+    /// Name of the node addresses' map.
+    const NODE_ADDRESSES: &str;
+    /// Name of the fragments' map.
+    const FRAGMENTS: &str;
+
+    /// Name of a flow table.
+    fn table(table: FlowTable, ip_protocol: u8) -> &'static str;
+    /// From text.
+    fn parse(text: &str) -> Self;
+    /// The address with this number in the last two bytes, of a prefix that the tests route: see [`super::wire`].
+    fn of(prefix: u8, number: u16) -> Self;
+    /// The tag in NODE_ADDRESSES.
+    fn last_word(&self) -> u32;
+}
+
+impl Kin for V4 {
+    type Address = [u8; 4];
+    type Key = [u8; 16];
+    type Flow = [u8; 40];
+    type Frontend = [u8; 8];
+    type Fragment = [u8; 16];
+    const FRONTENDS: &str = names::FRONTENDS4;
+    const NODE_ADDRESSES: &str = names::NODE_ADDRESSES4;
+    const FRAGMENTS: &str = names::FRAGMENTS4;
+
+    fn table(table: FlowTable, ip_protocol: u8) -> &'static str {
+        match (table, ip_protocol) {
+            (FlowTable::Embryos, protocol::TCP) => names::TCP_EMBRYOS4,
+            (FlowTable::Flows, protocol::TCP) => names::TCP_FLOWS4,
+            (FlowTable::Embryos, _) => names::UDP_EMBRYOS4,
+            (FlowTable::Flows, _) => names::UDP_FLOWS4,
+        }
+    }
+    fn parse(text: &str) -> Self {
+        text.parse::<std::net::Ipv4Addr>()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .into()
+    }
+    fn of(prefix: u8, number: u16) -> Self {
+        let [high, low] = number.to_be_bytes();
+        Self::new([10, prefix, high, low])
+    }
+    fn last_word(&self) -> u32 {
+        self.0
+    }
+}
+
+impl Kin for V6 {
+    type Address = [u8; 16];
+    type Key = [u8; 40];
+    type Flow = [u8; 64];
+    type Frontend = [u8; 20];
+    type Fragment = [u8; 40];
+    const FRONTENDS: &str = names::FRONTENDS6;
+    const NODE_ADDRESSES: &str = names::NODE_ADDRESSES6;
+    const FRAGMENTS: &str = names::FRAGMENTS6;
+
+    fn table(table: FlowTable, ip_protocol: u8) -> &'static str {
+        match (table, ip_protocol) {
+            (FlowTable::Embryos, protocol::TCP) => names::TCP_EMBRYOS6,
+            (FlowTable::Flows, protocol::TCP) => names::TCP_FLOWS6,
+            (FlowTable::Embryos, _) => names::UDP_EMBRYOS6,
+            (FlowTable::Flows, _) => names::UDP_FLOWS6,
+        }
+    }
+    fn parse(text: &str) -> Self {
+        text.parse::<std::net::Ipv6Addr>()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .into()
+    }
+    fn of(prefix: u8, number: u16) -> Self {
+        let [high, low] = number.to_be_bytes();
+        Self::new([0xfd, prefix, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low])
+    }
+    fn last_word(&self) -> u32 {
+        self.0[3]
+    }
+}

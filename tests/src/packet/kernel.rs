@@ -1,0 +1,293 @@
+//! The object, loaded: its maps to write and read, its programs to run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use proxy_common::layout::{
+    Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts, FrontendKey,
+    FrontendValue, Interface, PREFILTER_WORDS, Service, ServiceId, V4, V6, names, protocol,
+};
+
+use super::Kin;
+use super::bits::{pack, unpack};
+use super::family::Packed;
+
+/// TC_ACT_UNSPEC: on to other programs and the stack.
+pub const PASS: i32 = -1;
+/// TC_ACT_SHOT.
+pub const SHOT: i32 = 2;
+/// TC_ACT_REDIRECT. Where to is not to be seen in a test run.
+pub const REDIRECT: i32 = 7;
+
+/// The TC programs.
+const PROGRAMS: [&str; 6] = [
+    names::program::FROM_POD,
+    names::program::TO_POD,
+    names::program::FROM_NETWORK,
+    names::program::TO_NETWORK,
+    names::program::FROM_NETWORK_L3,
+    names::program::TO_NETWORK_L3,
+];
+/// Offsets in `struct __sk_buff`, and its size.
+const INGRESS_IFINDEX: usize = 36;
+const IFINDEX: usize = 40;
+const GSO_SIZE: usize = 176;
+const CONTEXT: usize = 192;
+/// The longest packet that a test run takes fits.
+const LONGEST: usize = 4096;
+
+/// What a program made of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The program's return value.
+    pub verdict: i32,
+    /// The packet behind it.
+    pub packet: Vec<u8>,
+}
+
+/// How a packet comes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The interface whose hook sees it; 0: the loopback.
+    pub interface: u32,
+    /// The interface that it came in by, for egress.
+    pub came_in_by: u32,
+    /// `gso_size`.
+    pub segment: u32,
+}
+
+/// The loaded object.
+pub struct Kernel {
+    ebpf: Ebpf,
+}
+
+/// Where `cargo xtask build-ebpf` leaves the object.
+fn object() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/shunt.o")
+}
+
+impl Kernel {
+    /// Loads the object and its TC programs; nothing is pinned or attached.
+    pub fn load() -> Result<Self> {
+        let object = object();
+        let bytes = std::fs::read(&object)
+            .with_context(|| format!("reading {}: run `cargo xtask build-ebpf`", object.display()))?;
+        let mut ebpf = EbpfLoader::new().load(&bytes).context("loading the object")?;
+        for name in PROGRAMS {
+            let program: &mut SchedClassifier = ebpf
+                .program_mut(name)
+                .with_context(|| format!("the object has no program {name}"))?
+                .try_into()?;
+            program.load().with_context(|| format!("verifying {name}"))?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// Runs a program on a frame.
+    pub fn run(&self, program: &str, frame: &[u8], context: Context) -> Result<Output> {
+        let program: &SchedClassifier = self
+            .ebpf
+            .program(program)
+            .with_context(|| format!("the object has no program {program}"))?
+            .try_into()?;
+        let mut skb = [0; CONTEXT];
+        for (offset, value) in [
+            (IFINDEX, context.interface),
+            (INGRESS_IFINDEX, context.came_in_by),
+            (GSO_SIZE, context.segment),
+        ] {
+            skb[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        let mut packet = vec![0; LONGEST];
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut packet),
+            ctx_in: Some(&skb),
+            ..TestRunOptions::default()
+        })?;
+        packet.truncate(result.data_size_out as usize);
+        Ok(Output {
+            verdict: result.return_value as i32,
+            packet,
+        })
+    }
+
+    fn hash<K: Packed, V: Packed>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+        HashMap::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn array<V: Packed>(&mut self, name: &str) -> Array<&mut MapData, V> {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+        Array::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn put<K: Packed, V: Packed>(&mut self, name: &str, key: K, value: V) {
+        let result = self.hash::<K, V>(name).insert(key, value, 0);
+        result.unwrap_or_else(|error| panic!("writing to {name}: {error}"));
+    }
+
+    fn get<K: Packed, V: Packed>(&mut self, name: &str, key: K) -> Option<V> {
+        match self.hash::<K, V>(name).get(&key, 0) {
+            Ok(value) => Some(value),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => panic!("reading {name}: {error}"),
+        }
+    }
+
+    fn clear<K: Packed, V: Packed>(&mut self, name: &str) {
+        let mut map = self.hash::<K, V>(name);
+        let keys: Vec<_> = map.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            match map.remove(&key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => panic!("clearing {name}: {error}"),
+            }
+        }
+    }
+
+    fn set<V: Packed>(&mut self, name: &str, index: u32, value: V) {
+        let result = self.array::<V>(name).set(index, value, 0);
+        result.unwrap_or_else(|error| panic!("writing to {name}: {error}"));
+    }
+
+    /// Writes CONFIG.
+    pub fn set_config(&mut self, config: &Config) {
+        self.set::<[u8; 48]>(names::CONFIG, 0, pack(config));
+    }
+
+    /// Writes an entry of INTERFACES.
+    pub fn set_interface(&mut self, interface: &Interface) {
+        let key: [u8; 4] = pack(&interface.index);
+        self.put::<_, [u8; 32]>(names::INTERFACES, key, pack(interface));
+    }
+
+    /// Writes a word of PREFILTER.
+    pub fn set_filter(&mut self, word: u32, value: u64) {
+        self.set::<[u8; 8]>(names::PREFILTER, word, pack(&value));
+    }
+
+    /// Writes a service port's lists.
+    pub fn set_service(&mut self, id: ServiceId, service: &Service) {
+        self.set::<[u8; 32]>(names::SERVICES, id.0, pack(service));
+    }
+
+    /// Writes a slot.
+    pub fn set_slot(&mut self, index: u32, backend: BackendId) {
+        self.set::<[u8; 4]>(names::SLOTS, index, pack(&backend));
+    }
+
+    /// Writes a backend.
+    pub fn set_backend(&mut self, id: BackendId, backend: &Backend) {
+        self.set::<[u8; 32]>(names::BACKENDS, id.0, pack(backend));
+    }
+
+    /// Writes a frontend.
+    pub fn set_frontend<A: Kin>(&mut self, key: &FrontendKey<A>, value: &FrontendValue) {
+        self.put::<A::Frontend, [u8; 12]>(A::FRONTENDS, pack(key), pack(value));
+    }
+
+    /// Enters a node address.
+    pub fn set_node_address<A: Kin>(&mut self, address: &A) {
+        self.put::<A::Address, [u8; 4]>(A::NODE_ADDRESSES, pack(address), pack(&address.last_word()));
+    }
+
+    /// A flow as it stands.
+    pub fn flow<A: Kin>(&mut self, table: FlowTable, key: &FlowKey<A>) -> Option<Flow<A>> {
+        let name = A::table(table, key.protocol);
+        let bytes = self.get::<A::Key, A::Flow>(name, pack(key))?;
+        Some(unpack(bytes.as_ref()))
+    }
+
+    /// Writes a flow.
+    pub fn set_flow<A: Kin>(&mut self, table: FlowTable, key: &FlowKey<A>, flow: &Flow<A>) {
+        self.put::<A::Key, A::Flow>(A::table(table, key.protocol), pack(key), pack(flow));
+    }
+
+    /// Removes a flow.
+    pub fn remove_flow<A: Kin>(&mut self, table: FlowTable, key: &FlowKey<A>) {
+        let mut map = self.hash::<A::Key, A::Flow>(A::table(table, key.protocol));
+        match map.remove(&pack(key)) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => panic!("removing a flow: {error}"),
+        }
+    }
+
+    /// All flows of a family.
+    pub fn flows<A: Kin>(&mut self) -> Vec<(FlowTable, FlowKey<A>, Flow<A>)> {
+        let mut all = Vec::new();
+        for ip_protocol in [protocol::TCP, protocol::UDP] {
+            for table in [FlowTable::Embryos, FlowTable::Flows] {
+                let map = self.hash::<A::Key, A::Flow>(A::table(table, ip_protocol));
+                let entries = map
+                    .iter()
+                    .map(|entry| entry.unwrap_or_else(|error| panic!("reading flows: {error}")));
+                all.extend(entries.map(|(key, flow)| (table, unpack(key.as_ref()), unpack(flow.as_ref()))));
+            }
+        }
+        all
+    }
+
+    /// The remembered fragments of a family.
+    pub fn fragments<A: Kin>(&mut self) -> Vec<(FragmentKey<A>, FragmentPorts)> {
+        let map = self.hash::<A::Fragment, [u8; 8]>(A::FRAGMENTS);
+        let entries = map
+            .iter()
+            .map(|entry| entry.unwrap_or_else(|error| panic!("reading fragments: {error}")));
+        entries
+            .map(|(key, ports)| (unpack(key.as_ref()), unpack(ports.as_ref())))
+            .collect()
+    }
+
+    /// How often an event was counted, on all CPUs.
+    pub fn counted(&self, counter: Counter) -> u64 {
+        let map = self
+            .ebpf
+            .map(names::COUNTERS)
+            .unwrap_or_else(|| panic!("no counters"));
+        let map = PerCpuArray::<_, u64>::try_from(map).unwrap_or_else(|error| panic!("COUNTERS: {error}"));
+        let values = map
+            .get(&(counter as u32), 0)
+            .unwrap_or_else(|error| panic!("COUNTERS: {error}"));
+        values.iter().sum()
+    }
+
+    /// All counters, in their order.
+    pub fn counters(&self) -> Vec<u64> {
+        Counter::ALL
+            .iter()
+            .map(|counter| self.counted(*counter))
+            .collect()
+    }
+
+    /// Empties the tables of flows and fragments.
+    pub fn forget_flows(&mut self) {
+        self.forget_family::<V4>();
+        self.forget_family::<V6>();
+    }
+
+    fn forget_family<A: Kin>(&mut self) {
+        for ip_protocol in [protocol::TCP, protocol::UDP] {
+            for table in [FlowTable::Embryos, FlowTable::Flows] {
+                self.clear::<A::Key, A::Flow>(A::table(table, ip_protocol));
+            }
+        }
+        self.clear::<A::Fragment, [u8; 8]>(A::FRAGMENTS);
+    }
+
+    /// Empties everything but the arrays of services, slots and backends, which nothing points to any more.
+    pub fn reset(&mut self) {
+        self.forget_flows();
+        self.clear::<[u8; 8], [u8; 12]>(names::FRONTENDS4);
+        self.clear::<[u8; 20], [u8; 12]>(names::FRONTENDS6);
+        self.clear::<[u8; 4], [u8; 4]>(names::NODE_ADDRESSES4);
+        self.clear::<[u8; 16], [u8; 4]>(names::NODE_ADDRESSES6);
+        self.clear::<[u8; 4], [u8; 32]>(names::INTERFACES);
+        for word in 0..PREFILTER_WORDS {
+            self.set_filter(word, 0);
+        }
+    }
+}

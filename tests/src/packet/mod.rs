@@ -1,0 +1,15 @@
+//! Packets through the BPF programs by the kernel's own test run: packet and maps in, packet and maps out.
+//!
+//! [`Kernel`] is the object, loaded and unpinned; [`Frame`] a packet to build, or one that was read and whose checksums
+//! were all computed again; [`bits`] the bytes of map keys and values, written down here a second time, so that a layout
+//! that changes by mistake is noticed; [`wire`] a network namespace with routes.
+
+pub mod bits;
+mod family;
+mod frame;
+mod kernel;
+pub mod wire;
+
+pub use family::Kin;
+pub use frame::{Frame, Quote, Transport, quote};
+pub use kernel::{Context, Kernel, Output, PASS, REDIRECT, SHOT};
