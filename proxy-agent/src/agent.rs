@@ -2,6 +2,7 @@
 
 mod reconcile;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -103,20 +104,13 @@ where
         mut sweeps,
     } = surroundings;
     let mut resting = Resting::default();
-    let mut is_ready = false;
+    let mut news = News::default();
     loop {
         resting.begin_grace(&grace);
         let retry = reconciler.next_retry();
+        // What is short comes first, so that no storm of changes keeps it waiting.
         let done = tokio::select! {
             biased;
-            batch = batches.recv() => {
-                let Some(batch) = batch else { return Ok(()) };
-                let done = take(&mut reconciler, batch, &mut batches)?;
-                if !std::mem::replace(&mut is_ready, true) {
-                    tracing::info!("ready");
-                }
-                done
-            }
             passed = passed(&mut resting.grace) => {
                 let token = passed.context("waiting for a grace period")?;
                 reconciler.grace_passed(token);
@@ -128,9 +122,18 @@ where
                 None => Done::default(),
             },
             () = until(retry) => reconciler.retry(Instant::now())?,
+            batch = batches.recv() => {
+                let Some(batch) = batch else { return Ok(()) };
+                take(&mut reconciler, batch, &mut batches, &mut news)?
+            }
             () = std::future::ready(()), if reconciler.has_more() => reconciler.go_on()?,
         };
         resting.add(done.token);
+        news.operations += done.operations;
+        news.failed += done.failed;
+        if !reconciler.has_more() {
+            news.tell();
+        }
     }
 }
 
@@ -139,6 +142,7 @@ fn take<M: MapWriter>(
     reconciler: &mut Reconciler<M>,
     mut batch: Batch,
     batches: &mut mpsc::Receiver<Batch>,
+    news: &mut News,
 ) -> anyhow::Result<Done> {
     while let Ok(later) = batches.try_recv() {
         batch.append(later);
@@ -146,16 +150,33 @@ fn take<M: MapWriter>(
     for refusal in &batch.refusals {
         tracing::warn!(file = refusal.file, error = %refusal, "refused");
     }
-    let done = reconciler.take(batch.changes)?;
-    if !batch.files.is_empty() {
-        batch.files.sort_unstable();
-        batch.files.dedup();
-        let Done {
-            operations, failed, ..
-        } = done;
-        tracing::info!(files = batch.files.join(","), operations, failed, "applied");
+    news.files.extend(batch.files);
+    news.is_synced = true;
+    Ok(reconciler.take(batch.changes)?)
+}
+
+/// What others wait for: told once it is in the maps as a whole.
+#[derive(Debug, Default)]
+struct News {
+    files: BTreeSet<String>,
+    operations: usize,
+    failed: usize,
+    is_synced: bool,
+    is_ready: bool,
+}
+
+impl News {
+    fn tell(&mut self) {
+        let operations = std::mem::take(&mut self.operations);
+        let failed = std::mem::take(&mut self.failed);
+        if !self.files.is_empty() {
+            let files: Vec<String> = std::mem::take(&mut self.files).into_iter().collect();
+            tracing::info!(files = files.join(","), operations, failed, "applied");
+        }
+        if self.is_synced && !std::mem::replace(&mut self.is_ready, true) {
+            tracing::info!("ready");
+        }
     }
-    Ok(done)
 }
 
 /// The end of the grace period that runs; never, if none does.

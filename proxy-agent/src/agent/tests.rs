@@ -143,3 +143,83 @@ fn a_sweep_that_had_begun_before_the_grace_period_does_not_count() {
     assert_eq!(resting.swept(Sweeps { begun: 5, ended: 4 }), None);
     assert_eq!(resting.swept(Sweeps { begun: 5, ended: 5 }), Some(second));
 }
+
+/// What was logged, as JSON.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn events(&self) -> Vec<serde_json::Value> {
+        let bytes = self.0.lock().unwrap();
+        let lines = std::str::from_utf8(&bytes).unwrap().lines();
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn files_are_told_of_once_all_of_their_change_is_in_the_maps() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
+    let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let maps = Shared(Arc::new(std::sync::Mutex::new(TestMaps::new())));
+    let (sender, batches) = mpsc::channel(2);
+    let (_sweep, sweeps) = watch::channel(Sweeps::default());
+    let zones = slice("a", &[1]) + "---\n" + &slice("a", &[2]).replace("a-1", "a-2");
+    let zones = zones
+        .replace("[10.1.0.1]", "[10.1.0.1], hints: {forZones: [{name: west}]}")
+        .replace("[10.1.0.2]", "[10.1.0.2], hints: {forZones: [{name: east}]}");
+    let node =
+        "apiVersion: v1\nkind: Node\nmetadata: {name: here, labels: {topology.kubernetes.io/zone: east}}";
+    let mut first = batch(&[service("a", 1, 80), zones]);
+    first.refusals = vec![crate::source::Refusal::of_file("b.yaml", "it is broken")];
+    let second = Batch {
+        files: vec!["node.yaml".into()],
+        ..batch(&[node.to_owned()])
+    };
+    let surroundings = Surroundings {
+        batches,
+        grace: || Ok(()),
+        sweeps,
+    };
+    let agent = tokio::spawn(run(
+        Reconciler::start("here", maps.clone()).unwrap(),
+        surroundings,
+    ));
+    sender.send(first).await.unwrap();
+    maps.wait("frontend", |maps| maps.kernel.frontends.len() == 1)
+        .await;
+    sender.send(second).await.unwrap();
+    let told = || log.events().iter().any(|event| event["files"] == "node.yaml");
+    maps.wait("word of node.yaml", |_| told()).await;
+    drop(sender);
+    agent.await.unwrap().unwrap();
+
+    let events = log.events();
+    let messages: Vec<&str> = events
+        .iter()
+        .map(|event| event["message"].as_str().unwrap())
+        .collect();
+    assert_eq!(messages, ["refused", "applied", "ready", "applied"]);
+    assert_eq!(
+        (&events[0]["file"], &events[0]["error"]),
+        (&"b.yaml".into(), &"b.yaml: it is broken".into())
+    );
+    assert_eq!(events[1]["files"], "a.yaml");
+    assert_eq!(
+        events[3]["operations"], 2,
+        "the slots and words that the node's zone changed"
+    );
+}
