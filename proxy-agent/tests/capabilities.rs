@@ -1,6 +1,12 @@
 //! The agent with exactly the capabilities that the DaemonSet gives it, in a network namespace, cgroup and instance of
 //! its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
