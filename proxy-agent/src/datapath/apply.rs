@@ -214,7 +214,8 @@ fn failure((index, error): (usize, CallError)) -> Failure {
 fn beyond(map: &'static str) -> impl Fn(BeyondEnd) -> DatapathError {
     move |BeyondEnd { index, length }| {
         DatapathError::Refused(format!(
-            "{map} has {length} entries and none at {index}: the map is full; give the maps more memory"
+            "{map} has {length} entries and none at {index}: the map is full; give the maps more memory with \
+             --map-memory (pinned maps keep their size until `shunt cleanup`)"
         ))
     }
 }

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use proxy_common::layout::names;
+use proxy_common::layout::{Config, names};
 use serde::Serialize;
 
 use super::attach::{remove_filters, remove_links};
 use super::error::{Context, DatapathError};
 use super::instance::{Instance, list, remove};
+use super::map::Map;
 use super::netlink::Netlink;
-use super::{links, reserved};
+use super::sys::MapFd;
+use super::{config, links, reserved};
 
 /// What was taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,6 +34,7 @@ pub fn run(instance: &Path) -> Result<Removed, DatapathError> {
     }
     let instance = Instance::new(instance);
     instance.check_file_system()?;
+    check_namespace(&instance)?;
     let mut work = Work::default();
     // The hooks first: programs without their maps' pins still work, pins without programs do not matter.
     work.detach_interfaces(&instance);
@@ -44,6 +47,25 @@ pub fn run(instance: &Path) -> Result<Removed, DatapathError> {
         work.note(directories);
     }
     work.finish()
+}
+
+/// Filters and reserved ports are those of the agent's network namespace: elsewhere the same numbers mean other things.
+fn check_namespace(instance: &Instance) -> Result<(), DatapathError> {
+    let Ok(map) = MapFd::open(&instance.map(names::CONFIG)) else {
+        return Ok(());
+    };
+    let Ok(config) = Map::<u32, Config>::new(map, names::CONFIG) else {
+        return Ok(());
+    };
+    let cookie = config.get(&0)?.unwrap_or_default().host_netns_cookie;
+    if cookie == 0 || cookie == config::own_netns_cookie()? {
+        return Ok(());
+    }
+    let root = instance.root().display();
+    Err(DatapathError::Refused(format!(
+        "the agent of {root} ran in another network namespace: clean up there. If that one is gone, nothing but the \
+         directory is left: rm -r {root}"
+    )))
 }
 
 #[derive(Default)]

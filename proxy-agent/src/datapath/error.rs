@@ -94,7 +94,7 @@ fn way_out(call: &str, error: &io::Error) -> &'static str {
         ("SOCK_DESTROY", libc::EPERM) => ": needs CAP_NET_ADMIN",
         ("SOCK_DESTROY", libc::EOPNOTSUPP) => ": this kernel is built without CONFIG_INET_DIAG_DESTROY",
         ("BPF_MAP_UPDATE_ELEM" | "BPF_MAP_UPDATE_BATCH", libc::E2BIG | libc::ENOSPC) => {
-            ": the map is full; its size follows the node's memory"
+            ": the map is full; give the maps more memory with --map-memory (pinned maps keep their size until `shunt cleanup`)"
         }
         (_, libc::ENOMEM) => {
             ": out of memory; the maps are charged to the memory limit of the agent's cgroup"

@@ -186,3 +186,18 @@ fn cleanup_takes_all_away_with_the_agent_dead_and_twice() {
         );
     }
 }
+
+#[test]
+fn cleanup_in_another_network_namespace_is_refused_and_touches_nothing() {
+    let (node, other, place) = (Namespace::new(), Namespace::new(), Place::new());
+    drop(place.start(&node).unwrap());
+    reserve_by_hand(&other, "45000-60999");
+    let instance = place.instance.clone();
+    let text = other.run(move || cleanup::run(&instance).unwrap_err().to_string());
+    assert!(
+        text.contains("another network namespace") && text.contains("rm -r "),
+        "{text}"
+    );
+    assert_eq!(reserved_ports(&other), "45000-60999");
+    assert_eq!(held_links(&place).len(), 8);
+}
