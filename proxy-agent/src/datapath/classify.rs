@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proxy_common::layout::{INTERFACE_LAYER3, Interface, V4, V6};
 
+use super::glob;
 use super::observe::{Address, Link, Observed};
 use super::options::{PodInterfaces, Uplinks};
 
@@ -51,6 +52,8 @@ pub(super) struct Desired {
     pub(super) targets: BTreeMap<u32, Target>,
     pub(super) node_addresses: BTreeSet<IpAddr>,
     pub(super) interfaces: BTreeMap<u32, Interface>,
+    /// What keeps this node from being reached, in words.
+    pub(super) concerns: Vec<String>,
 }
 
 /// What the operator said.
@@ -72,6 +75,26 @@ impl Selection {
             targets: targets.collect(),
             node_addresses: node_addresses(observed),
             interfaces: interfaces(observed, &uplinks),
+            concerns: self.concerns(observed, &uplinks),
+        }
+    }
+
+    fn concerns(&self, observed: &Observed, uplinks: &[u32]) -> Vec<String> {
+        match &self.uplinks {
+            Uplinks::Auto if uplinks.is_empty() => {
+                vec!["no interface carries a default route or a route by a gateway: Services are not reached from \
+                      outside; name the uplinks with --uplinks"
+                    .to_owned()]
+            }
+            Uplinks::Auto => Vec::new(),
+            Uplinks::Names(names) => {
+                let absent = names
+                    .iter()
+                    .filter(|name| observed.links.iter().all(|link| link.name != **name));
+                absent
+                    .map(|name| format!("the uplink {name} does not exist (--uplinks)"))
+                    .collect()
+            }
         }
     }
 
@@ -101,7 +124,9 @@ impl Selection {
         let role = match &self.pods {
             _ if uplinks.contains(&link.index) => Role::Uplink,
             PodInterfaces::Auto if link.kind == "veth" && link.peer_elsewhere => Role::Pod,
-            PodInterfaces::Patterns(patterns) if patterns.iter().any(|glob| matches(glob, &link.name)) => {
+            PodInterfaces::Patterns(patterns)
+                if patterns.iter().any(|pattern| glob::matches(pattern, &link.name)) =>
+            {
                 Role::Pod
             }
             _ => return None,
@@ -201,26 +226,6 @@ fn source6(observed: &Observed, interface: u32) -> Option<Ipv6Addr> {
         IpAddr::V6(six) if address.flags & IFA_F_TEMPORARY == 0 => Some(six),
         _ => None,
     })
-}
-
-/// A shell glob of `*` and `?` over a whole name.
-fn matches(glob: &str, name: &str) -> bool {
-    let (glob, name): (Vec<char>, Vec<char>) = (glob.chars().collect(), name.chars().collect());
-    // reached[n]: the glob so far matches the first n characters.
-    let mut reached = vec![false; name.len() + 1];
-    reached[0] = true;
-    for symbol in glob {
-        if symbol == '*' {
-            let first = reached.iter().position(|is| *is).unwrap_or(reached.len());
-            reached.iter_mut().skip(first).for_each(|is| *is = true);
-            continue;
-        }
-        for n in (0..name.len()).rev() {
-            reached[n + 1] = reached[n] && (symbol == '?' || symbol == name[n]);
-        }
-        reached[0] = false;
-    }
-    reached[name.len()]
 }
 
 #[cfg(test)]

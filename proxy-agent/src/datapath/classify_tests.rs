@@ -221,20 +221,19 @@ fn headers_that_the_programs_cannot_read_get_none() {
 }
 
 #[test]
-fn globs_match_whole_names() {
-    for (glob, name, expected) in [
-        ("pod*", "pod1", true),
-        ("pod*", "pod", true),
-        ("pod*", "apod", false),
-        ("*", "", true),
-        ("", "", true),
-        ("", "a", false),
-        ("veth?", "veth1", true),
-        ("veth?", "veth", false),
-        ("a*b*c", "axxbyyc", true),
-        ("a*b*c", "axxbyy", false),
-        ("**a", "bba", true),
-    ] {
-        assert_eq!(matches(glob, name), expected, "{glob} {name}");
-    }
+fn a_missing_uplink_is_a_concern() {
+    assert!(auto().judge(&node()).concerns.is_empty());
+    let concerns = auto().judge(&Observed::default()).concerns;
+    assert!(
+        concerns[0].contains("no interface carries a default route"),
+        "{concerns:?}"
+    );
+    let named = Selection {
+        uplinks: Uplinks::Names(vec!["eth0".to_owned(), "eth9".to_owned()]),
+        ..auto()
+    };
+    assert_eq!(
+        named.judge(&node()).concerns,
+        ["the uplink eth9 does not exist (--uplinks)"]
+    );
 }

@@ -13,7 +13,7 @@ use super::error::DatapathError;
 use super::instance::{Instance, list};
 use super::sys::{LinkTarget, MapFd, attach_type};
 use super::tables::Tables;
-use super::{config, links, reserved};
+use super::{config, links, reserved, sockets};
 
 pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
     let instance = Instance::new(&options.instance);
@@ -131,7 +131,15 @@ fn reserved_ports(config: &Config) -> Check {
         .saturating_add(config.snat_count.saturating_sub(1));
     let range = format!("{}-{last}", config.snat_first);
     match reserved::holds(config.snat_first, config.snat_count) {
-        Ok(true) => Check::ok(NAME, format!("{range}, reserved")),
+        Ok(true) => match sockets::bound(config.snat_first, config.snat_count) {
+            Ok(bound) if bound.is_empty() => Check::ok(NAME, format!("{range}, reserved")),
+            Ok(bound) => Check::warn(
+                NAME,
+                format!("{range}, reserved; sockets of the node hold {}", bound.join(", ")),
+                "give these programs other ports, or the agent another --snat-ports",
+            ),
+            Err(error) => Check::error(NAME, &error),
+        },
         Ok(false) => Check::fail(
             NAME,
             format!("{range} is not in net.ipv4.ip_local_reserved_ports"),

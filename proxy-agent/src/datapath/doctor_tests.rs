@@ -82,3 +82,20 @@ fn what_is_missing_is_named_with_the_way_out() {
         "{checks:?}"
     );
 }
+
+#[test]
+fn sockets_that_hold_ports_of_the_range_are_named() {
+    let (node, place) = (Namespace::new(), Place::new());
+    let _datapath = place.start(&node).unwrap();
+    let _sockets = node.run(|| {
+        let listener = std::net::TcpListener::bind("[::]:45001").unwrap();
+        let below = std::net::TcpListener::bind("0.0.0.0:44999").unwrap();
+        let bound = std::net::UdpSocket::bind("127.0.0.1:60999").unwrap();
+        let above = std::net::UdpSocket::bind("127.0.0.1:61000").unwrap();
+        (listener, below, bound, above)
+    });
+    let checks = looked_at(&node, &place);
+    let ports = check(&checks, "snat ports");
+    assert_eq!(ports.state, State::Warn);
+    assert!(ports.found.ends_with("hold 45001/tcp, 60999/udp"), "{ports:?}");
+}

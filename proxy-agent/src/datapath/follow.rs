@@ -32,6 +32,7 @@ pub(super) struct Follower {
     observed: Observed,
     node_addresses: BTreeSet<IpAddr>,
     interfaces: BTreeMap<u32, Interface>,
+    concerns: Vec<String>,
     /// Something failed: everything is looked at again after a while.
     again: bool,
 }
@@ -63,6 +64,7 @@ impl Follower {
             netlink: Netlink::route().call("socket", "rtnetlink")?,
             events: Events::open(stop)?,
             observed: Observed::default(),
+            concerns: Vec::new(),
             again: false,
         })
     }
@@ -73,6 +75,12 @@ impl Follower {
         self.observed.refresh(&mut self.netlink, stale)?;
         let desired = self.selection.judge(&self.observed);
         self.write(&desired)?;
+        if self.concerns != desired.concerns {
+            for concern in &desired.concerns {
+                warn!("{concern}");
+            }
+            self.concerns.clone_from(&desired.concerns);
+        }
         let failures = self.attacher.reconcile(&desired.targets);
         for error in &failures {
             warn!(%error, "an interface is not as it should be; tried again in {} s", RETRY.as_secs());

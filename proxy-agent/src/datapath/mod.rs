@@ -16,6 +16,7 @@ pub mod dump;
 mod error;
 mod events;
 mod follow;
+mod glob;
 mod grace;
 mod instance;
 mod janitor;
@@ -99,6 +100,7 @@ impl Datapath {
         let tables = Arc::new(Tables::prepare(&instance, &MapSizes::of_node(options.memory)?)?);
         let programs = load(&instance)?;
         reserved::reserve(&instance, options.snat_ports)?;
+        warn_of_bound_ports(options.snat_ports);
         tables.config.put(&0, &config::of_node(options)?)?;
         attach::attach_cgroup(&instance, &programs, &options.cgroup)?;
 
@@ -168,6 +170,20 @@ impl Datapath {
     /// Tells how many sweeps of the flow tables have begun and ended since the start.
     pub fn sweeps(&self) -> watch::Receiver<Sweeps> {
         self.sweeps.clone()
+    }
+}
+
+/// A socket that holds a port of the range can get packets that are none of its own, and lose some that are.
+fn warn_of_bound_ports(range: SnatPorts) {
+    match sockets::bound(range.first(), range.count()) {
+        Ok(bound) if bound.is_empty() => {}
+        Ok(bound) => tracing::warn!(
+            ports = bound.join(","),
+            "sockets of the node hold ports of --snat-ports"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, "whether sockets of the node hold ports of --snat-ports is not known")
+        }
     }
 }
 

@@ -1,6 +1,9 @@
+//! The node's sockets, by sock_diag: who holds ports of our range, and what socket LB left behind.
+//!
 //! Destroys UDP sockets of the host that socket LB connected to a backend that is gone: their program gets an error
 //! and asks again, instead of talking to nobody.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use proxy_common::layout::{Backend, BackendId, Direction, MappedAddress, Port, SocketKey, V4, V6, protocol};
@@ -30,6 +33,11 @@ impl Socket {
         })
     }
 
+    /// Its own port.
+    fn port(&self) -> Option<u16> {
+        Some(u16::from_be_bytes(integer(&self.id, 0)?))
+    }
+
     fn destination(&self) -> Option<(MappedAddress, Port)> {
         let port = Port::from_wire(u16::from_ne_bytes(integer(&self.id, 2)?));
         let address = if i32::from(self.family) == libc::AF_INET {
@@ -54,7 +62,7 @@ pub(super) fn destroy(tables: &Tables, gone: &[(BackendId, Backend)]) -> Result<
     let mut netlink = Netlink::diagnosis().call("socket", "sock_diag")?;
     let mut destroyed = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let request = request(family as u8, &[0; 48]);
+        let request = request(family as u8, protocol::UDP, CONNECTED, &[0; 48]);
         let sockets = netlink
             .dump(SOCK_DIAG_BY_FAMILY, &request)
             .call("SOCK_DIAG_BY_FAMILY", "UDP sockets")?;
@@ -95,10 +103,40 @@ fn is_of(tables: &Tables, socket: &Socket, gone: &[(BackendId, Backend)]) -> Res
     Ok(value.tag == cookie as u32 && gone.iter().any(ended))
 }
 
+/// Ports of a range at which a socket of the calling thread's network namespace listens or is bound without a peer, as
+/// `45001/tcp`.
+pub(super) fn bound(first: u16, count: u16) -> Result<Vec<String>, DatapathError> {
+    /// TCP_LISTEN and TCP_CLOSE; a UDP socket without a peer is in the latter.
+    const UNCONNECTED: u32 = 1 << 10 | 1 << 7;
+    let mut netlink = Netlink::diagnosis().call("socket", "sock_diag")?;
+    let mut ports = BTreeSet::new();
+    for (ip_protocol, name) in [(protocol::TCP, "tcp"), (protocol::UDP, "udp")] {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let request = request(family as u8, ip_protocol, UNCONNECTED, &[0; 48]);
+            let sockets = netlink
+                .dump(SOCK_DIAG_BY_FAMILY, &request)
+                .call("SOCK_DIAG_BY_FAMILY", "sockets")?;
+            let found = sockets
+                .iter()
+                .filter_map(|message| Socket::read(&message.body)?.port());
+            let inside = found.filter(|port| port.wrapping_sub(first) < count && *port >= first);
+            ports.extend(inside.map(|port| (port, name)));
+        }
+    }
+    Ok(ports
+        .into_iter()
+        .map(|(port, name)| format!("{port}/{name}"))
+        .collect())
+}
+
 /// Asks for the destruction of a socket that can't exist: a kernel that knows how misses it.
 pub(super) fn kernel_can_destroy() -> Result<bool, DatapathError> {
     let mut netlink = Netlink::diagnosis().call("socket", "sock_diag")?;
-    match netlink.change(SOCK_DESTROY, 0, &request(libc::AF_INET as u8, &[0; 48])) {
+    match netlink.change(
+        SOCK_DESTROY,
+        0,
+        &request(libc::AF_INET as u8, protocol::UDP, CONNECTED, &[0; 48]),
+    ) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP)) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         other => other
@@ -109,7 +147,11 @@ pub(super) fn kernel_can_destroy() -> Result<bool, DatapathError> {
 }
 
 fn destroy_one(netlink: &mut Netlink, socket: &Socket) -> Result<bool, DatapathError> {
-    match netlink.change(SOCK_DESTROY, 0, &request(socket.family, &socket.id)) {
+    match netlink.change(
+        SOCK_DESTROY,
+        0,
+        &request(socket.family, protocol::UDP, CONNECTED, &socket.id),
+    ) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).call("SOCK_DESTROY", "a UDP socket to a gone backend")?,
@@ -117,11 +159,11 @@ fn destroy_one(netlink: &mut Netlink, socket: &Socket) -> Result<bool, DatapathE
 }
 
 /// `struct inet_diag_req_v2`.
-fn request(family: u8, id: &[u8; 48]) -> Body {
+fn request(family: u8, ip_protocol: u8, states: u32, id: &[u8; 48]) -> Body {
     let mut bytes = [0; 56];
     bytes[0] = family;
-    bytes[1] = protocol::UDP;
-    bytes[4..8].copy_from_slice(&CONNECTED.to_ne_bytes());
+    bytes[1] = ip_protocol;
+    bytes[4..8].copy_from_slice(&states.to_ne_bytes());
     bytes[8..].copy_from_slice(id);
     Body::new(&bytes)
 }
