@@ -48,11 +48,15 @@ pub fn up(options: &[String]) -> Result<()> {
             state.id
         );
     }
+    // The holder outlives this process: what it kept of its output, a reader of that would wait for.
+    let log = std::env::temp_dir().join(format!("shunt-lab-{}.log", std::process::id()));
+    let errors = std::fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
     let mut holder = Command::new(programs::lab()?)
         .arg("hold")
         .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(errors)
         .process_group(0)
         .spawn()
         .context("starting the lab's holder")?;
@@ -61,7 +65,10 @@ pub fn up(options: &[String]) -> Result<()> {
     BufReader::new(stdout)
         .read_line(&mut line)
         .context("reading from the lab's holder")?;
-    ensure!(line == STANDS, "the lab does not stand");
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    // Its file lives as long as the holder has it open.
+    std::fs::remove_file(&log).with_context(|| format!("removing {}", log.display()))?;
+    ensure!(line == STANDS, "the lab does not stand: {}", said.trim());
     status()
 }
 
