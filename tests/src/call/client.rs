@@ -22,14 +22,27 @@ pub fn serve_request(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// All calls, unless so many came to nothing that the rest would only take time.
 fn all(calls: &Calls) -> Result<Vec<Outcome>> {
-    if calls.transport == Transport::OneUdpSocket {
-        let socket = udp(calls)?;
-        return Ok((0..calls.times)
-            .map(|_| outcome(datagram(&socket, calls)))
-            .collect());
+    let socket = (calls.transport == Transport::OneUdpSocket)
+        .then(|| udp(calls))
+        .transpose()?;
+    let mut outcomes = Vec::new();
+    while outcomes.len() < calls.times {
+        let answer = socket
+            .as_ref()
+            .map_or_else(|| one(calls), |socket| datagram(socket, calls));
+        outcomes.push(outcome(answer));
+        if outcomes
+            .iter()
+            .filter(|outcome| **outcome == Outcome::Timeout)
+            .count()
+            == calls.timeouts
+        {
+            break;
+        }
     }
-    Ok((0..calls.times).map(|_| outcome(one(calls))).collect())
+    Ok(outcomes)
 }
 
 fn one(calls: &Calls) -> std::io::Result<Answer> {

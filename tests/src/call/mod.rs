@@ -76,6 +76,8 @@ pub struct Calls {
     pub times: usize,
     /// How long each may take.
     pub timeout: Duration,
+    /// After how many timeouts the rest of the calls is given up.
+    pub timeouts: usize,
     /// Bytes that every call sends and takes back beside the server's line.
     pub payload: usize,
     /// The client's port; 0: any.
@@ -89,7 +91,8 @@ impl Calls {
             transport,
             to,
             times,
-            timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            timeouts: 3,
             payload: 16,
             source_port: 0,
         }

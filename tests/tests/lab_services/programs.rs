@@ -19,6 +19,12 @@ const FILE: usize = 3_000_000;
 /// A Service in front of nginx, then of iperf3.
 pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
     if rows
+        .build("a pod for programs", || cluster.lab.add_pod(POD, 2).map(drop))
+        .is_none()
+    {
+        return;
+    }
+    if rows
         .build("nginx serves", || start_nginx(&mut cluster.lab))
         .is_some()
     {
