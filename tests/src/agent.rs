@@ -54,6 +54,12 @@ impl Agent {
 
     /// Starts it and waits until it is ready.
     pub fn start(&mut self) -> Result<()> {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    /// Starts it.
+    pub(crate) fn launch(&mut self) -> Result<()> {
         ensure!(
             self.running.is_none(),
             "the agent of {} runs already",
@@ -67,10 +73,14 @@ impl Agent {
         let mut child = self.place.spawn(&mut command)?;
         let stderr = child.stderr.take().context("the agent has no log")?;
         let events = Events::follow(stderr, &self.folder.join("agent.log"))?;
-        let running = self.running.insert(Running { child, events });
-        let what = format!("the agent of {} to be ready", self.place.name);
-        running
-            .events
+        self.running = Some(Running { child, events });
+        Ok(())
+    }
+
+    /// Waits until it has installed what there is and attached everywhere.
+    pub(crate) fn wait_ready(&self) -> Result<()> {
+        let what = format!("the agent of {} to be ready", self.node());
+        self.events()?
             .wait(Mark::START, &what, |event| event.message() == "ready")
             .map(drop)
     }

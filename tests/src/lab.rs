@@ -42,10 +42,14 @@ impl Lab {
     /// Builds it and starts the agents.
     pub fn start(options: Options) -> Result<Self> {
         let mut lab = Self::build(options).with_context(|| format!("building the lab {options}"))?;
-        for node in &mut lab.nodes {
-            node.agent.start()?;
-        }
+        lab.start_agents()?;
         Ok(lab)
+    }
+
+    /// Starts all agents, side by side, and waits until they are ready.
+    pub fn start_agents(&mut self) -> Result<()> {
+        self.nodes.iter_mut().try_for_each(|node| node.agent.launch())?;
+        self.nodes.iter().try_for_each(|node| node.agent.wait_ready())
     }
 
     /// Builds it without starting the agents.

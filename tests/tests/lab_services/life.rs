@@ -34,9 +34,7 @@ pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
     });
     called(cluster, rows, "without agents");
     rows.row("agents come back to held connections", || {
-        for node in [1, 2] {
-            cluster.lab.agent_mut(node).start()?;
-        }
+        cluster.lab.start_agents()?;
         check(&mut held)
     });
     called(cluster, rows, "after the agents' return");
