@@ -24,14 +24,14 @@ pub fn serve_request(text: &str) -> Result<()> {
 
 /// All calls, unless so many came to nothing that the rest would only take time.
 fn all(calls: &Calls) -> Result<Vec<Outcome>> {
-    let socket = (calls.transport == Transport::OneUdpSocket)
-        .then(|| udp(calls))
+    let shared = (calls.transport == Transport::OneUdpSocket)
+        .then(|| udp(calls, 0))
         .transpose()?;
     let mut outcomes = Vec::new();
     while outcomes.len() < calls.times {
-        let answer = socket
+        let answer = shared
             .as_ref()
-            .map_or_else(|| one(calls), |socket| datagram(socket, calls));
+            .map_or_else(|| one(calls, outcomes.len()), |socket| datagram(socket, calls));
         outcomes.push(outcome(answer));
         if outcomes
             .iter()
@@ -45,15 +45,23 @@ fn all(calls: &Calls) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-fn one(calls: &Calls) -> std::io::Result<Answer> {
+fn one(calls: &Calls, number: usize) -> std::io::Result<Answer> {
     match calls.transport {
-        Transport::Tcp => connection(calls),
-        Transport::Udp | Transport::OneUdpSocket => datagram(&udp(calls)?, calls),
+        Transport::Tcp => connection(calls, number),
+        Transport::Udp | Transport::OneUdpSocket => datagram(&udp(calls, number)?, calls),
         Transport::ConnectedUdp => {
-            let socket = udp(calls)?;
+            let socket = udp(calls, number)?;
             socket.connect(calls.to)?;
             connected_datagram(&socket, calls)
         }
+    }
+}
+
+/// The port of the socket with this number.
+fn source_port(calls: &Calls, number: usize) -> u16 {
+    match calls.source_port {
+        0 => 0,
+        first => u16::try_from(number).map_or(0, |number| first + number),
     }
 }
 
@@ -98,8 +106,8 @@ pub(super) fn open(to: SocketAddr, source_port: u16, timeout: Duration) -> std::
     Ok(stream)
 }
 
-fn connection(calls: &Calls) -> std::io::Result<Answer> {
-    let mut stream = open(calls.to, calls.source_port, calls.timeout)?;
+fn connection(calls: &Calls, number: usize) -> std::io::Result<Answer> {
+    let mut stream = open(calls.to, source_port(calls, number), calls.timeout)?;
     let (from, own) = (stream.peer_addr()?, stream.local_addr()?);
     let payload = payload(calls.payload);
     stream.write_all(&payload)?;
@@ -111,8 +119,8 @@ fn connection(calls: &Calls) -> std::io::Result<Answer> {
     answer(&line, &payload, &back, from, own)
 }
 
-fn udp(calls: &Calls) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((wildcard(calls.to), calls.source_port))?;
+fn udp(calls: &Calls, number: usize) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((wildcard(calls.to), source_port(calls, number)))?;
     socket.set_read_timeout(Some(calls.timeout))?;
     Ok(socket)
 }

@@ -80,7 +80,7 @@ pub struct Calls {
     pub timeouts: usize,
     /// Bytes that every call sends and takes back beside the server's line.
     pub payload: usize,
-    /// The client's port; 0: any.
+    /// The first socket's port, the next port for the next socket, and so on; 0: any.
     pub source_port: u16,
 }
 

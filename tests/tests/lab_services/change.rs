@@ -8,9 +8,6 @@ use crate::cluster::{Cluster, Frontend, Kind};
 use crate::expect::Call;
 use crate::runner::Rows;
 
-/// A client's port that no other row uses.
-const PORT: u16 = 20_000;
-
 /// The Service has the pods `c`, then others.
 pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
     for family in Family::BOTH {
@@ -56,13 +53,11 @@ fn scaled(cluster: &Cluster, call: &Call) -> Result<()> {
 /// The same client port, and another pod once the first is gone.
 fn balanced_anew(cluster: &Cluster, from: &str, at: Frontend, family: Family) -> Result<()> {
     let place = cluster.lab.place(from)?;
+    let source_port = cluster.ports(1);
     for pods in [["c"], ["b"], ["c"]] {
         cluster.lab.apply(&cluster.service(Kind::Changing, &pods))?;
         let calls = Calls::new(Transport::OneUdpSocket, at.of(Kind::Changing, family), 4);
-        let outcomes = place.calls(Calls {
-            source_port: PORT,
-            ..calls
-        })?;
+        let outcomes = place.calls(Calls { source_port, ..calls })?;
         ensure!(
             outcomes.by_name().get(pods[0]) == Some(&4),
             "with the endpoint {pods:?}: {outcomes}"

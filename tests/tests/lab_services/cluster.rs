@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::Result;
 use lab::address::{self, Family, Pair};
@@ -113,6 +114,7 @@ impl fmt::Display for Frontend {
 pub(crate) struct Cluster {
     /// The lab.
     pub(crate) lab: Lab,
+    next_port: AtomicU16,
 }
 
 impl Cluster {
@@ -122,11 +124,20 @@ impl Cluster {
         for (name, node) in PODS {
             lab.add_pod(name, node)?;
         }
-        let cluster = Self { lab };
+        let cluster = Self {
+            lab,
+            next_port: AtomicU16::new(0),
+        };
         for kind in Kind::ALL {
             cluster.lab.apply(&cluster.service(kind, kind.pods()))?;
         }
         Ok(cluster)
+    }
+
+    /// The first of so many ports for clients that no other call has: below NodePorts and ephemeral ports.
+    pub(crate) fn ports(&self, count: usize) -> u16 {
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
+        10_000 + self.next_port.fetch_add(count, Ordering::Relaxed) % 19_900
     }
 
     /// A Service over these pods.

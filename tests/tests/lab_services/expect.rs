@@ -68,12 +68,21 @@ impl Call<'_> {
         self.at.of(self.to, self.family)
     }
 
+    /// Every socket has a port of its own. Else a flow that is remembered would be in the way: by rule a second frontend
+    /// of the same pod, called from the same port, makes the pod see another port.
+    fn calls(&self, cluster: &Cluster, times: usize) -> Calls {
+        Calls {
+            source_port: cluster.ports(times),
+            ..Calls::new(self.transport, self.target(), times)
+        }
+    }
+
     /// The Service's pods must answer, seeing that peer; and the caller must see the frontend.
     pub(crate) fn answered(&self, cluster: &Cluster, peer: Peer) -> Result<()> {
         let times = if self.to.pods().len() > 1 { SPREAD } else { FEW };
         let outcomes = self
             .place(cluster)?
-            .calls(Calls::new(self.transport, self.target(), times))?;
+            .calls(self.calls(cluster, times))?;
         self.judge(&outcomes, self.to.pods(), peer)
     }
 
@@ -81,7 +90,7 @@ impl Call<'_> {
     pub(crate) fn answered_whole(&self, cluster: &Cluster, payload: usize) -> Result<()> {
         let calls = Calls {
             payload,
-            ..Calls::new(self.transport, self.target(), FEW)
+            ..self.calls(cluster, FEW)
         };
         let outcomes = self.place(cluster)?.calls(calls)?;
         ensure!(outcomes.all_answered(), "{payload} bytes: {outcomes}");
@@ -90,17 +99,13 @@ impl Call<'_> {
 
     /// These pods must answer, and no other.
     pub(crate) fn answered_by(&self, cluster: &Cluster, pods: &[&str]) -> Result<()> {
-        let outcomes = self
-            .place(cluster)?
-            .calls(Calls::new(self.transport, self.target(), SPREAD))?;
+        let outcomes = self.place(cluster)?.calls(self.calls(cluster, SPREAD))?;
         self.judge(&outcomes, pods, Peer::Any)
     }
 
     /// Every call must be refused at once.
     pub(crate) fn refused(&self, cluster: &Cluster) -> Result<()> {
-        let outcomes = self
-            .place(cluster)?
-            .calls(Calls::new(self.transport, self.target(), FEW))?;
+        let outcomes = self.place(cluster)?.calls(self.calls(cluster, FEW))?;
         ensure!(outcomes.all_refused(), "expected refusals: {outcomes}");
         Ok(())
     }
@@ -109,7 +114,7 @@ impl Call<'_> {
     pub(crate) fn dropped(&self, cluster: &Cluster) -> Result<()> {
         let calls = Calls {
             timeout: NOTHING,
-            ..Calls::new(self.transport, self.target(), 1)
+            ..self.calls(cluster, 1)
         };
         let outcomes = self.place(cluster)?.calls(calls)?;
         ensure!(

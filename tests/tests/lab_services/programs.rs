@@ -145,7 +145,7 @@ fn iperf(place: &Place, host: &str, port: u16, more: &[&str]) -> Result<()> {
         );
     } else {
         ensure!(
-            end["sum_received"]["bytes"].as_u64() >= Some(4_000_000),
+            end["sum_received"]["bytes"].as_u64() >= Some(1_000_000),
             "iperf3: {}",
             end["sum_received"]
         );
