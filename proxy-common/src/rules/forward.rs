@@ -170,7 +170,7 @@ fn settle<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>, 
 /// Removes a flow, both entries, from both tables: forward first, so that nobody follows it any more. What another flow
 /// has under the partner's key stays.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn remove_pair<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
+pub(crate) fn remove_pair<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
     work.derive_partner();
     for table in [FlowTable::Flows, FlowTable::Embryos] {
         node.remove_flow(table, &work.key);

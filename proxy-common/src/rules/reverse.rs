@@ -1,7 +1,7 @@
 //! A packet from a backend to a client.
 
 use crate::layout::{Addr, Direction, FlowTable, protocol};
-use crate::rules::forward::{find, note};
+use crate::rules::forward::{find, note, remove_pair};
 use crate::rules::headers::tcp;
 use crate::rules::{FlowStore, Verdict, Work};
 
@@ -11,8 +11,15 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> 
     work.key = work.packet.key(Direction::Reverse);
     let table = find(node, work)?;
     let bits = super::state::after(work.flow.meta.state(), Direction::Reverse, &work.packet);
-    let is_answer = work.packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
-    if table == FlowTable::Embryos && work.packet.protocol == protocol::TCP && is_answer {
+    let is_answer = work.packet.protocol == protocol::TCP
+        && work.packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
+    if is_answer && super::state::is_closing(work.flow.meta.state()) {
+        // A SYN through us would have made this flow anew: the client reached the backend at its own address, from
+        // the port of a connection through us that is over.
+        remove_pair(node, work);
+        return None;
+    }
+    if is_answer && table == FlowTable::Embryos {
         answered(node, work, bits);
     } else {
         note(node, work, table, bits);

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
@@ -97,7 +98,10 @@ pub(super) fn open(to: SocketAddr, source_port: u16, timeout: Duration) -> std::
         // The send timeout bounds connect(2) too.
         let stream = TcpStream::from(socket);
         stream.set_write_timeout(Some(timeout))?;
-        connect(raw, &SockaddrStorage::from(to))?;
+        connect(raw, &SockaddrStorage::from(to)).map_err(|error| match error {
+            Errno::EINPROGRESS => ErrorKind::TimedOut.into(),
+            other => std::io::Error::from(other),
+        })?;
         stream
     };
     stream.set_read_timeout(Some(timeout))?;

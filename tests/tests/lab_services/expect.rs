@@ -80,9 +80,7 @@ impl Call<'_> {
     /// The Service's pods must answer, seeing that peer; and the caller must see the frontend.
     pub(crate) fn answered(&self, cluster: &Cluster, peer: Peer) -> Result<()> {
         let times = if self.to.pods().len() > 1 { SPREAD } else { FEW };
-        let outcomes = self
-            .place(cluster)?
-            .calls(self.calls(cluster, times))?;
+        let outcomes = self.place(cluster)?.calls(self.calls(cluster, times))?;
         self.judge(&outcomes, self.to.pods(), peer)
     }
 

@@ -52,7 +52,9 @@ impl Runner {
         thread::scope(|scope| {
             for _ in 0..WORKERS {
                 scope.spawn(|| {
-                    while let Some(options) = lock(&queue).pop_front() {
+                    // Taken in a closure: the queue must not stay locked while the rows run.
+                    let next = || lock(&queue).pop_front();
+                    while let Some(options) = next() {
                         let prefix = options.to_string();
                         if self.may_hold(&prefix) {
                             rows(options, &mut Rows { runner: self, prefix });

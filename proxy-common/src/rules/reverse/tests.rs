@@ -11,6 +11,7 @@ in_both_families!(
     a_reply_of_a_dead_backend_is_translated,
     a_reply_without_a_flow_passes_and_counts,
     a_reply_from_another_port_or_address_passes,
+    a_port_is_free_for_the_backends_own_address_once_its_flow_is_over,
 );
 
 /// Rule 1: the stack sees client and backend in both directions. A client's own port may well be of the SNAT range.
@@ -89,4 +90,30 @@ fn a_reply_from_another_port_or_address_passes<A: Spoken>() {
         assert_eq!(scene.send(Hook::ToPod, reply), Decision::Pass);
     }
     assert_eq!(scene.tables(&seen.turned(), Direction::Reverse), (true, false));
+}
+
+/// The client's kernel gives the same port to a connection to a frontend and then to one to the backend itself.
+fn a_port_is_free_for_the_backends_own_address_once_its_flow_is_over<A: Spoken>() {
+    let fin = tcp::FIN | tcp::ACK;
+    for closing in [[tcp::RST, tcp::RST], [fin, fin]] {
+        let mut scene = Scene::<A>::new(&[LOCAL]);
+        let (syn, seen) = scene.establish(
+            Hook::FromNetwork,
+            Packet::syn((CLIENT, 40000), (LOAD_BALANCER, 80)),
+        );
+        let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK).numbers(7000, 2001);
+        scene.translated(Hook::ToNetwork, answer);
+        scene.translated(Hook::FromNetwork, syn.with_flags(closing[0]));
+        scene.translated(Hook::ToNetwork, seen.turned().with_flags(closing[1]));
+        assert_eq!(
+            scene.send(Hook::FromNetwork, seen),
+            Decision::Pass,
+            "the backend's own address"
+        );
+        assert_eq!(scene.send(Hook::ToNetwork, answer), Decision::Pass, "its answer");
+        assert_eq!(scene.tables(&syn, Direction::Forward), (false, false));
+        assert_eq!(scene.tables(&answer, Direction::Reverse), (false, false));
+        let data = seen.turned().with_flags(tcp::ACK).with_payload(9);
+        assert_eq!(scene.send(Hook::ToNetwork, data), Decision::Pass);
+    }
 }
