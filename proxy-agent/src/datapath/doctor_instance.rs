@@ -47,12 +47,18 @@ pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
 }
 
 fn cgroup(options: &DoctorOptions) -> Check {
-    match check_cgroup2(&options.cgroup) {
-        Ok(()) => Check::ok(
-            "cgroup",
-            format!("{} is a cgroup v2 hierarchy", options.cgroup.display()),
+    const NAME: &str = "cgroup";
+    /// Id of the root of the hierarchy, in every kernel.
+    const ROOT: u64 = 1;
+    let path = options.cgroup.display();
+    match (check_cgroup2(&options.cgroup), fs::metadata(&options.cgroup)) {
+        (Err(error), _) => Check::error(NAME, &error),
+        (Ok(()), Ok(metadata)) if metadata.ino() != ROOT => Check::warn(
+            NAME,
+            format!("{path} is not the root of the hierarchy: socket LB serves only what runs below it"),
+            "in a container, mount the host's /sys/fs/cgroup and give it as --cgroup",
         ),
-        Err(error) => Check::error("cgroup", &error),
+        _ => Check::ok(NAME, format!("{path} is the root of the cgroup v2 hierarchy")),
     }
 }
 

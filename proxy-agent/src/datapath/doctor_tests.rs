@@ -33,6 +33,7 @@ fn a_running_node_is_well_but_for_what_it_lacks() {
     assert_eq!(check(&checks, "socket programs").state, State::Ok);
     assert_eq!(check(&checks, "snat ports").found, "45000-60999, reserved");
     for (name, way_out) in [
+        ("cgroup", "mount the host's /sys/fs/cgroup"),
         ("node addresses", "give an interface of the node an address"),
         ("ip_forward", "sysctl -w net.ipv4.ip_forward=1"),
     ] {

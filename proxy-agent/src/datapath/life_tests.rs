@@ -124,6 +124,31 @@ fn programs_follow_the_interfaces_by_tcx() {
 }
 
 #[test]
+fn an_uplink_without_link_layer_header_gets_programs_of_its_own() {
+    let node = Node::new();
+    let datapath = node.place.start(&node.here).unwrap();
+    node.here.ip("tuntap add tun0 mode tun");
+    node.here.ip("addr add 198.51.100.10/24 dev tun0");
+    node.here.ip("link set tun0 up");
+    node.here.ip("route add 203.0.113.0/24 via 198.51.100.1");
+    eventually(set(&["pod0", "tun0", "up0"]), || node.tcx());
+    let program = |name: &str| {
+        let path = format!("{}-ingress", node.here.index(name));
+        let link = sys::object_get(&node.instance().tcx_links().join(path)).unwrap();
+        sys::link_info(std::os::fd::AsFd::as_fd(&link)).unwrap().program
+    };
+    assert_ne!(program("tun0"), program("up0"));
+    let tun = node.here.index("tun0");
+    let entry = datapath.tables.interfaces.get(&tun).unwrap().unwrap();
+    assert_eq!(
+        (entry.flags, entry.index),
+        (proxy_common::layout::INTERFACE_LAYER3, tun)
+    );
+    let primary = datapath.tables.interfaces.get(&0).unwrap().unwrap();
+    assert_eq!(IpAddr::from(primary.v4).to_string(), "192.0.2.10");
+}
+
+#[test]
 fn a_peer_that_moves_to_another_namespace_makes_a_pod_interface() {
     let node = Node::new();
     let _datapath = node.place.start(&node.here).unwrap();

@@ -20,8 +20,8 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
     let memory = |name, value, entries| definition::<u32>(name, map_type::ARRAY, value, entries, MMAPABLE);
     vec![
         array(names::CONFIG, size_of::<Config>(), 1),
-        hash::<FrontendKey<V4>, FrontendValue>(names::FRONTENDS4, sizes.frontends),
-        hash::<FrontendKey<V6>, FrontendValue>(names::FRONTENDS6, sizes.frontends),
+        ready::<FrontendKey<V4>, FrontendValue>(names::FRONTENDS4, sizes.frontends),
+        ready::<FrontendKey<V6>, FrontendValue>(names::FRONTENDS6, sizes.frontends),
         memory(names::SERVICES, size_of::<Service>(), sizes.services),
         memory(names::SLOTS, size_of::<BackendId>(), sizes.slots),
         memory(names::BACKENDS, size_of::<Backend>(), sizes.backends),
@@ -29,7 +29,7 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
         hash::<V4, u32>(names::NODE_ADDRESSES4, sizes.node_addresses),
         hash::<V6, u32>(names::NODE_ADDRESSES6, sizes.node_addresses),
         hash::<u32, Interface>(names::INTERFACES, sizes.interfaces),
-        hash::<ServiceId, Identity>(names::IDENTITY, sizes.services),
+        ready::<ServiceId, Identity>(names::IDENTITY, sizes.services),
         lru::<FlowKey<V4>, Flow<V4>>(names::TCP_EMBRYOS4, sizes.embryos),
         lru::<FlowKey<V6>, Flow<V6>>(names::TCP_EMBRYOS6, sizes.embryos),
         lru::<FlowKey<V4>, Flow<V4>>(names::TCP_FLOWS4, sizes.tcp_flows),
@@ -68,6 +68,13 @@ fn definition<K>(
     }
 }
 
+/// A hash whose elements are made with it: what is written a thousand times at a start is written four times as fast,
+/// and never fails for want of memory.
+fn ready<K, V>(name: &'static str, entries: u32) -> MapDefinition<'static> {
+    definition::<K>(name, map_type::HASH, size_of::<V>(), entries, 0)
+}
+
+/// A hash whose elements are made when they are needed.
 fn hash<K, V>(name: &'static str, entries: u32) -> MapDefinition<'static> {
     definition::<K>(name, map_type::HASH, size_of::<V>(), entries, NO_PREALLOC)
 }
