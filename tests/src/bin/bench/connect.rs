@@ -163,10 +163,11 @@ fn manifest(server: Ipv4Addr, count: usize) -> String {
             text,
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: bench-{number}, namespace: default, uid: bench-{number}}}\n\
              spec:\n  type: ClusterIP\n  clusterIP: {address}\n  clusterIPs: [\"{address}\"]\n  ipFamilies: [IPv4]\n  \
-             ports: [{{name: p, protocol: TCP, port: {SERVICE_PORT}, targetPort: {SERVER_PORT}}}]\n\
+             ports: [{{name: t, protocol: TCP, port: {SERVICE_PORT}, targetPort: {SERVER_PORT}}}, \
+             {{name: u, protocol: UDP, port: {SERVICE_PORT}, targetPort: {SERVER_PORT}}}]\n\
              ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: bench-{number}\n  namespace: default\n  \
              labels: {{kubernetes.io/service-name: bench-{number}}}\naddressType: IPv4\n\
-             ports: [{{name: p, protocol: TCP, port: {SERVER_PORT}}}]\n\
+             ports: [{{name: t, protocol: TCP, port: {SERVER_PORT}}}, {{name: u, protocol: UDP, port: {SERVER_PORT}}}]\n\
              endpoints: [{{addresses: [\"{server}\"], nodeName: n2, conditions: {{ready: true}}}}]\n"
         );
     }
