@@ -268,4 +268,6 @@ fn read_back<M: MapWriter>(maps: &mut M) -> Result<Snapshot, MapsFailed<M::Error
 }
 
 #[cfg(test)]
+mod maps_tests;
+#[cfg(test)]
 pub(crate) mod tests;

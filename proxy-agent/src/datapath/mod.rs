@@ -38,7 +38,7 @@ mod sweep;
 mod sys;
 mod tables;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;

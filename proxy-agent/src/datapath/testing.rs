@@ -17,14 +17,14 @@ use super::{Datapath, DatapathError};
 type Task = Box<dyn FnOnce() + Send>;
 
 /// A network namespace that a thread holds.
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     tasks: Option<Sender<Task>>,
     thread: Option<JoinHandle<()>>,
     path: String,
 }
 
 impl Namespace {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (tasks, receiver) = mpsc::channel::<Task>();
         let (started, start) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -103,13 +103,13 @@ impl Drop for Namespace {
 }
 
 /// An instance directory and a cgroup.
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) instance: PathBuf,
     pub(super) cgroup: PathBuf,
 }
 
 impl Place {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let bpffs = Path::new("/sys/fs/bpf");
         if !super::instance::is_bpf_file_system(bpffs).unwrap() {
@@ -143,7 +143,7 @@ impl Place {
     }
 
     /// Starts a data path with programs of two instructions.
-    pub(super) fn start(&self, node: &Namespace) -> Result<Datapath, DatapathError> {
+    pub(crate) fn start(&self, node: &Namespace) -> Result<Datapath, DatapathError> {
         start(node, self.options())
     }
 }

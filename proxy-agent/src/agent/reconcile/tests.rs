@@ -15,6 +15,7 @@ const CAPACITY: Capacity = Capacity {
 /// Maps that refuse writes for some frontends' sake.
 #[derive(Debug)]
 pub(crate) struct TestMaps {
+    capacity: Capacity,
     pub(crate) kernel: Kernel,
     refused_port: Option<u16>,
     refusals: usize,
@@ -26,8 +27,13 @@ pub(crate) struct Refused;
 
 impl TestMaps {
     pub(crate) fn new() -> Self {
+        Self::with(CAPACITY)
+    }
+
+    pub(crate) fn with(capacity: Capacity) -> Self {
         Self {
-            kernel: Kernel::new(CAPACITY),
+            capacity,
+            kernel: Kernel::new(capacity),
             refused_port: None,
             refusals: 0,
         }
@@ -55,7 +61,7 @@ impl MapWriter for TestMaps {
     }
 
     fn capacity(&self) -> Capacity {
-        CAPACITY
+        self.capacity
     }
 
     fn wait_for_readers(&mut self) -> Result<(), Refused> {
