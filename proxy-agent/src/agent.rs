@@ -152,7 +152,7 @@ fn take<M: MapWriter>(
     }
     news.files.extend(batch.files);
     news.is_synced = true;
-    Ok(reconciler.take(batch.changes)?)
+    Ok(reconciler.take(batch.changes, batch.has_unread_files)?)
 }
 
 /// What others wait for: told once it is in the maps as a whole.

@@ -33,7 +33,9 @@ pub struct Reconciler<M> {
     later: BTreeSet<ObjectName>,
     /// Services that failed.
     failed: BTreeMap<ObjectName, Retry>,
-    /// Whether a first sync has been installed, so that what nobody asked for was taken away.
+    /// Services that keep what they have until the whole source is known.
+    held: BTreeSet<ObjectName>,
+    /// Whether the whole source was known once, so that what nobody asked for was taken away.
     is_synced: bool,
 }
 
@@ -76,20 +78,29 @@ impl<M: MapWriter> Reconciler<M> {
             planner,
             later: BTreeSet::new(),
             failed: BTreeMap::new(),
+            held: BTreeSet::new(),
             is_synced: false,
         })
     }
 
-    /// Takes changes over into the maps. The first changes are everything that there is.
-    pub fn take(&mut self, changes: Vec<Change>) -> Result<Done, MapsFailed<M::Error>> {
+    /// Takes changes over into the maps. The first changes are everything that there is, but for what can't be read
+    /// yet: until that is known, nothing is taken away that a restart found, nor is a Service emptied.
+    pub fn take(&mut self, changes: Vec<Change>, has_unread: bool) -> Result<Done, MapsFailed<M::Error>> {
         let touched = self.model.apply(changes);
         for warning in touched.warnings {
             tracing::warn!(%warning, "not served as asked");
         }
         self.later.extend(touched.later);
         let mut done = self.install(touched.services)?;
-        if !self.is_synced {
+        if !self.is_synced && has_unread {
+            tracing::warn!(
+                "files can't be read: what the maps hold and the others do not name is kept until they can"
+            );
+        }
+        if !self.is_synced && !has_unread {
             self.is_synced = true;
+            let held = std::mem::take(&mut self.held);
+            done.add(self.install(held)?);
             let plan = self.planner.prune();
             done.add(self.carry_out(plan)?);
         }
@@ -148,7 +159,8 @@ impl<M: MapWriter> Reconciler<M> {
         if names.is_empty() {
             return Ok(Done::default());
         }
-        let batch = self.compile(names);
+        let mut batch = self.compile(names);
+        batch.retain(|ports| !self.hold(ports));
         let plan = self.planner.apply(&batch);
         for (name, _) in &batch {
             if !plan.failed.iter().any(|error| error.service == *name) {
@@ -156,6 +168,19 @@ impl<M: MapWriter> Reconciler<M> {
             }
         }
         self.carry_out(plan)
+    }
+
+    /// Before the whole source is known, a Service without endpoints may have them in a file that can't be read:
+    /// it keeps what a restart found.
+    fn hold(&mut self, ports: &Ports) -> bool {
+        let (name, desired) = ports;
+        let is_empty = !desired.is_empty() && desired.iter().all(|port| port.endpoints.is_empty());
+        if self.is_synced || !is_empty || !self.planner.has_endpoints(desired) {
+            return false;
+        }
+        self.planner.keep(std::slice::from_ref(ports));
+        self.held.insert(name.clone());
+        true
     }
 
     fn carry_out(&mut self, plan: Plan) -> Result<Done, MapsFailed<M::Error>> {
@@ -227,7 +252,7 @@ impl<M: MapWriter> Reconciler<M> {
         for name in names {
             let batch = self.compile([name]);
             let Some((name, _)) = batch.first() else { continue };
-            if refused.contains(name) {
+            if refused.contains(name) || batch.first().is_some_and(|ports| self.hold(ports)) {
                 self.planner.keep(&batch);
                 continue;
             }

@@ -48,7 +48,7 @@ fn batch(manifests: &[String]) -> Batch {
     Batch {
         files: vec!["a.yaml".into()],
         changes: objects.map(Change::Upsert).collect(),
-        refusals: Vec::new(),
+        ..Batch::default()
     }
 }
 

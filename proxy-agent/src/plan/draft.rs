@@ -85,6 +85,15 @@ impl Planner {
         }
     }
 
+    /// Whether endpoints of one of these service ports are installed.
+    pub fn has_endpoints(&self, ports: &[ServicePort]) -> bool {
+        ports.iter().any(|port| {
+            let id = self.by_identity.get(&PortIdentity::of(port).key);
+            let installed = id.and_then(|id| self.installed.get(id));
+            installed.is_some_and(|installed| !installed.backends.is_empty())
+        })
+    }
+
     /// Notes that a Service asks for what a restart found, so that it is not pruned. Gives the ports' identities.
     fn claim(&mut self, name: &ObjectName, ports: &[ServicePort]) -> Vec<PortIdentity> {
         let identities: Vec<PortIdentity> = ports.iter().map(PortIdentity::of).collect();

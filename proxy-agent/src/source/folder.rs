@@ -40,6 +40,10 @@ pub struct Folder {
     path: PathBuf,
     events: EventStream<Vec<u8>>,
     catalog: Catalog,
+    /// Files that were read, or found gone, since the start.
+    read: BTreeSet<String>,
+    /// Files that could not be read since the start.
+    unread: BTreeSet<String>,
 }
 
 /// What the events of one read ask for.
@@ -77,6 +81,8 @@ impl Folder {
             path: path.to_owned(),
             events,
             catalog: Catalog::default(),
+            read: BTreeSet::new(),
+            unread: BTreeSet::new(),
         })
     }
 
@@ -140,10 +146,18 @@ impl Folder {
                     merge(&mut batch.changes, difference.changes);
                     batch.refusals.extend(difference.refusals);
                     batch.files.push(file.clone());
+                    self.unread.remove(file);
+                    self.read.insert(file.clone());
                 }
-                Err(refusal) => batch.refusals.push(refusal),
+                Err(refusal) => {
+                    batch.refusals.push(refusal);
+                    if !self.read.contains(file) {
+                        self.unread.insert(file.clone());
+                    }
+                }
             }
         }
+        batch.has_unread_files = !self.unread.is_empty();
         Ok(batch)
     }
 

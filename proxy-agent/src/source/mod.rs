@@ -32,6 +32,9 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// What could not be taken over; the last good state of it stands.
     pub refusals: Vec<Refusal>,
+    /// There are files that could not be read since the start: what they hold is not known, not even the last good
+    /// state of it.
+    pub has_unread_files: bool,
 }
 
 impl Batch {
@@ -40,6 +43,7 @@ impl Batch {
         self.files.extend(later.files);
         self.changes.extend(later.changes);
         self.refusals.extend(later.refusals);
+        self.has_unread_files = later.has_unread_files;
     }
 }
 

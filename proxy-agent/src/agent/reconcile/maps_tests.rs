@@ -101,8 +101,8 @@ fn real_maps_hold_what_was_planned_over_changes_and_restarts() {
                 changes.push(Change::Upsert(object));
             }
         }
-        let done = real.take(changes.clone()).unwrap();
-        assert_eq!(done, naive.take(changes).unwrap());
+        let done = real.take(changes.clone(), false).unwrap();
+        assert_eq!(done, naive.take(changes, false).unwrap());
         assert_eq!(done.failed, 0);
         compare(&real.maps, &naive.maps);
         if let Some(token) = done.token.filter(|_| event < 8) {
@@ -121,8 +121,8 @@ fn real_maps_hold_what_was_planned_over_changes_and_restarts() {
             naive = Reconciler::start("here", naive.maps).unwrap();
             let all: Vec<Change> = world.values().cloned().map(Change::Upsert).collect();
             let before = real.maps.snapshot().unwrap();
-            real.take(all.clone()).unwrap();
-            naive.take(all).unwrap();
+            real.take(all.clone(), false).unwrap();
+            naive.take(all, false).unwrap();
             assert_eq!(
                 before.slots,
                 real.maps.snapshot().unwrap().slots,

@@ -108,8 +108,8 @@ fn a_restart_installs_what_differs_and_prunes_only_after_the_first_sync() {
         service("b", 2, 80),
         slice("b", &[3]),
     ];
-    assert!(first.take(upserts(&all)).unwrap().operations > 0);
-    assert_eq!(first.take(upserts(&all)).unwrap(), Done::default());
+    assert!(first.take(upserts(&all), false).unwrap().operations > 0);
+    assert_eq!(first.take(upserts(&all), false).unwrap(), Done::default());
 
     let maps = TestMaps {
         kernel: first.maps.kernel.clone(),
@@ -121,7 +121,7 @@ fn a_restart_installs_what_differs_and_prunes_only_after_the_first_sync() {
         2,
         "nothing is pruned before the sync"
     );
-    let done = second.take(upserts(&all[..2])).unwrap();
+    let done = second.take(upserts(&all[..2]), false).unwrap();
     assert_eq!(second.maps.kernel.frontends.len(), 1);
     assert!(done.token.is_some());
 }
@@ -134,8 +134,8 @@ fn a_service_without_room_is_tried_again_when_there_may_be_room() {
         service("small", 2, 80),
         slice("small", &(100..110).collect::<Vec<_>>()),
     ];
-    reconciler.take(upserts(&big)).unwrap();
-    let done = reconciler.take(upserts(&small)).unwrap();
+    reconciler.take(upserts(&big), false).unwrap();
+    let done = reconciler.take(upserts(&small), false).unwrap();
     assert_eq!((done.failed, done.operations), (1, 0));
     let at = reconciler.next_retry().unwrap();
     assert_eq!(reconciler.retry(at).unwrap().failed, 1);
@@ -144,7 +144,11 @@ fn a_service_without_room_is_tried_again_when_there_may_be_room() {
         "the pause grows"
     );
 
-    let token = reconciler.take(vec![delete("big")]).unwrap().token.unwrap();
+    let token = reconciler
+        .take(vec![delete("big")], false)
+        .unwrap()
+        .token
+        .unwrap();
     reconciler.maps.kernel.grace();
     reconciler.grace_passed(token);
     let done = reconciler.retry(Instant::now()).unwrap();
@@ -159,7 +163,7 @@ fn a_service_without_room_is_tried_again_when_there_may_be_room() {
 fn a_write_that_a_map_refuses_stops_that_service_alone() {
     let mut reconciler = Reconciler::start("here", TestMaps::new()).unwrap();
     reconciler
-        .take(upserts(&[service("old", 9, 80), slice("old", &[9])]))
+        .take(upserts(&[service("old", 9, 80), slice("old", &[9])]), false)
         .unwrap();
     reconciler.maps.refused_port = Some(81);
     let changes = [
@@ -171,7 +175,7 @@ fn a_write_that_a_map_refuses_stops_that_service_alone() {
     ];
     let mut changes = upserts(&changes);
     changes.push(delete("old"));
-    let done = reconciler.take(changes).unwrap();
+    let done = reconciler.take(changes, false).unwrap();
     assert_eq!(done.failed, 1);
     let ports: Vec<u16> = reconciler
         .maps
@@ -195,7 +199,7 @@ fn maps_that_refuse_everything_end_the_agent() {
     let services: Vec<String> = (0..20)
         .map(|number| service(&format!("s{number}"), number, 80))
         .collect();
-    let error = reconciler.take(upserts(&services)).unwrap_err();
+    let error = reconciler.take(upserts(&services), false).unwrap_err();
     assert!(error.to_string().contains("out of memory"), "{error}");
     assert!(reconciler.maps.refusals <= MOST_RECOVERIES + 2);
 }
@@ -214,7 +218,7 @@ fn a_change_of_the_node_is_worked_off_in_slices() {
     let west = hinted("west");
     let east = hinted("east").replace("10.1.0.1", "10.1.0.2");
     reconciler
-        .take(upserts(&[service("a", 1, 80), west, east]))
+        .take(upserts(&[service("a", 1, 80), west, east]), false)
         .unwrap();
     assert!(!reconciler.has_more());
     let node =
@@ -223,7 +227,7 @@ fn a_change_of_the_node_is_worked_off_in_slices() {
         .into_iter()
         .map(|object: Object| Change::Upsert(object))
         .collect();
-    assert_eq!(reconciler.take(node).unwrap().operations, 0);
+    assert_eq!(reconciler.take(node, false).unwrap().operations, 0);
     assert!(reconciler.has_more());
     assert_eq!(
         reconciler.go_on().unwrap().operations,
@@ -231,4 +235,45 @@ fn a_change_of_the_node_is_worked_off_in_slices() {
         "slots and service words"
     );
     assert!(!reconciler.has_more());
+}
+
+#[test]
+fn what_an_unreadable_file_may_hold_is_left_alone_after_a_restart() {
+    let mut first = Reconciler::start("here", TestMaps::new()).unwrap();
+    let all = [
+        service("a", 1, 80),
+        slice("a", &[1]),
+        service("b", 2, 80),
+        slice("b", &[2]),
+    ];
+    first.take(upserts(&all), false).unwrap();
+
+    // The slice of a and all of b are in a file that is broken now; c is new and has no endpoint.
+    let mut second = Reconciler::start("here", first.maps).unwrap();
+    let before = second.maps.kernel.meanings();
+    let known = [service("a", 1, 80), service("c", 3, 80)];
+    second.take(upserts(&known), true).unwrap();
+    let after = second.maps.kernel.meanings();
+    assert_eq!(after.len(), 3);
+    assert!(
+        before
+            .iter()
+            .all(|(frontend, meaning)| after.get(frontend) == Some(meaning))
+    );
+
+    // Endpoints that are known are used at once.
+    second.take(upserts(&[slice("c", &[3])]), true).unwrap();
+    assert_eq!(second.maps.kernel.backends.len(), 3);
+
+    // Now all is known: a has no endpoint and b is gone.
+    second.take(Vec::new(), false).unwrap();
+    let now = second.maps.kernel.meanings();
+    assert_eq!(now.len(), 2);
+    let alive = second
+        .maps
+        .kernel
+        .backends
+        .values()
+        .filter(|backend| backend.is_alive());
+    assert_eq!(alive.count(), 1);
 }

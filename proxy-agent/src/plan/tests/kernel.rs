@@ -12,7 +12,7 @@ use super::super::{Capacity, Endpoint, Frontend, List, Operation, ServicePort, S
 
 /// Where a frontend leads: its kind and its three lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Meaning {
+pub(crate) struct Meaning {
     kind: u8,
     lists: [ListMeaning; 3],
 }
@@ -129,7 +129,7 @@ impl Kernel {
     }
 
     /// What every frontend means to a reader now.
-    pub(super) fn meanings(&self) -> BTreeMap<Frontend, Meaning> {
+    pub(crate) fn meanings(&self) -> BTreeMap<Frontend, Meaning> {
         let meaning = |value: &FrontendValue| Meaning {
             kind: value.kind,
             lists: words(&self.services[&value.service]).map(|word| self.list(word)),

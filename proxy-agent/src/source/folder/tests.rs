@@ -188,3 +188,21 @@ async fn a_folder_that_is_missing_or_goes_is_named() {
     let error = run.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("is gone: put it back"), "{error}");
 }
+
+#[tokio::test]
+async fn files_that_were_never_read_are_told_of_until_they_are_good_or_gone() {
+    let path = new_folder("unread");
+    fs::write(path.join("good.yaml"), node("good")).unwrap();
+    fs::write(path.join("bad.yaml"), "[").unwrap();
+    fs::write(path.join("worse.yaml"), "[").unwrap();
+    let mut bench = watch(path);
+    assert!(bench.batch().await.has_unread_files);
+    bench.move_in("bad.yaml", &node("bad"));
+    assert!(bench.batch().await.has_unread_files);
+    fs::remove_file(bench.path.join("worse.yaml")).unwrap();
+    assert!(!bench.batch().await.has_unread_files);
+    // A file that was good once is known by its last good state.
+    bench.move_in("bad.yaml", "[");
+    let batch = bench.batch().await;
+    assert!(!batch.has_unread_files && !batch.refusals.is_empty(), "{batch:?}");
+}
