@@ -152,8 +152,16 @@ fn is_layer3(link: &Link) -> Option<bool> {
 
 /// All addresses at which NodePorts answer.
 fn node_addresses(observed: &Observed) -> BTreeSet<IpAddr> {
+    /// Where kube-proxy in its IPVS mode keeps the addresses of Services; a node that comes from there may still have it.
+    const IPVS: &str = "kube-ipvs0";
+    let ipvs = observed
+        .links
+        .iter()
+        .find(|link| link.name == IPVS)
+        .map(|link| link.index);
     let answering = observed.addresses.iter().filter(|address| {
-        address.scope != SCOPE_HOST
+        Some(address.interface) != ipvs
+            && address.scope != SCOPE_HOST
             && address.flags & IFA_F_DAD_FAILED == 0
             && !is_link_local(address.address)
     });

@@ -117,6 +117,8 @@ fn node_ports_answer_at_all_addresses_but_loopback_and_link_local() {
         flags: IFA_F_DAD_FAILED,
         ..address(2, "2001:db8::bad")
     });
+    observed.links.push(link(9, "kube-ipvs0", "dummy"));
+    observed.addresses.push(address(9, "10.96.0.1"));
     let found: Vec<String> = auto()
         .judge(&observed)
         .node_addresses

@@ -74,7 +74,8 @@ impl Follower {
     pub(super) fn step(&mut self, stale: Stale) -> Result<(), DatapathError> {
         self.observed.refresh(&mut self.netlink, stale)?;
         let desired = self.selection.judge(&self.observed);
-        self.write(&desired)?;
+        // A map that takes no more must not keep programs from interfaces.
+        let written = self.write(&desired);
         if self.concerns != desired.concerns {
             for concern in &desired.concerns {
                 warn!("{concern}");
@@ -86,7 +87,7 @@ impl Follower {
             warn!(%error, "an interface is not as it should be; tried again in {} s", RETRY.as_secs());
         }
         self.again = !failures.is_empty();
-        Ok(())
+        written
     }
 
     /// Runs until the other end of `stop` is dropped.
