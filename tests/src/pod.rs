@@ -166,7 +166,8 @@ pub(crate) fn bridge(node: &Namespace, number: u8) -> Result<()> {
     node.sysctl("bridge/bridge-nf-call-iptables", "1")?;
     node.sysctl("bridge/bridge-nf-call-ip6tables", "1")?;
     node.ip(&[
-        "link add pods type bridge forward_delay 0".to_owned(),
+        // An address of its own: else it is that of the port with the lowest, and changes under the pods' feet.
+        format!("link add pods address 02:00:00:00:00:{number:02x} type bridge forward_delay 0"),
         format!("address add {}/24 dev pods", gateway.v4),
         format!("address add {}/64 dev pods nodad", gateway.v6),
         "link set pods up".to_owned(),

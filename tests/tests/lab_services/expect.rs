@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::Place;
 use lab::address::{self, Family};
 use lab::call::{Answer, Calls, Outcome, Outcomes, Transport};
@@ -82,6 +82,28 @@ impl Call<'_> {
         let times = if self.to.pods().len() > 1 { SPREAD } else { FEW };
         let outcomes = self.place(cluster)?.calls(self.calls(cluster, times))?;
         self.judge(&outcomes, self.to.pods(), peer)
+    }
+
+    /// The same by an IPv6 socket that calls the IPv4 frontend at its mapped address.
+    pub(crate) fn answered_mapped(&self, cluster: &Cluster) -> Result<()> {
+        let SocketAddr::V4(target) = self.target() else {
+            bail!("{} is no IPv4 address", self.target());
+        };
+        let to = SocketAddr::new(target.ip().to_ipv6_mapped().into(), target.port());
+        let outcomes = self.place(cluster)?.calls(Calls {
+            to,
+            ..self.calls(cluster, FEW)
+        })?;
+        ensure!(
+            outcomes.by_name().into_keys().eq(self.to.pods().iter().copied()),
+            "{outcomes}"
+        );
+        ensure!(outcomes.all_answered(), "{outcomes}");
+        ensure!(
+            outcomes.answers().all(|answer| answer.from == to),
+            "the caller does not see {to}: {outcomes:?}"
+        );
+        Ok(())
     }
 
     /// Datagrams or segments of that size must come back whole.

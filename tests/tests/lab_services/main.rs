@@ -5,6 +5,7 @@
 
 mod change;
 mod cluster;
+mod drops;
 mod expect;
 mod life;
 mod local;
@@ -35,6 +36,7 @@ fn everything(cluster: &mut Cluster, rows: &mut Rows) {
     refuse::rows(cluster, rows);
     local::rows(cluster, rows);
     transfer::rows(cluster, rows);
+    drops::rows(cluster, rows);
     change::rows(cluster, rows);
     programs::rows(cluster, rows);
     life::rows(cluster, rows);

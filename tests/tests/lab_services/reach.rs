@@ -1,7 +1,9 @@
 //! Everyone reaches Services at all frontends, and both sides see the addresses that they should.
 
+use anyhow::ensure;
+use lab::ECHO_PORT;
 use lab::address::Family;
-use lab::call::Transport;
+use lab::call::{Calls, Transport};
 
 use crate::cluster::{Cluster, Frontend, Kind};
 use crate::expect::{Call, Peer};
@@ -91,6 +93,90 @@ pub(crate) fn rows(cluster: &Cluster, rows: &mut Rows) {
             };
             rows.row(call.name(), || call.answered(cluster, peer));
         }
+    }
+    mapped(cluster, rows);
+    direct(cluster, rows);
+    port_again(cluster, rows);
+}
+
+/// IPv6 sockets that call IPv4 frontends, as dual-stack programs do.
+fn mapped(cluster: &Cluster, rows: &mut Rows) {
+    let ways = [
+        ("a", Frontend::ClusterIp, Kind::First),
+        ("a", Frontend::ClusterIp, Kind::Second),
+        ("n1", Frontend::ClusterIp, Kind::Second),
+        ("n1", Frontend::Loopback, Kind::First),
+        ("client", Frontend::NodePort(1), Kind::Second),
+    ];
+    for ((from, at, to), transport) in ways
+        .into_iter()
+        .flat_map(|way| TRANSPORTS.map(|transport| (way, transport)))
+    {
+        let call = Call {
+            from,
+            to,
+            at,
+            family: Family::V4,
+            transport,
+        };
+        rows.row(format!("mapped {}", call.name()), || {
+            call.answered_mapped(cluster)
+        });
+    }
+}
+
+/// Pods at their own addresses, though they are endpoints: nobody's address is changed.
+fn direct(cluster: &Cluster, rows: &mut Rows) {
+    for (from, to) in [
+        ("a", "b"),
+        ("a", "c"),
+        ("d", "b"),
+        ("n1", "b"),
+        ("n1", "c"),
+        ("client", "b"),
+        ("client", "c"),
+    ] {
+        for (family, transport) in combinations() {
+            rows.row(format!("{family} {transport} {from}->{to} itself"), || {
+                let target = cluster.lab.pod(to).address.at(family, ECHO_PORT);
+                let calls = Calls {
+                    source_port: cluster.ports(3),
+                    ..Calls::new(transport, target, 3)
+                };
+                let outcomes = cluster.lab.place(from)?.calls(calls)?;
+                ensure!(
+                    outcomes.all_answered() && outcomes.by_name().contains_key(to),
+                    "{outcomes}"
+                );
+                for answer in outcomes.answers() {
+                    ensure!(answer.from == target, "the caller sees {}", answer.from);
+                    ensure!(
+                        answer.peer.port() == answer.own.port(),
+                        "the pod sees {}",
+                        answer.peer
+                    );
+                }
+                Ok(())
+            });
+        }
+    }
+}
+
+/// A client's kernel gives a port away again once its connection is over, be it to the same pod by another way.
+fn port_again(cluster: &Cluster, rows: &mut Rows) {
+    for family in Family::BOTH {
+        rows.row(
+            format!("{family} tcp n1's port is used again for the pod itself"),
+            || {
+                let source_port = cluster.ports(1);
+                for at in [Frontend::NodePort(2), Frontend::ClusterIp, Frontend::NodePort(2)] {
+                    let calls = Calls::new(Transport::Tcp, at.of(Kind::Second, family), 1);
+                    let outcomes = cluster.lab.place("n1")?.calls(Calls { source_port, ..calls })?;
+                    ensure!(outcomes.all_answered(), "{at}: {outcomes}");
+                }
+                Ok(())
+            },
+        );
     }
 }
 
