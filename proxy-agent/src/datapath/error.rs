@@ -16,6 +16,17 @@ pub struct CallError {
     pub source: io::Error,
 }
 
+impl CallError {
+    /// A call that failed on a file.
+    pub(super) fn of_file(call: &'static str, path: &Path, source: io::Error) -> Self {
+        Self {
+            call,
+            object: path.display().to_string(),
+            source,
+        }
+    }
+}
+
 /// Why the data path could not be started, changed or read.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
@@ -70,7 +81,7 @@ impl<T> Context<T> for io::Result<T> {
     }
 
     fn file(self, call: &'static str, path: &Path) -> Result<T, CallError> {
-        self.call(call, path.display().to_string())
+        self.map_err(|source| CallError::of_file(call, path, source))
     }
 }
 

@@ -32,23 +32,30 @@ pub(super) struct Events {
     stop: UnixStream,
 }
 
+fn subscribe() -> io::Result<Socket> {
+    let mut socket = Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    socket.set_non_blocking(true)?;
+    socket.set_rx_buf_sz(BUFFER as libc::c_int)?;
+    for group in GROUPS {
+        socket.add_membership(group)?;
+    }
+    Ok(socket)
+}
+
 impl Events {
     /// Subscribes. Ends when the other end of `stop` is dropped.
     pub(super) fn open(stop: UnixStream) -> Result<Self, CallError> {
-        let subscribe = || {
-            let mut socket = Socket::new(netlink_sys::protocols::NETLINK_ROUTE)?;
-            socket.bind(&SocketAddr::new(0, 0))?;
-            socket.set_non_blocking(true)?;
-            socket.set_rx_buf_sz(BUFFER as libc::c_int)?;
-            for group in GROUPS {
-                socket.add_membership(group)?;
-            }
-            io::Result::Ok(socket)
-        };
         Ok(Self {
             socket: subscribe().call("subscribe", "rtnetlink events")?,
             stop,
         })
+    }
+
+    /// Subscribes anew, after an error.
+    pub(super) fn reopen(&mut self) -> Result<(), CallError> {
+        self.socket = subscribe().call("subscribe", "rtnetlink events")?;
+        Ok(())
     }
 
     /// Waits for events, and takes all that are there as one.

@@ -99,8 +99,12 @@ impl Follower {
                 Ok(Event::Stale(stale)) if !stale.any() => continue,
                 Ok(Event::Stale(stale)) => stale,
                 Err(failure) => {
-                    error!(error = %failure, "interfaces are followed no more: restart the agent");
-                    return;
+                    error!(error = %failure, "events of the interfaces can't be read; subscribing anew");
+                    if let Err(error) = self.events.reopen() {
+                        error!(%error, "interfaces are followed no more: restart the agent");
+                        return;
+                    }
+                    Stale::ALL
                 }
             };
             if let Err(error) = self.step(stale) {

@@ -3,12 +3,13 @@
 //! Besides pins it holds empty directories as marks of what was changed elsewhere and has to be undone by cleanup:
 //! a BPF file system takes no ordinary files, and a mark that lives beside the pins can't outlive them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use proxy_common::layout::LAYOUT_VERSION;
 
-use super::error::{Context, DatapathError};
+use super::error::{CallError, Context, DatapathError};
 
 /// Where an instance's pins are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,20 +127,35 @@ impl Instance {
         )))
     }
 
-    /// Refuses to touch what a newer version of Shunt has left.
+    /// Refuses to touch what another version of Shunt has left: its programs still run.
     fn check_versions(&self) -> Result<(), DatapathError> {
-        let newest = list(&self.root)?
+        let names = list(&self.root)?;
+        let versions = names
             .iter()
-            .filter_map(|name| name.strip_prefix('v')?.parse::<u32>().ok())
-            .max();
-        match newest {
-            Some(newest) if newest > LAYOUT_VERSION => Err(DatapathError::Refused(format!(
-                "{} holds maps of layout version {newest}, this version of Shunt knows {LAYOUT_VERSION}: run the newer \
-                 version, or `shunt cleanup` of that version first; traffic goes on as it was",
+            .filter_map(|name| name.strip_prefix('v')?.parse::<u32>().ok());
+        let Some(other) = versions.filter(|version| *version != LAYOUT_VERSION).max() else {
+            return Ok(());
+        };
+        let age = if other > LAYOUT_VERSION { "newer" } else { "older" };
+        Err(DatapathError::Refused(format!(
+            "{} holds maps of the {age} layout version {other}, this version of Shunt knows {LAYOUT_VERSION}: run the \
+             version that made them, or its `shunt cleanup` first; traffic goes on as it was",
+            self.root.display()
+        )))
+    }
+
+    /// Keeps a second agent out for as long as what is given lives. The kernel gives the lock back however an agent
+    /// ends.
+    pub(super) fn lock(&self) -> Result<Flock<File>, DatapathError> {
+        let directory = self.version();
+        let file = File::open(&directory).file("open", &directory)?;
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+            nix::errno::Errno::EWOULDBLOCK => DatapathError::Refused(format!(
+                "another agent runs with --instance {}: stop it, or give this one a directory of its own",
                 self.root.display()
-            ))),
-            _ => Ok(()),
-        }
+            )),
+            error => CallError::of_file("flock", &directory, error.into()).into(),
+        })
     }
 }
 

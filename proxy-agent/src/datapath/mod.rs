@@ -40,11 +40,13 @@ mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
+use nix::fcntl::Flock;
 use tokio::sync::watch;
 
 pub use error::{ApplyError, CallError, DatapathError};
@@ -79,6 +81,7 @@ pub struct Datapath {
     stop: Option<UnixStream>,
     threads: Vec<JoinHandle<()>>,
     sweeps: watch::Receiver<Sweeps>,
+    _lock: Flock<File>,
 }
 
 impl Datapath {
@@ -97,6 +100,7 @@ impl Datapath {
         attach::check_cgroup2(&options.cgroup)?;
         let hook = Hook::choose(options.attach)?;
         instance.prepare()?;
+        let lock = instance.lock()?;
         let tables = Arc::new(Tables::prepare(&instance, &MapSizes::of_node(options.memory)?)?);
         let programs = load(&instance)?;
         reserved::reserve(&instance, options.snat_ports)?;
@@ -112,10 +116,15 @@ impl Datapath {
         };
         let mut follower = Follower::new(tables.clone(), selection, attacher, stopped)?;
         follower.step(Stale::ALL)?;
-        Self::run(tables, follower, stop)
+        Self::run(lock, tables, follower, stop)
     }
 
-    fn run(tables: Arc<Tables>, follower: Follower, stop: UnixStream) -> Result<Self, DatapathError> {
+    fn run(
+        lock: Flock<File>,
+        tables: Arc<Tables>,
+        follower: Follower,
+        stop: UnixStream,
+    ) -> Result<Self, DatapathError> {
         let grace = Grace::new()?;
         let released = Arc::new(Released::default());
         let (gone, receiver) = mpsc::channel();
@@ -135,6 +144,7 @@ impl Datapath {
             stop: Some(stop),
             threads: Vec::new(),
             sweeps: sweeps_seen,
+            _lock: lock,
         };
         // Threads of their own: they stay in the network namespace of the caller, and block.
         datapath.spawn("interfaces", || follower.run())?;

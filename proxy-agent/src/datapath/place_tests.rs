@@ -89,15 +89,28 @@ fn a_pinned_map_that_does_not_fit_is_refused_by_name_and_nothing_is_made() {
 }
 
 #[test]
-fn a_newer_layout_is_refused_by_name() {
+fn another_layout_is_refused_by_name() {
+    for (version, age) in [(99, "newer"), (0, "older")] {
+        let (node, place) = (Namespace::new(), Place::new());
+        fs::create_dir_all(place.instance.join(format!("v{version}"))).unwrap();
+        let text = refusal(place.start(&node));
+        assert!(
+            text.contains(&format!("{age} layout version {version}")),
+            "{text}"
+        );
+        assert!(text.contains("traffic goes on"), "{text}");
+        assert!(!place.instance.join(format!("v{LAYOUT_VERSION}")).exists());
+    }
+}
+
+#[test]
+fn a_second_agent_is_kept_out() {
     let (node, place) = (Namespace::new(), Place::new());
-    fs::create_dir_all(place.instance.join("v99")).unwrap();
+    let first = place.start(&node).unwrap();
     let text = refusal(place.start(&node));
-    assert!(
-        text.contains("layout version 99") && text.contains("traffic goes on"),
-        "{text}"
-    );
-    assert!(!place.instance.join(format!("v{LAYOUT_VERSION}")).exists());
+    assert!(text.contains("another agent runs with --instance"), "{text}");
+    drop(first);
+    drop(place.start(&node).unwrap());
 }
 
 #[test]

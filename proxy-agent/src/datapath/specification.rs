@@ -129,6 +129,38 @@ mod tests {
         assert!(names.iter().all(|name| name.len() <= 15 && !name.contains('.')));
     }
 
+    /// What the programs were built with is what the agent makes: else the verifier or, worse, nobody would notice.
+    #[test]
+    fn the_embedded_object_has_the_same_maps() {
+        let object = aya_obj::Object::parse(crate::datapath::OBJECT).unwrap();
+        let maps = maps(&MapSizes::for_budget(0, 1));
+        for expected in &maps {
+            let found = object
+                .maps
+                .get(expected.name)
+                .unwrap_or_else(|| panic!("{} is missing", expected.name));
+            let sizes = (found.map_type(), found.key_size(), found.value_size());
+            assert_eq!(
+                sizes,
+                (expected.kind, expected.key_size, expected.value_size),
+                "{}",
+                expected.name
+            );
+        }
+        // What is not pinned holds nothing that a program needs after its run.
+        let others = object
+            .maps
+            .keys()
+            .filter(|name| maps.iter().all(|map| map.name != name.as_str()));
+        let others: Vec<&String> = others.collect();
+        assert!(
+            others
+                .iter()
+                .all(|name| name.starts_with("WORK") || name.starts_with('.')),
+            "{others:?}"
+        );
+    }
+
     #[test]
     fn a_mismatch_names_what_differs_and_capacity_does_not_count() {
         let expected = hash::<u32, u64>("X", 10);
