@@ -121,22 +121,29 @@ fn refresh<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTa
         return;
     }
     work.derive_partner();
-    if node.flow(table, &work.partner, &mut work.spare) {
+    if node.flow(table, &work.partner, &mut work.spare) && work.spare.same_tuple(&work.other) {
         let meta = work.spare.meta;
-        if work.spare.same_tuple(&work.other) {
-            node.exchange_meta(table, &work.partner, meta, meta.with(bits, now));
-            return;
-        }
-        // Ours was lost, and another flow has taken the key since.
-        if !lifetime::expired(node.config(), work.key.protocol, meta, now) {
-            return;
-        }
-        node.remove_flow(table, &work.partner);
+        node.exchange_meta(table, &work.partner, meta, meta.with(bits, now));
+        return;
     }
+    // It was lost, and another flow may have taken the key since.
+    if is_taken(node, &work.partner, &work.other, &mut work.spare) {
+        return;
+    }
+    node.remove_flow(table, &work.partner);
     work.other.meta = work.other.meta.with(bits, now);
     if node.insert_flow(table, &work.partner, &work.other) {
         node.count(Counter::PartnerRestored);
     }
+}
+
+/// Whether a live entry of another translation stands under a key, in either table.
+#[inline(always)]
+fn is_taken<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>, old: &mut Flow<A>) -> bool {
+    let tables = [FlowTable::Flows, FlowTable::Embryos];
+    tables
+        .into_iter()
+        .any(|table| live(node, table, key, old) && !old.same_tuple(flow))
 }
 
 /// Moves a flow from EMBRYOS to FLOWS: reverse first; the embryos go last, so that no packet finds nothing.
@@ -144,6 +151,10 @@ fn refresh<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTa
 fn promote<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
     work.flow.meta = work.flow.meta.with(bits, node.now());
     work.derive_partner();
+    if is_taken(node, &work.partner, &work.other, &mut work.spare) {
+        node.count(Counter::ReverseCollision);
+        return;
+    }
     if !settle(node, &work.partner, &work.other, &mut work.spare)
         || !settle(node, &work.key, &work.flow, &mut work.spare)
     {
