@@ -13,6 +13,8 @@ pub mod hash;
 pub mod headers;
 pub mod hook;
 pub mod lifetime;
+#[cfg(test)]
+mod model;
 mod node;
 pub mod reverse;
 #[cfg(test)]

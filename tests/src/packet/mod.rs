@@ -4,6 +4,11 @@
 //! were all computed again; [`bits`] the bytes of map keys and values, written down here a second time, so that a layout
 //! that changes by mistake is noticed; [`wire`] a network namespace with routes.
 
+#![allow(
+    clippy::expect_used,
+    reason = "only tests build packets, and a packet that can't be built is a wrong test"
+)]
+
 pub mod bits;
 mod family;
 mod frame;
