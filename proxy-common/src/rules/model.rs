@@ -451,7 +451,7 @@ fn run<A: Spoken>(events: &[Event], first: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn conversations_are_kept_whole(events in events(0), first: usize) {
