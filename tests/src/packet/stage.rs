@@ -1,0 +1,259 @@
+//! One Service on a node, in the kernel's maps and on the host alike.
+
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use proxy_common::host::HostNode;
+use proxy_common::layout::{
+    BACKEND_LOCAL, Backend, BackendId, CONFIG_CHECKSUM_IPV6, Config, Direction, Family, Flow, FlowKey,
+    FlowTable, FrontendKey, FrontendKind, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS, Port,
+    Service, ServiceId, V4, V6, When, protocol,
+};
+
+use super::kernel::Context;
+use super::wire::{self, Wire};
+use super::{Frame, Kernel, Kin, Output, Transport};
+
+/// One object for all tests of a program: loading it takes seconds.
+static KERNEL: LazyLock<Mutex<Kernel>> = LazyLock::new(|| {
+    let kernel = Kernel::load().unwrap_or_else(|error| panic!("{error:?}"));
+    Mutex::new(kernel)
+});
+
+/// The first port for SNAT, and how many there are.
+pub const SNAT: (u16, u16) = (45000, 16000);
+/// The NodePort.
+pub const NODE_PORT: u16 = 30080;
+/// The backends' port.
+pub const TARGET: u16 = 8080;
+/// The lists' tag.
+pub const TAG: u16 = 77;
+
+/// The Service's address in the cluster.
+pub fn cluster_ip<A: Kin>() -> A {
+    A::of(0x60, 1)
+}
+/// The load balancer's address.
+pub fn balancer<A: Kin>() -> A {
+    A::of(0x61, 1)
+}
+/// This node, on its uplink.
+pub fn node<A: Kin>() -> A {
+    A::of(1, 1)
+}
+/// A client on the uplink's network.
+pub fn client<A: Kin>() -> A {
+    A::of(1, 0x20)
+}
+/// A pod of this node that is no backend.
+pub fn pod<A: Kin>() -> A {
+    A::of(4, 0x99)
+}
+/// The nth backend on this node.
+pub fn local<A: Kin>(nth: u16) -> A {
+    A::of(4, 0x100 + nth)
+}
+/// The nth backend on another.
+pub fn remote<A: Kin>(nth: u16) -> A {
+    A::of(5, 0x100 + nth)
+}
+
+/// The node, its kernel, and the interfaces of this thread's namespace.
+pub struct Stage<A: Kin> {
+    /// The kernel's side.
+    pub kernel: MutexGuard<'static, Kernel>,
+    /// The same tables on the host.
+    pub host: HostNode<A>,
+    /// The interfaces.
+    pub wire: Wire,
+}
+
+impl<A: Kin> Stage<A> {
+    /// Moves this thread into a namespace of its own and installs a Service with these backends.
+    pub fn new(backends: &[A]) -> Self {
+        let wire = wire::enter().unwrap_or_else(|error| panic!("{error:?}"));
+        let mut kernel = KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
+        kernel.reset();
+        let config = Config {
+            host_netns_cookie: 1,
+            layout_version: LAYOUT_VERSION,
+            flags: CONFIG_CHECKSUM_IPV6,
+            ticks_per_second: 1000,
+            snat_first: SNAT.0,
+            snat_count: SNAT.1,
+            tcp_embryo: 60_000,
+            tcp_established: 86_400_000,
+            tcp_half_closed: 3_600_000,
+            tcp_closing: 120_000,
+            udp_embryo: 30_000,
+            udp_established: 180_000,
+        };
+        let mut host = HostNode::new(config, 1);
+        host.primary = Some(node());
+        host.node_addresses.extend([node(), A::of(6, 1)]);
+        let mut stage = Self { kernel, host, wire };
+        for ip_protocol in [protocol::TCP, protocol::UDP] {
+            stage.add_frontends(ip_protocol);
+        }
+        stage.set_backends(backends);
+        stage
+    }
+
+    /// TCP is service 1, UDP 2.
+    pub fn service(ip_protocol: u8) -> ServiceId {
+        ServiceId(if ip_protocol == protocol::TCP { 1 } else { 2 })
+    }
+
+    /// Id of the nth backend, from 1 on.
+    pub fn backend(ip_protocol: u8, nth: u32) -> BackendId {
+        BackendId(nth + if ip_protocol == protocol::TCP { 0 } else { 500 })
+    }
+
+    fn add_frontends(&mut self, ip_protocol: u8) {
+        for (address, port, kind) in [
+            (cluster_ip(), 80, FrontendKind::ClusterIp),
+            (balancer(), 80, FrontendKind::LoadBalancer),
+            (A::UNSPECIFIED, NODE_PORT, FrontendKind::NodePort),
+        ] {
+            let key = FrontendKey::new(address, Port::new(port), ip_protocol);
+            self.host.add_frontend(key, kind, Self::service(ip_protocol), TAG);
+        }
+    }
+
+    /// Makes backends, and lists that hold all of them, and installs everything.
+    pub fn set_backends(&mut self, addresses: &[A]) {
+        for ip_protocol in [protocol::TCP, protocol::UDP] {
+            let mut ids = Vec::new();
+            for (nth, address) in (1..).zip(addresses) {
+                let is_local = address.to_mapped().octets()[12..14]
+                    == local::<A>(0).to_mapped().octets()[12..14]
+                    && A::FAMILY == Family::V4
+                    || address.to_mapped().octets()[..2] == [0xfd, 4];
+                let id = Self::backend(ip_protocol, nth);
+                let backend = Backend {
+                    address: address.to_mapped(),
+                    port: Port::new(TARGET),
+                    protocol: ip_protocol,
+                    flags: if is_local { BACKEND_LOCAL } else { 0 },
+                    service: Self::service(ip_protocol),
+                    life: 1,
+                    last_life: 0,
+                };
+                self.host.set_backend(id, backend);
+                ids.push(id);
+            }
+            let list = self.host.add_list(&ids, TAG);
+            self.set_lists(ip_protocol, list);
+        }
+        self.install();
+    }
+
+    fn set_lists(&mut self, ip_protocol: u8, list: ListWord) {
+        let service = Service {
+            internal: list,
+            external: list,
+            shortcut: list,
+            reserved: 0,
+        };
+        self.host.services.insert(Self::service(ip_protocol), service);
+    }
+
+    /// No backends, everywhere.
+    pub fn empty_lists(&mut self, when: When) {
+        for ip_protocol in [protocol::TCP, protocol::UDP] {
+            self.set_lists(ip_protocol, ListWord::empty(when, TAG));
+        }
+        self.install();
+    }
+
+    /// Copies the host's tables into the kernel's maps; not the flows.
+    pub fn install(&mut self) {
+        let Self { kernel, host, wire } = self;
+        kernel.set_config(&host.config);
+        for word in 0..PREFILTER_WORDS {
+            if let Some(bits) = host.filter.get(&word) {
+                kernel.set_filter(word, *bits);
+            }
+        }
+        for (key, value) in &host.frontends {
+            kernel.set_frontend(key, value);
+        }
+        for (id, service) in &host.services {
+            kernel.set_service(*id, service);
+        }
+        for (index, id) in (0..).zip(&host.slots) {
+            kernel.set_slot(index, *id);
+        }
+        for (id, backend) in &host.backends {
+            kernel.set_backend(*id, backend);
+        }
+        for address in &host.node_addresses {
+            kernel.set_node_address(address);
+        }
+        for (index, prefix) in [(0, 1), (wire.uplink, 1), (wire.narrow, 6)] {
+            kernel.set_interface(&Interface {
+                v4: V4::of(prefix, 1),
+                v6: V6::of(prefix, 1),
+                flags: 0,
+                mtu: 0,
+                index,
+            });
+        }
+    }
+
+    /// A backend no longer serves.
+    pub fn kill(&mut self, nth: u32) {
+        for ip_protocol in [protocol::TCP, protocol::UDP] {
+            self.host.kill_backend(Self::backend(ip_protocol, nth));
+        }
+        self.install();
+    }
+
+    /// The interface that a program is attached to.
+    pub fn interface(&self, program: &str) -> u32 {
+        if program.ends_with("pod") {
+            self.wire.pod
+        } else {
+            self.wire.uplink
+        }
+    }
+
+    /// Runs a program on bytes.
+    pub fn run(&self, program: &str, bytes: &[u8]) -> Output {
+        let context = Context {
+            interface: self.interface(program),
+            ..Context::default()
+        };
+        self.run_in(program, bytes, context)
+    }
+
+    /// Runs a program on bytes that come in as said.
+    pub fn run_in(&self, program: &str, bytes: &[u8], context: Context) -> Output {
+        let output = self.kernel.run(program, bytes, context);
+        output.unwrap_or_else(|error| panic!("{program}: {error:?}: {bytes:02x?}"))
+    }
+
+    /// Runs a program that must give this verdict and leave a packet whose checksums are right.
+    #[track_caller]
+    pub fn send(&self, program: &str, frame: &Frame, verdict: i32) -> Frame {
+        let output = self.run(program, &frame.bytes());
+        assert_eq!(output.verdict, verdict, "{program} of {frame:?}");
+        Frame::read(&output.packet)
+    }
+
+    /// The flow of a packet as it arrives.
+    pub fn flow(&mut self, table: FlowTable, frame: &Frame, direction: Direction) -> Option<Flow<A>> {
+        let key = FlowKey {
+            source: A::from_mapped(frame.source.ip().into()),
+            destination: A::from_mapped(frame.destination.ip().into()),
+            source_port: Port::new(frame.source.port()),
+            destination_port: Port::new(frame.destination.port()),
+            protocol: match frame.transport {
+                Transport::Tcp(..) => protocol::TCP,
+                Transport::Udp(_) => protocol::UDP,
+            },
+            direction: direction as u8,
+            pad: 0,
+        };
+        self.kernel.flow(table, &key)
+    }
+}
