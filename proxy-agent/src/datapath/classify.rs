@@ -80,22 +80,30 @@ impl Selection {
     }
 
     fn concerns(&self, observed: &Observed, uplinks: &[u32]) -> Vec<String> {
-        match &self.uplinks {
-            Uplinks::Auto if uplinks.is_empty() => {
-                vec!["no interface carries a default route or a route by a gateway: Services are not reached from \
-                      outside; name the uplinks with --uplinks"
-                    .to_owned()]
-            }
-            Uplinks::Auto => Vec::new(),
-            Uplinks::Names(names) => {
-                let absent = names
-                    .iter()
-                    .filter(|name| observed.links.iter().all(|link| link.name != **name));
-                absent
-                    .map(|name| format!("the uplink {name} does not exist (--uplinks)"))
-                    .collect()
-            }
+        let mut concerns = Vec::new();
+        if let Uplinks::Names(names) = &self.uplinks {
+            let absent = names
+                .iter()
+                .filter(|name| observed.links.iter().all(|link| link.name != **name));
+            concerns.extend(absent.map(|name| format!("the uplink {name} does not exist (--uplinks)")));
+        } else if uplinks.is_empty() {
+            concerns.push(
+                "no interface carries a default route or a route by a gateway: Services are not reached from outside; \
+                 name the uplinks with --uplinks"
+                    .to_owned(),
+            );
         }
+        let foreign = observed
+            .links
+            .iter()
+            .filter(|link| uplinks.contains(&link.index) && is_layer3(link).is_none());
+        concerns.extend(foreign.map(|link| {
+            format!(
+                "the uplink {} has link-layer headers that the programs can't read: it gets none",
+                link.name
+            )
+        }));
+        concerns
     }
 
     /// Indices of the uplinks; those of default routes first.

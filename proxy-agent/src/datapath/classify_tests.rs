@@ -217,6 +217,11 @@ fn headers_that_the_programs_cannot_read_get_none() {
     let desired = auto().judge(&observed);
     assert!(!desired.targets.contains_key(&2), "no programs for InfiniBand");
     assert!(
+        desired.concerns[0].starts_with("the uplink eth0 has link-layer headers"),
+        "{:?}",
+        desired.concerns
+    );
+    assert!(
         !desired.targets.contains_key(&4),
         "no programs for a pod interface without a link-layer header"
     );

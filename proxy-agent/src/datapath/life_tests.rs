@@ -190,6 +190,15 @@ fn clsact_carries_the_programs_where_it_is_asked_for() {
     assert_eq!((node.filters(up), node.filters(pod), node.tcx().len()), (2, 2, 0));
     drop(datapath);
 
+    // What is known of a deleted interface goes with it.
+    let datapath = start(&node.here, options.clone()).unwrap();
+    let second = Namespace::new();
+    node.here.veth("pod1", &second, "eth0");
+    eventually(6, || list(&node.instance().clsact_marks()).unwrap().len());
+    node.here.ip("link del pod1");
+    eventually(4, || list(&node.instance().clsact_marks()).unwrap().len());
+    drop(datapath);
+
     // A restart replaces in place: there are never four.
     let datapath = start(&node.here, options.clone()).unwrap();
     assert_eq!((node.filters(up), node.filters(pod)), (2, 2));
