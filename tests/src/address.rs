@@ -97,6 +97,14 @@ pub const fn node(number: u8) -> Pair {
     }
 }
 
+/// A node's address in the tunnel between the nodes, which is its source address towards the other's pods.
+pub const fn tunnel(number: u8) -> Pair {
+    Pair {
+        v4: Ipv4Addr::new(192, 168, 30, number),
+        v6: Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, number as u16),
+    }
+}
+
 /// The address of a node's bridge; pods count from 2.
 pub const fn pod_gateway(node: u8) -> Pair {
     pod(node, 1)

@@ -1,6 +1,7 @@
 //! The lab as a whole.
 
 use std::collections::BTreeMap;
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +12,7 @@ use crate::guard::Guard;
 use crate::manifest::{self, Service};
 use crate::network::{self, UPLINK, node_name};
 use crate::options::{Options, Style};
-use crate::{Namespace, Place, Pod, clean, pod};
+use crate::{Namespace, Place, Pod, clean, pod, tunnel};
 
 /// How many nodes a lab has.
 pub(crate) const NODES: u8 = 2;
@@ -26,6 +27,7 @@ pub struct Lab {
     pub client: Place,
     nodes: Vec<Node>,
     pods: BTreeMap<String, Pod>,
+    wire: Option<Child>,
     // The last field: agents and servers are ended before the guardian looks for what is left.
     _guard: Guard,
 }
@@ -68,6 +70,11 @@ impl Lab {
             .collect::<Result<Vec<_>>>()?;
         let namespaces: Vec<_> = nodes.iter().map(|node| node.host.namespace.clone()).collect();
         network::connect(&network, &client.namespace, &namespaces, &options)?;
+        let wire = options
+            .tunnel
+            .then(|| tunnel::connect(&root, &network, &namespaces))
+            .transpose()?;
+        network::route_pods(&network, &namespaces, &options)?;
         for (number, namespace) in (1..).zip(&namespaces) {
             if options.style == Style::Bridge {
                 pod::bridge(namespace, number)?;
@@ -92,6 +99,7 @@ impl Lab {
             client,
             nodes,
             pods: BTreeMap::new(),
+            wire,
             _guard: guard,
         })
     }
@@ -207,6 +215,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if let Some(wire) = &mut self.wire {
+            // The guardian ends it if this does not.
+            drop(wire.kill());
+            drop(wire.wait());
+        }
         for pod in self.pods.values_mut() {
             // The guardian ends what this does not; agents end with their own value.
             drop(pod.stop());

@@ -31,6 +31,7 @@ mod place;
 mod pod;
 pub mod programs;
 pub mod standing;
+mod tunnel;
 
 pub use agent::Agent;
 pub use clean::clean;
@@ -40,3 +41,4 @@ pub use namespace::Namespace;
 pub use options::Options;
 pub use place::Place;
 pub use pod::{ECHO_PORT, Pod};
+pub use tunnel::wire;

@@ -27,8 +27,18 @@ impl Namespace {
             namespace.sysctl(&format!("ipv6/conf/{scope}/accept_dad"), "0")?;
             namespace.sysctl(&format!("ipv6/conf/{scope}/accept_ra"), "0")?;
         }
+        // Tests see refusals by ICMP errors: none may be left out because there were many.
+        namespace.sysctl("ipv4/icmp_ratemask", "0")?;
+        namespace.sysctl("ipv6/icmp/ratemask", "\n")?;
         namespace.ip(&["link set lo up".to_owned()])?;
         Ok(namespace)
+    }
+
+    /// One that exists.
+    pub(crate) fn existing(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+        }
     }
 
     /// Its name below /run/netns.

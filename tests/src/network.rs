@@ -44,14 +44,30 @@ pub(crate) fn connect(
         reverse_path_filter(node, options.strict)?;
         end(node, address::node(number), address::NODE_GATEWAY)?;
     }
-    for (number, node) in (1..).zip(nodes) {
-        node.ip(&routes_to_others(number, nodes.len()))?;
-    }
-    network.ip(&pod_routes(nodes.len()))?;
     if options.strict {
         nodes.iter().try_for_each(firewall)?;
     }
     Ok(())
+}
+
+/// Routes pods' networks: between nodes by the tunnel if there is one, and from the network and the client by the nodes'
+/// addresses, as a cloud's network may.
+pub(crate) fn route_pods(network: &Namespace, nodes: &[Namespace], options: &Options) -> Result<()> {
+    let gateway = if options.tunnel {
+        address::tunnel
+    } else {
+        address::node
+    };
+    for (own, node) in (1..).zip(nodes) {
+        let others = (1..).take(nodes.len()).filter(|&number| number != own);
+        node.ip(&others
+            .flat_map(|other| pod_routes(other, gateway(other)))
+            .collect::<Vec<_>>())?;
+    }
+    let all = (1..)
+        .take(nodes.len())
+        .flat_map(|number| pod_routes(number, address::node(number)));
+    network.ip(&all.collect::<Vec<_>>())
 }
 
 /// Lets the network route load balancer addresses and externalIPs to a node.
@@ -100,19 +116,8 @@ fn end(namespace: &Namespace, own: Pair, gateway: Pair) -> Result<()> {
     namespace.ip(&commands)
 }
 
-fn routes_to_others(own: u8, count: usize) -> Vec<String> {
-    let others = (1..).take(count).filter(|&number| number != own);
-    others.flat_map(pod_routes_of).collect()
-}
-
-/// The network routes between pods and the client too, as a cloud's network may.
-fn pod_routes(count: usize) -> Vec<String> {
-    (1..).take(count).flat_map(pod_routes_of).collect()
-}
-
-fn pod_routes_of(node: u8) -> [String; 2] {
+fn pod_routes(node: u8, gateway: Pair) -> [String; 2] {
     let [v4, v6] = address::pod_networks(node);
-    let gateway = address::node(node);
     [
         format!("route add {v4} via {}", gateway.v4),
         format!("route add {v6} via {}", gateway.v6),

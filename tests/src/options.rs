@@ -52,6 +52,9 @@ pub struct Options {
     /// Nodes with rp_filter=1, `ct state invalid drop` and FORWARD policy DROP with accept rules for pod addresses.
     #[arg(long)]
     pub strict: bool,
+    /// Pods of different nodes talk through a tunnel, whose interfaces have no link-layer header.
+    #[arg(long)]
+    pub tunnel: bool,
 }
 
 impl Default for Options {
@@ -62,6 +65,7 @@ impl Default for Options {
             attach: Attach::Tcx,
             offloads: true,
             strict: false,
+            tunnel: false,
         }
     }
 }
@@ -96,9 +100,10 @@ impl fmt::Display for Options {
         let nodes = if self.strict { "strict" } else { "plain" };
         write!(
             formatter,
-            "{style}/{}/{offloads}/{nodes}/{}",
+            "{style}/{}/{offloads}/{nodes}/{}{}",
             self.socket_lb.argument(),
-            self.attach.argument()
+            self.attach.argument(),
+            if self.tunnel { "/tunnel" } else { "" }
         )
     }
 }

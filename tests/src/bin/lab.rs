@@ -49,6 +49,9 @@ enum Verb {
     /// Be a client: do what a request in JSON asks for
     #[command(hide = true)]
     Client { request: String },
+    /// Be the wire of a tunnel between two namespaces
+    #[command(hide = true)]
+    Wire { first: String, second: String },
     /// Be a lab's guardian: clean when the input ends
     #[command(hide = true)]
     Guard { id: String },
@@ -79,6 +82,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Hold { options } => standing::hold(options),
         Verb::Echo { name, port } => lab::call::echo(&name, port),
         Verb::Client { request } => lab::call::serve_request(&request),
+        Verb::Wire { first, second } => lab::wire(&first, &second),
         Verb::Guard { id } => lab::guard(&id),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -81,7 +81,7 @@ impl Call<'_> {
     pub(crate) fn answered(&self, cluster: &Cluster, peer: Peer) -> Result<()> {
         let times = if self.to.pods().len() > 1 { SPREAD } else { FEW };
         let outcomes = self.place(cluster)?.calls(self.calls(cluster, times))?;
-        self.judge(&outcomes, self.to.pods(), peer)
+        self.judge(cluster, &outcomes, self.to.pods(), peer)
     }
 
     /// The same by an IPv6 socket that calls the IPv4 frontend at its mapped address.
@@ -120,7 +120,7 @@ impl Call<'_> {
     /// These pods must answer, and no other.
     pub(crate) fn answered_by(&self, cluster: &Cluster, pods: &[&str]) -> Result<()> {
         let outcomes = self.place(cluster)?.calls(self.calls(cluster, SPREAD))?;
-        self.judge(&outcomes, pods, Peer::Any)
+        self.judge(cluster, &outcomes, pods, Peer::Any)
     }
 
     /// Every call must be refused at once.
@@ -144,7 +144,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn judge(&self, outcomes: &Outcomes, pods: &[&str], peer: Peer) -> Result<()> {
+    fn judge(&self, cluster: &Cluster, outcomes: &Outcomes, pods: &[&str], peer: Peer) -> Result<()> {
         ensure!(outcomes.all_answered(), "not every call was answered: {outcomes}");
         let seen: BTreeSet<_> = outcomes.by_name().into_keys().collect();
         let expected: BTreeSet<_> = pods.iter().copied().collect();
@@ -157,12 +157,12 @@ impl Call<'_> {
             ensure!(seen == expected, "expected answers of {expected:?}: {outcomes}");
         }
         outcomes.answers().try_for_each(|answer| {
-            self.judge_answer(answer, peer)
+            self.judge_answer(answer, peer, cluster.lab.options().tunnel)
                 .with_context(|| format!("{answer:?}"))
         })
     }
 
-    fn judge_answer(&self, answer: &Answer, peer: Peer) -> Result<()> {
+    fn judge_answer(&self, answer: &Answer, peer: Peer, has_tunnel: bool) -> Result<()> {
         ensure!(
             answer.from == self.target(),
             "the caller sees {} and called {}",
@@ -191,7 +191,12 @@ impl Call<'_> {
                 }
             }
             Peer::Snat(node) => {
-                let node = address::node(node).of(self.family);
+                let node = if has_tunnel {
+                    address::tunnel(node)
+                } else {
+                    address::node(node)
+                };
+                let node = node.of(self.family);
                 ensure!(
                     answer.peer.ip() == node,
                     "the server does not see the node's address {node}"

@@ -42,7 +42,8 @@ fn everything(cluster: &mut Cluster, rows: &mut Rows) {
     life::rows(cluster, rows);
 }
 
-/// All of style, socket LB, offloads and strictness; both ways of attaching with each of them.
+/// All of style, socket LB, offloads and strictness, both ways of attaching with each of them; and nodes with a tunnel
+/// between them, whose interface has no link-layer header.
 fn configurations() -> Vec<Options> {
     let mut all = Vec::new();
     for strict in [false, true] {
@@ -60,10 +61,24 @@ fn configurations() -> Vec<Options> {
                         attach,
                         offloads,
                         strict,
+                        tunnel: false,
                     });
                 }
             }
         }
     }
+    let by_packets = Options {
+        socket_lb: SocketLb::HostOnly,
+        tunnel: true,
+        ..Options::default()
+    };
+    all.push(by_packets);
+    all.push(Options {
+        style: Style::Bridge,
+        attach: Attach::Clsact,
+        strict: true,
+        offloads: false,
+        ..by_packets
+    });
     all
 }
