@@ -77,7 +77,6 @@ fn configurations() -> Vec<Options> {
     all.push(Options {
         style: Style::Bridge,
         attach: Attach::Clsact,
-        strict: true,
         offloads: false,
         ..by_packets
     });
