@@ -13,7 +13,7 @@ use crate::source::Change;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause before a Service that failed is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Services compiled again in one go because the node changed.
+/// Services compiled and planned in one go.
 const SLICE: usize = 256;
 /// Times that maps which refuse writes are read back in one go before the agent gives up.
 const MOST_RECOVERIES: usize = 8;
@@ -159,15 +159,26 @@ impl<M: MapWriter> Reconciler<M> {
         if names.is_empty() {
             return Ok(Done::default());
         }
-        let mut batch = self.compile(names);
-        batch.retain(|ports| !self.hold(ports));
-        let plan = self.planner.apply(&batch);
-        for (name, _) in &batch {
-            if !plan.failed.iter().any(|error| error.service == *name) {
-                self.failed.remove(name);
+        let mut done = Done::default();
+        let names: Vec<ObjectName> = names.into_iter().collect();
+        // In parts, so that what is compiled and planned takes little memory however much changed at once.
+        for part in names.chunks(SLICE) {
+            let mut batch = self.compile(part.iter().cloned());
+            batch.retain(|ports| !self.hold(ports));
+            let plan = self.planner.put_all(&batch);
+            for (name, _) in &batch {
+                if !plan.failed.iter().any(|error| error.service == *name) {
+                    self.failed.remove(name);
+                }
+            }
+            done.add(self.note(&plan));
+            if let Err(error) = self.write(&plan) {
+                return self.recover(&error);
             }
         }
-        self.carry_out(plan)
+        let rest = self.planner.take_rest_away();
+        done.add(self.carry_out(rest)?);
+        Ok(done)
     }
 
     /// Before the whole source is known, a Service without endpoints may have them in a file that can't be read:
@@ -184,20 +195,24 @@ impl<M: MapWriter> Reconciler<M> {
     }
 
     fn carry_out(&mut self, plan: Plan) -> Result<Done, MapsFailed<M::Error>> {
+        let done = self.note(&plan);
+        match self.write(&plan) {
+            Ok(()) => Ok(done),
+            Err(error) => self.recover(&error),
+        }
+    }
+
+    /// Notes which Services failed.
+    fn note(&mut self, plan: &Plan) -> Done {
         for error in &plan.failed {
             tracing::error!(service = %error.service, %error, "no room");
             self.fail(&error.service);
         }
-        let done = Done {
+        Done {
             operations: plan.operations.len(),
             failed: plan.failed.len(),
             token: plan.token,
-        };
-        if let Err(error) = self.write(&plan) {
-            tracing::error!(%error, "a map refused a write; every Service is compared with the maps");
-            return self.recover();
         }
-        Ok(done)
     }
 
     fn write(&mut self, plan: &Plan) -> Result<(), M::Error> {
@@ -222,7 +237,8 @@ impl<M: MapWriter> Reconciler<M> {
 
     /// The maps are not what the planner thinks: reads them back and compares one Service at a time, so that one
     /// that the maps refuse does not stop the others.
-    fn recover(&mut self) -> Result<Done, MapsFailed<M::Error>> {
+    fn recover(&mut self, error: &M::Error) -> Result<Done, MapsFailed<M::Error>> {
+        tracing::error!(%error, "a map refused a write; every Service is compared with the maps");
         let mut done = Done::default();
         let mut refused: BTreeSet<ObjectName> = BTreeSet::new();
         for _ in 0..MOST_RECOVERIES {

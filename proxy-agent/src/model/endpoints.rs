@@ -29,11 +29,7 @@ impl Model {
         family: Family,
     ) -> Vec<Candidate<'_>> {
         let mut candidates = Vec::new();
-        let slices = self
-            .slices
-            .get(service)
-            .into_iter()
-            .flat_map(|slices| slices.values());
+        let slices = self.slices.get(service).into_iter().flatten();
         for slice in slices.filter(|slice| has_family(slice, family)) {
             let ports = slice
                 .ports

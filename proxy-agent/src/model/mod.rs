@@ -7,7 +7,7 @@ mod endpoints;
 mod frontends;
 mod warning;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use claims::{Claims, Rank};
@@ -25,8 +25,8 @@ pub struct Model {
     node_name: Arc<str>,
     zone: Option<Arc<str>>,
     services: HashMap<ObjectName, Arc<Service>>,
-    /// By Service, then by the slice's name.
-    slices: HashMap<ObjectName, BTreeMap<Arc<str>, Arc<EndpointSlice>>>,
+    /// By Service, in the order of the slices' names.
+    slices: HashMap<ObjectName, Vec<Arc<EndpointSlice>>>,
     /// Which Service a slice belongs to.
     slice_owners: HashMap<ObjectName, ObjectName>,
     claims: Claims,
@@ -123,7 +123,7 @@ impl Model {
         };
         if let Some(old_owner) = old_owner.filter(|old_owner| Some(old_owner) != owner.as_ref()) {
             if let Some(slices) = self.slices.get_mut(&old_owner) {
-                slices.remove(&name.name);
+                slices.retain(|slice| slice.metadata.name != name.name);
                 if slices.is_empty() {
                     self.slices.remove(&old_owner);
                 }
@@ -132,7 +132,7 @@ impl Model {
         }
         if let (Some(owner), Some(slice)) = (owner, slice) {
             let slices = self.slices.entry(owner.clone()).or_default();
-            if slices.insert(name.name, slice.clone()) != Some(slice) {
+            if put_slice(slices, slice) {
                 self.touch(owner, touched);
             }
         }
@@ -153,8 +153,7 @@ impl Model {
             return;
         }
         self.zone = zone;
-        let depend =
-            |slices: &BTreeMap<_, Arc<EndpointSlice>>| slices.values().any(|slice| has_zone_hints(slice));
+        let depend = |slices: &[Arc<EndpointSlice>]| slices.iter().any(|slice| has_zone_hints(slice));
         let services = self
             .slices
             .iter()
@@ -164,6 +163,19 @@ impl Model {
             .later
             .extend(services.filter(|name| self.services.contains_key(name)).cloned());
     }
+}
+
+/// Puts a slice in its place; whether anything changed.
+fn put_slice(slices: &mut Vec<Arc<EndpointSlice>>, slice: Arc<EndpointSlice>) -> bool {
+    match slices.binary_search_by(|other| other.metadata.name.cmp(&slice.metadata.name)) {
+        Ok(place) if slices[place] == slice => return false,
+        Ok(place) => slices[place] = slice,
+        Err(place) => {
+            slices.reserve_exact(1);
+            slices.insert(place, slice);
+        }
+    }
+    true
 }
 
 /// The Service that a slice belongs to; none if a proxy has no use for it.

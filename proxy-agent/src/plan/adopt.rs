@@ -31,6 +31,7 @@ impl Planner {
             by_identity: HashMap::default(),
             by_service: HashMap::default(),
             retired: Retired::default(),
+            leftovers: Vec::new(),
             frontend_counts: FrontendCounts::default(),
             stray_frontends: BTreeSet::new(),
             stray_backends: Vec::new(),

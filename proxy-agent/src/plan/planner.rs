@@ -11,6 +11,7 @@ use super::ids::Ids;
 use super::installed::{IdentityKey, InstalledPort};
 use super::retire::Retired;
 use super::slots::Slots;
+use super::takeaway::Leftover;
 use super::{Capacity, Frontend, Operation, PlanError, ServicePort, Token};
 use crate::name::ObjectName;
 
@@ -27,6 +28,8 @@ pub struct Planner {
     pub(super) by_identity: HashMap<IdentityKey, ServiceId>,
     pub(super) by_service: HashMap<ObjectName, Vec<ServiceId>>,
     pub(super) retired: Retired,
+    /// What the plan that is being made no longer needs.
+    pub(super) leftovers: Vec<Leftover>,
     /// Entries of FRONTENDS4 and FRONTENDS6.
     pub(super) frontend_counts: FrontendCounts,
     /// What a restart found and no service port owns.
@@ -68,15 +71,29 @@ impl Planner {
     /// over as a whole or not at all. Everything is put before anything is taken away, so that a frontend that moves
     /// from one Service to another does so in one update.
     pub fn apply(&mut self, batch: &[(ObjectName, Vec<ServicePort>)]) -> Plan {
+        let mut plan = self.put_all(batch);
+        let rest = self.take_rest_away();
+        plan.operations.extend(rest.operations);
+        plan.token = rest.token;
+        plan
+    }
+
+    /// The first half of [`Self::apply`], of a part of a large batch: what is new is put.
+    pub fn put_all(&mut self, batch: &[(ObjectName, Vec<ServicePort>)]) -> Plan {
         let mut plan = Plan::default();
-        let mut leftovers = Vec::new();
         for (name, ports) in batch {
             match self.reserve(name, ports) {
-                Ok(drafts) => self.put(name, ports, drafts, &mut leftovers, &mut plan.operations),
+                Ok(drafts) => self.put(name, ports, drafts, &mut plan.operations),
                 Err(error) => plan.failed.push(error),
             }
         }
-        for leftover in leftovers {
+        plan
+    }
+
+    /// The second half, after all parts: what is no longer needed is taken away.
+    pub fn take_rest_away(&mut self) -> Plan {
+        let mut plan = Plan::default();
+        for leftover in std::mem::take(&mut self.leftovers) {
             self.take_away(leftover, &mut plan.operations);
         }
         plan.token = self.retired.end_plan();

@@ -17,7 +17,6 @@ impl Planner {
         name: &ObjectName,
         ports: &[ServicePort],
         drafts: Vec<Draft>,
-        leftovers: &mut Vec<Leftover>,
         operations: &mut Vec<Operation>,
     ) {
         let ids: Vec<ServiceId> = drafts.iter().map(|draft| draft.id).collect();
@@ -26,13 +25,19 @@ impl Planner {
             false => self.by_service.insert(name.clone(), ids.clone()),
         };
         for (port, draft) in ports.iter().zip(drafts) {
-            leftovers.push(self.put_port(port, draft, operations));
+            let leftover = self.put_port(port, draft, operations);
+            self.leftovers.extend(leftover.filter(Leftover::is_something));
         }
         let gone = before.into_iter().flatten().filter(|id| !ids.contains(id));
-        leftovers.extend(gone.map(Leftover::whole));
+        self.leftovers.extend(gone.map(Leftover::whole));
     }
 
-    fn put_port(&mut self, port: &ServicePort, draft: Draft, operations: &mut Vec<Operation>) -> Leftover {
+    fn put_port(
+        &mut self,
+        port: &ServicePort,
+        draft: Draft,
+        operations: &mut Vec<Operation>,
+    ) -> Option<Leftover> {
         let Draft {
             id,
             identity,
@@ -90,7 +95,7 @@ impl Planner {
             .get(&id)
             .map(|old| Leftover::between(id, old, &new));
         self.installed.insert(id, new);
-        leftover.unwrap_or_else(|| Leftover::nothing(id))
+        leftover
     }
 
     fn put_identity(

@@ -21,7 +21,7 @@ pub(super) struct Leftover {
 }
 
 impl Leftover {
-    pub(super) fn nothing(id: ServiceId) -> Self {
+    fn nothing(id: ServiceId) -> Self {
         Self {
             id,
             whole: false,
@@ -36,6 +36,10 @@ impl Leftover {
             whole: true,
             ..Self::nothing(id)
         }
+    }
+
+    pub(super) fn is_something(&self) -> bool {
+        self.whole || !self.frontends.is_empty() || !self.backends.is_empty() || !self.runs.is_empty()
     }
 
     /// What the old state has and the new one lacks.

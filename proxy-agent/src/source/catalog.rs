@@ -1,14 +1,53 @@
 //! The last good objects of every file, and which file gives which object.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::{Change, Object, ObjectKey, Refusal};
 
 /// Pure state of the folder. An object that stands in several files is the first file's, by name.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
-    files: BTreeMap<String, BTreeSet<ObjectKey>>,
-    objects: HashMap<ObjectKey, BTreeMap<String, Object>>,
+    files: BTreeMap<Arc<str>, BTreeSet<ObjectKey>>,
+    objects: HashMap<ObjectKey, Versions>,
+}
+
+/// The versions of an object, by the names of their files. Nearly always there is one: that costs little.
+#[derive(Debug, Default)]
+struct Versions(Vec<(Arc<str>, Object)>);
+
+impl Versions {
+    fn first(&self) -> Option<&(Arc<str>, Object)> {
+        self.0.first()
+    }
+
+    fn set(&mut self, file: &Arc<str>, object: Option<Object>) {
+        let place = self.0.binary_search_by(|(other, _)| other.cmp(file));
+        match (place, object) {
+            (Ok(place), Some(object)) => self.0[place].1 = object,
+            (Ok(place), None) => drop(self.0.remove(place)),
+            (Err(place), Some(object)) => {
+                self.0.reserve_exact(1);
+                self.0.insert(place, (file.clone(), object));
+            }
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Refuses the object in this file if an earlier one has it, else in the later files that have it.
+    fn duplicates(&self, key: &ObjectKey, file: &str) -> Vec<Refusal> {
+        let Some((first, _)) = self.first() else {
+            return Vec::new();
+        };
+        let others = self.0.iter().skip(1).map(|(other, _)| other);
+        let refused = others.filter(|other| **first == *file || ***other == *file);
+        let message = format!("{key} stands in {first} already, whose version is used");
+        refused
+            .map(|refused| Refusal::of_file(refused, message.clone()))
+            .collect()
+    }
 }
 
 /// The difference that a file made.
@@ -20,79 +59,54 @@ pub(super) struct Difference {
 
 impl Catalog {
     /// Names of the files that hold objects.
-    pub(super) fn files(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn files(&self) -> impl Iterator<Item = &Arc<str>> {
         self.files.keys()
     }
 
     /// Takes over a file's objects in place of those it had; none: the file is gone.
     pub(super) fn replace(&mut self, file: &str, objects: Vec<Object>) -> Difference {
+        let file: Arc<str> = file.into();
         let mut difference = Difference::default();
         let mut new: BTreeMap<ObjectKey, Object> =
             objects.into_iter().map(|object| (object.key(), object)).collect();
         let keys: BTreeSet<ObjectKey> = new.keys().cloned().collect();
-        let mut touched = self.files.remove(file).unwrap_or_default();
+        let mut touched = self.files.remove(&file).unwrap_or_default();
         touched.extend(keys.iter().cloned());
         for key in touched {
             let object = new.remove(&key);
-            self.replace_object(file, key, object, &mut difference);
+            self.replace_object(&file, key, object, &mut difference);
         }
         if !keys.is_empty() {
-            self.files.insert(file.to_owned(), keys);
+            self.files.insert(file, keys);
         }
         difference
     }
 
     fn replace_object(
         &mut self,
-        file: &str,
+        file: &Arc<str>,
         key: ObjectKey,
         object: Option<Object>,
         difference: &mut Difference,
     ) {
         let versions = self.objects.entry(key.clone()).or_default();
-        let before = versions.first_key_value().map(|(_, object)| object.clone());
-        match object {
-            Some(object) => {
-                versions.insert(file.to_owned(), object);
-            }
-            None => {
-                versions.remove(file);
-            }
+        let before = versions.first().map(|(_, object)| object.clone());
+        let is_there = object.is_some();
+        versions.set(file, object);
+        if is_there {
+            difference.refusals.extend(versions.duplicates(&key, file));
         }
-        if versions.contains_key(file) {
-            difference.refusals.extend(duplicates(&key, versions, file));
-        }
-        let after = versions.first_key_value().map(|(_, object)| object);
-        match after {
-            Some(after) if before.as_ref() != Some(after) => {
+        match versions.first() {
+            Some((_, after)) if before.as_ref() != Some(after) => {
                 difference.changes.push(Change::Upsert(after.clone()));
             }
-            None if before.is_some() => difference.changes.push(Change::Delete(key.clone())),
-            _ => {}
-        }
-        if versions.is_empty() {
-            self.objects.remove(&key);
+            Some(_) => {}
+            None => {
+                self.objects.remove(&key);
+                difference.changes.extend(before.map(|_| Change::Delete(key)));
+            }
         }
     }
-}
-
-/// Refuses the object in this file if an earlier one has it, else in the later files that have it.
-fn duplicates(key: &ObjectKey, versions: &BTreeMap<String, Object>, file: &str) -> Vec<Refusal> {
-    let Some((first, _)) = versions.first_key_value() else {
-        return Vec::new();
-    };
-    let refused = versions
-        .keys()
-        .skip(1)
-        .filter(|other| first == file || *other == file);
-    refused
-        .map(|refused| {
-            Refusal::of_file(
-                refused,
-                format!("{key} stands in {first} already, whose version is used"),
-            )
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ impl Folder {
 
     /// Reads every file, and takes those that are gone out.
     fn rescan(&mut self) -> Result<Batch, FolderError> {
-        let mut files: BTreeSet<String> = self.catalog.files().cloned().collect();
+        let mut files: BTreeSet<String> = self.catalog.files().map(|file| file.to_string()).collect();
         for entry in std::fs::read_dir(&self.path).map_err(|error| self.io_error("read", error))? {
             let entry = entry.map_err(|error| self.io_error("read", error))?;
             files.extend(manifest_name(&entry.file_name()));

@@ -6,6 +6,8 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
+use super::parse::options;
+
 /// One step into a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Segment<'a> {
@@ -57,7 +59,7 @@ impl fmt::Display for Path<'_> {
 /// Line and column of a field, from 1; of the nearest field around it where it is not given itself.
 pub(super) fn locate(text: &str, path: &Path<'_>) -> Option<(u64, u64)> {
     (0..=path.0.len()).rev().find_map(|length| {
-        serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
             Locate(&path.0[..length]).deserialize(deserializer)
         })
         .ok()

@@ -144,12 +144,9 @@ fn read_document(
     ignored: &mut Vec<String>,
 ) -> Result<Vec<(Path<'static>, Object)>, Fault> {
     let text = document.text;
-    let Some(shape) = read(text, std::marker::PhantomData::<Option<Shape>>)? else {
+    let Some((api_version, kind)) = type_of(text)? else {
         return Ok(Vec::new());
     };
-    let missing = |field| Fault::located(text, Path::default(), format!("the document has no `{field}`"));
-    let kind = shape.kind.ok_or_else(|| missing("kind"))?;
-    let api_version = shape.api_version.ok_or_else(|| missing("apiVersion"))?;
     if let Some(kind) = Kind::of(&api_version, &kind) {
         let object = read(text, ObjectSeed(Some(kind)))?;
         return Ok(object
@@ -164,6 +161,30 @@ fn read_document(
             Ok(Vec::new())
         }
     }
+}
+
+/// apiVersion and kind of a document; none if it is empty.
+fn type_of(text: &str) -> Result<Option<(String, String)>, Fault> {
+    if let (Some(api_version), Some(kind)) = (plain_value(text, "apiVersion: "), plain_value(text, "kind: "))
+        && Kind::of(api_version, kind).is_some()
+    {
+        return Ok(Some((api_version.to_owned(), kind.to_owned())));
+    }
+    let Some(shape) = read(text, std::marker::PhantomData::<Option<Shape>>)? else {
+        return Ok(None);
+    };
+    let missing = |field| Fault::located(text, Path::default(), format!("the document has no `{field}`"));
+    let kind = shape.kind.ok_or_else(|| missing("kind"))?;
+    let api_version = shape.api_version.ok_or_else(|| missing("apiVersion"))?;
+    Ok(Some((api_version, kind)))
+}
+
+/// The value of a key that starts a line, if it is as plain as these two are wont to be: so that a document need not
+/// be read twice.
+fn plain_value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key))?.trim_end();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'-');
+    (!value.is_empty() && value.bytes().all(is_plain)).then_some(value)
 }
 
 /// Items of a typed list, such as ServiceList, need not repeat their kind.
@@ -195,7 +216,7 @@ fn read_list(
 /// Reads a whole document; an error names the field and its place.
 fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> Result<S::Value, Fault> {
     let mut track = Track::new();
-    let result = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+    let result = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
         seed.deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))
     });
     result.map_err(|error| {
@@ -210,6 +231,19 @@ fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> Result<S::Valu
                 .into_owned(),
         }
     })
+}
+
+/// A file is the operator's own, and may be as large as a cluster: only what grows beyond the file itself (aliases,
+/// depth) is bounded.
+pub(super) fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: usize::MAX,
+            max_nodes: usize::MAX,
+            max_total_scalar_bytes: usize::MAX,
+        },
+        with_snippet: false,
+    }
 }
 
 /// The place of the value itself, where the parser's error may name that of its key.

@@ -19,6 +19,8 @@ pub(crate) struct TestMaps {
     pub(crate) kernel: Kernel,
     refused_port: Option<u16>,
     refusals: usize,
+    /// Frontends that were removed, ever.
+    removed: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,7 @@ impl TestMaps {
             kernel: Kernel::new(capacity),
             refused_port: None,
             refusals: 0,
+            removed: 0,
         }
     }
 }
@@ -51,6 +54,7 @@ impl MapWriter for TestMaps {
                 self.refusals += 1;
                 return Err(Refused);
             }
+            self.removed += usize::from(matches!(operation, Operation::RemoveFrontend(_)));
             self.kernel.carry_out(std::slice::from_ref(operation));
         }
         Ok(())
@@ -276,4 +280,35 @@ fn what_an_unreadable_file_may_hold_is_left_alone_after_a_restart() {
         .values()
         .filter(|backend| backend.is_alive());
     assert_eq!(alive.count(), 1);
+}
+
+#[test]
+fn a_frontend_moves_in_one_update_however_much_changes_at_once() {
+    const COUNT: usize = 2 * SLICE + 10;
+    let capacity = Capacity {
+        services: 2048,
+        frontends4: 1024,
+        ..CAPACITY
+    };
+    let mut reconciler = Reconciler::start("here", TestMaps::with(capacity)).unwrap();
+    let all = |uid: &str, owners: [usize; 2]| {
+        let manifest = |number: usize| {
+            let external = owners.iter().position(|owner| *owner == number);
+            let external = external.map_or(String::new(), |last| format!("externalIPs: [192.0.2.{last}], "));
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: s{number:03}, uid: {uid}}}\nspec: {{{external}clusterIP: 10.96.{}.{}, ports: [{{port: 80}}]}}\n",
+                number / 256,
+                number % 256
+            )
+        };
+        upserts(&(0..COUNT).map(manifest).collect::<Vec<_>>())
+    };
+    let (first, last) = (0, COUNT - 1);
+    reconciler.take(all("one", [first, last]), false).unwrap();
+    let done = reconciler.take(all("one", [last, first]), false).unwrap();
+    assert_eq!((done.operations, reconciler.maps.removed), (2, 0));
+    // Every Service is made anew, and the first and the last swap again.
+    reconciler.take(all("two", [first, last]), false).unwrap();
+    assert_eq!(reconciler.maps.removed, 0);
+    assert_eq!(reconciler.maps.kernel.frontends.len(), COUNT + 2);
 }

@@ -220,3 +220,27 @@ fn empty_files_hold_nothing() {
         assert!(parse("a.yaml", text).unwrap().objects.is_empty(), "{text:?}");
     }
 }
+
+#[test]
+fn a_list_may_be_as_large_as_a_cluster() {
+    let mut text = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
+    for number in 0..30_000 {
+        text += &format!(
+            "- {{apiVersion: v1, kind: Node, metadata: {{name: n{number}, labels: {{a: b, c: d}}}}}}\n"
+        );
+    }
+    assert_eq!(parse("a.yaml", &text).unwrap().objects.len(), 30_000);
+}
+
+#[test]
+fn the_type_is_found_however_it_is_written() {
+    for text in [
+        "apiVersion: v1\nkind: Node\nmetadata: {name: a}\n",
+        "metadata: {name: a}\nkind: \"Node\" # quoted\napiVersion: 'v1'\n",
+        "{metadata: {name: a}, kind: Node, apiVersion: v1}",
+        "apiVersion: v1 # of the core\nkind: Node\nmetadata: {name: a}\n",
+        "kind:   Node\napiVersion:\n  v1\nmetadata:\n  name: a\n  annotations:\n    text: |\n      kind: Service\n",
+    ] {
+        assert_eq!(keys(text), ["Node a"], "{text}");
+    }
+}
