@@ -6,6 +6,7 @@ mod locate;
 mod object;
 mod parse;
 mod refusal;
+mod seed;
 mod validate;
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! From the text of a manifest to objects: several documents a file, and Lists.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeSeed;
 use serde_path_to_error::Track;
 use serde_saphyr::MessageFormatter;
 
 use super::locate::{Path, Segment, locate};
-use super::object::{EndpointSlice, Node, Service};
+use super::seed::{Kind, ListSeed, ObjectSeed};
 use super::validate::validate;
 use super::{Object, Refusal};
 
@@ -104,25 +103,6 @@ impl Fault {
             column,
             field: self.field,
             message: self.message,
-        }
-    }
-}
-
-/// The kinds that a node's proxy uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Service,
-    Slice,
-    Node,
-}
-
-impl Kind {
-    fn of(api_version: &str, kind: &str) -> Option<Self> {
-        match (api_version, kind) {
-            ("v1", "Service") => Some(Self::Service),
-            ("discovery.k8s.io/v1", "EndpointSlice") => Some(Self::Slice),
-            ("v1", "Node") => Some(Self::Node),
-            _ => None,
         }
     }
 }
@@ -252,83 +232,6 @@ fn exact_place(text: &str, path: &Path<'_>) -> Option<(u64, u64)> {
         None
     } else {
         locate(text, path)
-    }
-}
-
-/// An object of a kind, or nothing where the kind is none of ours.
-struct ObjectSeed(Option<Kind>);
-
-impl<'de> DeserializeSeed<'de> for ObjectSeed {
-    type Value = Option<Object>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        Ok(match self.0 {
-            Some(Kind::Service) => Some(Object::Service(Arc::new(Service::deserialize(deserializer)?))),
-            Some(Kind::Slice) => Some(Object::Slice(Arc::new(EndpointSlice::deserialize(deserializer)?))),
-            Some(Kind::Node) => Some(Object::Node(Arc::new(Node::deserialize(deserializer)?))),
-            None => {
-                IgnoredAny::deserialize(deserializer)?;
-                None
-            }
-        })
-    }
-}
-
-/// The items of a list whose kinds are known.
-struct ListSeed<'a>(&'a [Option<Kind>]);
-
-impl<'de> DeserializeSeed<'de> for ListSeed<'_> {
-    type Value = Vec<Option<Object>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ListSeed<'_> {
-    type Value = Vec<Option<Object>>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a List")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut objects = Vec::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if key == "items" && !self.0.is_empty() {
-                objects = map.next_value_seed(ItemsSeed(self.0))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(objects)
-    }
-}
-
-struct ItemsSeed<'a>(&'a [Option<Kind>]);
-
-impl<'de> DeserializeSeed<'de> for ItemsSeed<'_> {
-    type Value = Vec<Option<Object>>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ItemsSeed<'_> {
-    type Value = Vec<Option<Object>>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a list of objects")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut objects = Vec::with_capacity(self.0.len());
-        for kind in self.0 {
-            objects.extend(list.next_element_seed(ObjectSeed(*kind))?);
-        }
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(objects)
     }
 }
 

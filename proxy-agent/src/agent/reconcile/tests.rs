@@ -1,3 +1,4 @@
+use super::recover::MOST_RECOVERIES;
 use super::*;
 use crate::agent::MapWriter;
 use crate::plan::tests::kernel::Kernel;

@@ -1,0 +1,78 @@
+//! Going on after a map refused a write.
+
+use std::collections::BTreeSet;
+
+use super::{Done, MapsFailed, Reconciler, read_back};
+use crate::agent::MapWriter;
+use crate::name::ObjectName;
+
+/// Times that maps which refuse writes are read back in one go before the agent gives up.
+pub(super) const MOST_RECOVERIES: usize = 8;
+
+impl<M: MapWriter> Reconciler<M> {
+    /// The maps are not what the planner thinks: reads them back and compares one Service at a time, so that one
+    /// that the maps refuse does not stop the others.
+    pub(super) fn recover(&mut self, error: &M::Error) -> Result<Done, MapsFailed<M::Error>> {
+        tracing::error!(%error, "a map refused a write; every Service is compared with the maps");
+        let mut done = Done::default();
+        let mut refused: BTreeSet<ObjectName> = BTreeSet::new();
+        for _ in 0..MOST_RECOVERIES {
+            self.adopt_again()?;
+            match self.compare_all(&mut refused, &mut done) {
+                Ok(()) => {
+                    done.failed = self.failed.len();
+                    return Ok(done);
+                }
+                Err(error) => tracing::error!(%error, "a map refused a write"),
+            }
+        }
+        self.adopt_again()?;
+        self.compare_all(&mut refused, &mut done).map_err(MapsFailed)?;
+        Ok(done)
+    }
+
+    fn adopt_again(&mut self) -> Result<(), MapsFailed<M::Error>> {
+        let snapshot = read_back(&mut self.maps)?;
+        let repairs = self.planner.adopt_again(&snapshot);
+        self.maps.apply(&repairs).map_err(MapsFailed)
+    }
+
+    /// Stops at the first Service that the maps refuse, and notes it so that it is passed over the next time.
+    fn compare_all(&mut self, refused: &mut BTreeSet<ObjectName>, done: &mut Done) -> Result<(), M::Error> {
+        let names: Vec<ObjectName> = self.model.services().cloned().collect();
+        for name in names {
+            let batch = self.compile([name]);
+            let Some((name, _)) = batch.first() else { continue };
+            if refused.contains(name) || batch.first().is_some_and(|ports| self.hold(ports)) {
+                self.planner.keep(&batch);
+                continue;
+            }
+            let plan = self.planner.apply(&batch);
+            let write = self.write(&plan);
+            if write.is_err() || !plan.failed.is_empty() {
+                self.fail(name);
+            } else {
+                self.failed.remove(name);
+            }
+            if write.is_err() {
+                refused.insert(name.clone());
+            }
+            write?;
+            done.add(Done {
+                operations: plan.operations.len(),
+                failed: 0,
+                token: plan.token,
+            });
+        }
+        if self.is_synced {
+            let plan = self.planner.prune();
+            self.write(&plan)?;
+            done.add(Done {
+                operations: plan.operations.len(),
+                failed: 0,
+                token: plan.token,
+            });
+        }
+        Ok(())
+    }
+}
