@@ -167,7 +167,21 @@ impl<A: Kin> Stage<A> {
 
     /// Copies the host's tables into the kernel's maps; not the flows.
     pub fn install(&mut self) {
-        let Self { kernel, host, wire } = self;
+        self.install_without_interfaces();
+        for (index, prefix) in [(0, 1), (self.wire.uplink, 1), (self.wire.narrow, 6)] {
+            self.kernel.set_interface(&Interface {
+                v4: V4::of(prefix, 1),
+                v6: V6::of(prefix, 1),
+                flags: 0,
+                mtu: 0,
+                index,
+            });
+        }
+    }
+
+    /// The same, with no entry in INTERFACES.
+    pub fn install_without_interfaces(&mut self) {
+        let Self { kernel, host, .. } = self;
         kernel.set_config(&host.config);
         for word in 0..PREFILTER_WORDS {
             if let Some(bits) = host.filter.get(&word) {
@@ -188,15 +202,6 @@ impl<A: Kin> Stage<A> {
         }
         for address in &host.node_addresses {
             kernel.set_node_address(address);
-        }
-        for (index, prefix) in [(0, 1), (wire.uplink, 1), (wire.narrow, 6)] {
-            kernel.set_interface(&Interface {
-                v4: V4::of(prefix, 1),
-                v6: V6::of(prefix, 1),
-                flags: 0,
-                mtu: 0,
-                index,
-            });
         }
     }
 
