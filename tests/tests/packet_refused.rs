@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use lab::packet::pieces::split;
 use lab::packet::stage::*;
 use lab::packet::{Context, Frame, Kin, PASS, REDIRECT, SHOT, Transport, quote};
 use proxy_common::layout::{Counter, Family, Port, V4, V6, When, names::program, protocol};
@@ -172,49 +173,26 @@ fn a_datagram_without_an_endpoint_is_answered_with_port_unreachable<A: Kin>() {
     }
 }
 
-/// The bytes of a fragment of a datagram: its first ones with more to come, or the rest.
-fn fragment<A: Kin>(call: &Frame, is_first: bool) -> Vec<u8> {
-    let mut bytes = call.bytes();
-    match A::FAMILY {
-        Family::V4 => {
-            bytes[18..20].copy_from_slice(&[0x12, 0x34]);
-            bytes[20..22].copy_from_slice(if is_first { &[0x20, 0] } else { &[0, 5] });
-            bytes[24..26].copy_from_slice(&[0, 0]);
-            let sum: u32 = bytes[14..34]
-                .chunks(2)
-                .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-                .sum();
-            let sum = (sum & 0xffff) + (sum >> 16);
-            bytes[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-        }
-        Family::V6 => {
-            let next = bytes[20];
-            bytes[20] = 44;
-            let length = u16::from_be_bytes([bytes[18], bytes[19]]) + 8;
-            bytes[18..20].copy_from_slice(&length.to_be_bytes());
-            let offset = if is_first { 1 } else { 40 };
-            bytes.splice(54..54, [next, 0, 0, offset, 0, 0, 0x12, 0x34]);
-        }
-    }
-    bytes
-}
-
 fn a_later_fragment_without_an_endpoint_is_dropped_in_silence<A: Kin>() {
     let mut stage = Stage::<A>::new(&[]);
     stage.empty_lists(When::Reject);
-    let call = Frame::udp((pod::<A>(), 40000), (cluster_ip::<A>(), 80));
+    let datagram = |destination: A| Frame {
+        payload: vec![7; 100],
+        ..Frame::udp((pod::<A>(), 40000), (destination, 80))
+    };
+    let pieces = split(&datagram(cluster_ip()), 40, 7);
     let first = counted(&mut stage, &REFUSED, |stage| {
-        stage.run(program::FROM_POD, &fragment::<A>(&call, true))
+        stage.run(program::FROM_POD, &pieces[0])
     });
     assert_eq!(first.verdict, REDIRECT);
     let later = counted(&mut stage, &REFUSED[..1], |stage| {
-        stage.run(program::FROM_POD, &fragment::<A>(&call, false))
+        stage.run(program::FROM_POD, &pieces[1])
     });
     assert_eq!(later.verdict, SHOT);
-    let other = Frame::udp((pod::<A>(), 40000), (balancer::<A>(), 80));
+    let [_, unknown_later] = split(&datagram(balancer()), 40, 7);
     let unknown = [(Counter::FragmentWithoutFirst, 1)];
     let lost = counted(&mut stage, &unknown, |stage| {
-        stage.run(program::FROM_POD, &fragment::<A>(&other, false))
+        stage.run(program::FROM_POD, &unknown_later)
     });
     assert_eq!(lost.verdict, SHOT);
 }

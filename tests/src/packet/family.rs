@@ -36,11 +36,16 @@ pub trait Kin: Readable + Hash + Bits + Into<IpAddr> + Debug {
     /// Name of a flow table.
     fn table(table: FlowTable, ip_protocol: u8) -> &'static str;
     /// From text.
-    fn parse(text: &str) -> Self;
+    fn from_text(text: &str) -> Self;
     /// The address with this number in the last two bytes, of a prefix that the tests route: see [`super::wire`].
     fn of(prefix: u8, number: u16) -> Self;
     /// The tag in NODE_ADDRESSES.
     fn last_word(&self) -> u32;
+
+    /// The address as the standard library knows it.
+    fn mapped(&self) -> IpAddr {
+        (*self).into()
+    }
 }
 
 impl Kin for V4 {
@@ -61,7 +66,7 @@ impl Kin for V4 {
             (FlowTable::Flows, _) => names::UDP_FLOWS4,
         }
     }
-    fn parse(text: &str) -> Self {
+    fn from_text(text: &str) -> Self {
         text.parse::<std::net::Ipv4Addr>()
             .unwrap_or_else(|error| panic!("{text}: {error}"))
             .into()
@@ -93,7 +98,7 @@ impl Kin for V6 {
             (FlowTable::Flows, _) => names::UDP_FLOWS6,
         }
     }
-    fn parse(text: &str) -> Self {
+    fn from_text(text: &str) -> Self {
         text.parse::<std::net::Ipv6Addr>()
             .unwrap_or_else(|error| panic!("{text}: {error}"))
             .into()

@@ -2,7 +2,8 @@
 //!
 //! [`Kernel`] is the object, loaded and unpinned; [`Frame`] a packet to build, or one that was read and whose checksums
 //! were all computed again; [`bits`] the bytes of map keys and values, written down here a second time, so that a layout
-//! that changes by mistake is noticed; [`wire`] a network namespace with routes; [`stage`] a Service on a node.
+//! that changes by mistake is noticed; [`wire`] a network namespace with routes; [`stage`] a Service on a node;
+//! [`pieces`] fragments.
 
 #![allow(
     clippy::expect_used,
@@ -13,6 +14,7 @@ pub mod bits;
 mod family;
 mod frame;
 mod kernel;
+pub mod pieces;
 pub mod stage;
 pub mod wire;
 

@@ -181,8 +181,9 @@ impl<A: Kin> Stage<A> {
 
     /// The same, with no entry in INTERFACES.
     pub fn install_without_interfaces(&mut self) {
+        self.kernel.set_config(&self.host.config);
+        self.install_tables();
         let Self { kernel, host, .. } = self;
-        kernel.set_config(&host.config);
         for word in 0..PREFILTER_WORDS {
             if let Some(bits) = host.filter.get(&word) {
                 kernel.set_filter(word, *bits);
@@ -191,6 +192,14 @@ impl<A: Kin> Stage<A> {
         for (key, value) in &host.frontends {
             kernel.set_frontend(key, value);
         }
+        for address in &host.node_addresses {
+            kernel.set_node_address(address);
+        }
+    }
+
+    /// Copies services, slots and backends.
+    pub fn install_tables(&mut self) {
+        let Self { kernel, host, .. } = self;
         for (id, service) in &host.services {
             kernel.set_service(*id, service);
         }
@@ -199,9 +208,6 @@ impl<A: Kin> Stage<A> {
         }
         for (id, backend) in &host.backends {
             kernel.set_backend(*id, backend);
-        }
-        for address in &host.node_addresses {
-            kernel.set_node_address(address);
         }
     }
 

@@ -2,7 +2,7 @@
 //! look-ups in the routing table are real.
 //!
 //! ```text
-//! uplink   10.1.0.1/16,  fd01::1/16   MTU 1500; other nodes' pods are 10.5.0.0/16 and fd05::/16 by .2
+//! uplink   10.1.0.1/16,  fd01::1/16   MTU 1500; other nodes' pods are 10.5.0.0/16 and fd05::/16 by .2, and so is 8.0.1.0/24
 //! narrow   10.6.0.1/16,  fd06::1/16   MTU 1280
 //! pod      10.4.0.0/16,  fd04::/16    this node's pods
 //! ```
@@ -45,6 +45,7 @@ pub fn enter() -> Result<Wire> {
         ip(&["address", "add", &format!("fd0{prefix}::1/16"), "dev", name])?;
     }
     ip(&["route", "add", "10.5.0.0/16", "via", "10.1.0.2"])?;
+    ip(&["route", "add", "8.0.1.0/24", "via", "10.1.0.2"])?;
     ip(&["route", "add", "fd05::/16", "via", "fd01::2"])?;
     for (name, prefix) in [("uplink", 1), ("narrow", 6)] {
         for hop in [format!("10.{prefix}.0.2"), format!("fd0{prefix}::2")] {
