@@ -45,9 +45,20 @@ pub(crate) fn run(rounds: usize, records: &mut Records) -> Result<()> {
     let hot = [
         ("empty program", "empty", &forward),
         ("one LRU look-up", "bare", &forward),
-        ("no Service", names::program::FROM_POD, &stranger),
-        ("established", names::program::FROM_POD, &forward),
-        ("reply", names::program::TO_POD, &reverse),
+        ("from_pod, no Service", names::program::FROM_POD, &stranger),
+        (
+            "from_network, no Service",
+            names::program::FROM_NETWORK,
+            &stranger,
+        ),
+        ("from_pod, established", names::program::FROM_POD, &forward),
+        (
+            "from_network, established",
+            names::program::FROM_NETWORK,
+            &forward,
+        ),
+        ("to_pod, reply", names::program::TO_POD, &reverse),
+        ("to_network, reply", names::program::TO_NETWORK, &reverse),
     ];
     let mut times: Vec<Vec<f64>> = hot.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
@@ -83,7 +94,7 @@ fn cold(rounds: usize, shunt: &mut Ebpf, testing: &mut Ebpf, records: &mut Recor
             times.push(sum as f64 / f64::from(NEW_FLOWS));
         }
     }
-    for (variant, times) in ["empty program", "new flow"].into_iter().zip(&times) {
+    for (variant, times) in ["empty program", "from_pod, new flow"].into_iter().zip(&times) {
         records.add("TC packet, one a run", variant, 1, "ns", times);
     }
     Ok(())

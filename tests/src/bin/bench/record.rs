@@ -56,13 +56,13 @@ impl Records {
     /// The table for people.
     pub(crate) fn table(&self) -> String {
         let mut lines = vec![format!(
-            "{:<26} {:<22} {:>8} {:>12} {:<6} {}",
+            "{:<26} {:<26} {:>8} {:>12} {:<6} {}",
             "measure", "variant", "services", "median", "unit", "spread"
         )];
         for record in &self.0 {
             let [low, high] = record.spread;
             lines.push(format!(
-                "{:<26} {:<22} {:>8} {:>12.1} {:<6} {low:.1} to {high:.1}",
+                "{:<26} {:<26} {:>8} {:>12.1} {:<6} {low:.1} to {high:.1}",
                 record.name, record.variant, record.services, record.value, record.unit
             ));
         }
