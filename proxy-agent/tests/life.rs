@@ -1,0 +1,194 @@
+//! The binary as a whole: manifests into pinned maps, the command line's view of them, restart and cleanup.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod place;
+
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use place::Place;
+use serde_json::Value;
+
+const SERVICE: &str = "apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {type: NodePort, clusterIP: 10.96.0.1, ports: [{name: http, port: 80, nodePort: 30080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.1.0.1], nodeName: here}, {addresses: [10.1.0.2], nodeName: there}]
+";
+
+struct Agent {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Agent {
+    fn start(place: &Place) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+        command.args([
+            "agent",
+            "--node-name",
+            "here",
+            "--log-format",
+            "json",
+            "--manifests",
+        ]);
+        command
+            .arg(&place.manifests)
+            .arg("--instance")
+            .arg(&place.instance);
+        command.arg("--cgroup").arg(&place.cgroup).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, log }
+    }
+
+    /// The next event of this name.
+    fn wait(&mut self, message: &str) -> Value {
+        let mut seen = Vec::new();
+        for line in self.log.by_ref().map_while(Result::ok) {
+            let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            if event["message"] == message {
+                return event;
+            }
+            seen.push(line);
+        }
+        panic!("the log ended without {message}: {seen:#?}");
+    }
+
+    /// Ends it as an operator would.
+    fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+fn write(place: &Place, file: &str, text: &str) {
+    let beside = place.manifests.join(format!("{file}.new"));
+    std::fs::write(&beside, text).unwrap();
+    std::fs::rename(beside, place.manifests.join(file)).unwrap();
+}
+
+fn shunt(place: &Place, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+    command.args(arguments).arg("--instance").arg(&place.instance);
+    command.output().unwrap()
+}
+
+fn table(place: &Place, verb: &str) -> String {
+    let output = shunt(place, &[verb]);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(place: &Place, verb: &str) -> Value {
+    let output = shunt(place, &[verb, "-o", "json"]);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn manifests_become_maps_that_outlive_the_agent() {
+    let place = Place::enter("life");
+    write(&place, "web.yaml", SERVICE);
+    let mut agent = Agent::start(&place);
+    let applied = agent.wait("applied");
+    assert_eq!(
+        (&applied["files"], &applied["failed"]),
+        (&"web.yaml".into(), &0.into())
+    );
+    agent.wait("ready");
+    assert_eq!(
+        table(&place, "services"),
+        "\
+SERVICE        KIND       FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  BACKENDS (LOCAL/ALL)
+shop/web:http  NodePort   tcp *:30080       -         2         2         1/2
+shop/web:http  ClusterIP  tcp 10.96.0.1:80  2         -         -         1/2
+"
+    );
+
+    write(&place, "web.yaml", &SERVICE.replace("10.1.0.2", "10.1.0.3"));
+    assert_eq!(agent.wait("applied")["files"], "web.yaml");
+    let backends = json(&place, "backends");
+    let alive = backends
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|backend| backend["alive"] == true);
+    let addresses: Vec<&str> = alive
+        .map(|backend| backend["address"].as_str().unwrap())
+        .collect();
+    assert_eq!(addresses, ["10.1.0.1", "10.1.0.3"]);
+
+    write(&place, "web.yaml", &SERVICE.replace("port: 80,", "port: 0,"));
+    let refused = agent.wait("refused");
+    assert_eq!(refused["file"], "web.yaml");
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.starts_with("web.yaml:4:"), "{error}");
+    assert!(
+        error.contains("spec.ports[0].port: invalid value: integer `0`"),
+        "{error}"
+    );
+    agent.stop();
+
+    // The file is still broken: the next agent leaves what it finds.
+    let services = json(&place, "services");
+    let mut agent = Agent::start(&place);
+    agent.wait("refused");
+    agent.wait("ready");
+    assert_eq!(json(&place, "services"), services);
+    write(&place, "web.yaml", &SERVICE.replace("10.1.0.2", "10.1.0.3"));
+    agent.wait("applied");
+    assert_eq!(json(&place, "services"), services, "ids and lists are the same");
+    std::fs::remove_file(place.manifests.join("web.yaml")).unwrap();
+    agent.wait("applied");
+    assert!(
+        json(&place, "services")
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|service| service["frontends"] == Value::Array(Vec::new()))
+    );
+    agent.stop();
+
+    let output = shunt(&place, &["cleanup"]);
+    assert!(output.status.success(), "{output:?}");
+    let output = shunt(&place, &["services"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && error.contains("no agent runs or ran"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_can_not_be_served_is_said_by_name() {
+    let place = Place::enter("wrong");
+    std::fs::remove_dir(&place.manifests).unwrap();
+    let mut agent = Agent::start(&place);
+    let line = agent.log.next().unwrap().unwrap();
+    assert!(
+        line.contains("manifests folder") && line.contains("No such file"),
+        "{line}"
+    );
+    assert!(!agent.child.wait().unwrap().success());
+}
