@@ -10,14 +10,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use lab::packet::dice::Dice;
 use lab::packet::pieces::split;
 use lab::packet::stage::*;
 use lab::packet::{Context, Frame, Kin, Output, PASS, REDIRECT, SHOT, Transport};
 use proxy_common::host::FlowTables;
 use proxy_common::layout::{
-    Action, BACKEND_LOCAL, Backend, BackendId, Counter, Direction, Flow, FlowKey, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendKind, ListWord, Meta, Port, Service, ServiceId, V4, V6, When, names::program,
-    protocol,
+    Action, BACKEND_LOCAL, Backend, Counter, Flow, FlowKey, FragmentKey, FragmentPorts, FrontendKey,
+    FrontendKind, ListWord, Meta, Port, Service, ServiceId, V4, V6, When, names::program, protocol,
 };
 use proxy_common::rules::headers::{Fragment, Parsed, tcp};
 use proxy_common::rules::{Decision, Headers, Origin, Work, hook};
@@ -26,30 +26,6 @@ use proxy_common::rules::{Decision, Headers, Origin, Work, hook};
 const SECOND: u32 = 1_000_000;
 const SEQUENCES: u64 = 250;
 const PACKETS: usize = 40;
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len())]
-    }
-}
 
 const PROGRAMS: [&str; 4] = [
     program::FROM_POD,
@@ -94,13 +70,16 @@ impl Sent {
     }
 }
 
+/// Source, destination, and their ports.
+type Tuple<A> = (A, A, Port, Port);
+
 /// What is compared of a packet's fate.
 #[derive(Clone, Debug, PartialEq)]
 struct Fate<A: Kin> {
     verdict: i32,
     /// What leaves: whole packets as frames; pieces, refusals and malformed packets by their tuple, or not at all.
     frame: Option<Frame>,
-    tuple: Option<(A, A, Port, Port)>,
+    tuple: Option<Tuple<A>>,
     flows: FlowTables<A>,
     fragments: HashMap<FragmentKey<A>, FragmentPorts>,
     counters: Vec<u64>,
@@ -540,7 +519,7 @@ impl<A: Kin> Difference<A> {
 }
 
 /// What the packet behind the program says, as far as it can be compared.
-fn shown<A: Kin>(sent: &Sent, output: &Output) -> (Option<Frame>, Option<(A, A, Port, Port)>) {
+fn shown<A: Kin>(sent: &Sent, output: &Output) -> (Option<Frame>, Option<Tuple<A>>) {
     if output.verdict == SHOT {
         return (None, None);
     }
@@ -565,7 +544,7 @@ fn outcome<A: Kin>(
     decision: Decision,
     work: &Work<A>,
     counters: &mut [u64],
-) -> (i32, Option<Frame>, Option<(A, A, Port, Port)>) {
+) -> (i32, Option<Frame>, Option<Tuple<A>>) {
     let is_egress = sent.name.starts_with("to_");
     let is_whole = sent.piece.is_none();
     let mut count = |counter: Counter| counters[counter as usize] += 1;

@@ -1,6 +1,6 @@
 //! The object, loaded: its maps to write and read, its programs to run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
@@ -64,19 +64,26 @@ pub struct Kernel {
     ebpf: Ebpf,
 }
 
-/// Where `cargo xtask build-ebpf` leaves the object.
-fn object() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/shunt.o")
-}
-
 impl Kernel {
     /// Loads the object and its TC programs; nothing is pinned or attached.
     pub fn load() -> Result<Self> {
-        let object = object();
+        Self::load_object("shunt.o", &PROGRAMS)
+    }
+
+    /// Loads the object for tests, which has the rule of socket LB behind a TC hook.
+    pub fn load_testing() -> Result<Self> {
+        Self::load_object("testing.o", &["socket_choice4", "socket_choice6"])
+    }
+
+    fn load_object(name: &str, programs: &[&str]) -> Result<Self> {
+        // Where `cargo xtask build-ebpf` leaves it.
+        let object = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../target/bpf")
+            .join(name);
         let bytes = std::fs::read(&object)
             .with_context(|| format!("reading {}: run `cargo xtask build-ebpf`", object.display()))?;
         let mut ebpf = EbpfLoader::new().load(&bytes).context("loading the object")?;
-        for name in PROGRAMS {
+        for name in programs {
             let program: &mut SchedClassifier = ebpf
                 .program_mut(name)
                 .with_context(|| format!("the object has no program {name}"))?

@@ -3,7 +3,7 @@
 //! [`Kernel`] is the object, loaded and unpinned; [`Frame`] a packet to build, or one that was read and whose checksums
 //! were all computed again; [`bits`] the bytes of map keys and values, written down here a second time, so that a layout
 //! that changes by mistake is noticed; [`wire`] a network namespace with routes; [`stage`] a Service on a node;
-//! [`pieces`] fragments.
+//! [`pieces`] fragments; [`dice`] random numbers.
 
 #![allow(
     clippy::expect_used,
@@ -11,6 +11,7 @@
 )]
 
 pub mod bits;
+pub mod dice;
 mod family;
 mod frame;
 mod kernel;

@@ -19,6 +19,12 @@ static KERNEL: LazyLock<Mutex<Kernel>> = LazyLock::new(|| {
     Mutex::new(kernel)
 });
 
+/// The same of the object for tests.
+static TESTING: LazyLock<Mutex<Kernel>> = LazyLock::new(|| {
+    let kernel = Kernel::load_testing().unwrap_or_else(|error| panic!("{error:?}"));
+    Mutex::new(kernel)
+});
+
 /// The first port for SNAT, and how many there are.
 pub const SNAT: (u16, u16) = (45000, 16000);
 /// The NodePort.
@@ -70,8 +76,17 @@ pub struct Stage<A: Kin> {
 impl<A: Kin> Stage<A> {
     /// Moves this thread into a namespace of its own and installs a Service with these backends.
     pub fn new(backends: &[A]) -> Self {
+        Self::on(&KERNEL, backends)
+    }
+
+    /// The same with the object for tests.
+    pub fn testing(backends: &[A]) -> Self {
+        Self::on(&TESTING, backends)
+    }
+
+    fn on(kernel: &'static Mutex<Kernel>, backends: &[A]) -> Self {
         let wire = wire::enter().unwrap_or_else(|error| panic!("{error:?}"));
-        let mut kernel = KERNEL.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
         kernel.reset();
         let config = Config {
             host_netns_cookie: 1,

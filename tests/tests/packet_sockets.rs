@@ -1,0 +1,177 @@
+//! Socket LB's choice: the rule in the kernel, behind a test-only TC program, against the rule on the host.
+
+use std::collections::BTreeMap;
+
+use lab::packet::Kin;
+use lab::packet::bits::Bits;
+use lab::packet::dice::Dice;
+use lab::packet::stage::*;
+use proxy_common::layout::{
+    CONFIG_PODS_SOCKET_LB, Counter, Family, ListWord, Port, Service, V4, V6, When, protocol,
+};
+use proxy_common::rules::socket::{self, Choice, Socket};
+
+const HOST: u64 = 1;
+const POD: u64 = 2;
+
+#[derive(Clone, Copy, Debug)]
+struct Call<A> {
+    cookie: u64,
+    address: A,
+    port: u16,
+    protocol: u8,
+    is_loopback: bool,
+}
+
+/// (0, 0): untouched; (1, counter): refused; (2, id): a backend.
+type Answer = (u32, u32);
+
+fn in_the_kernel<A: Kin>(stage: &Stage<A>, call: Call<A>) -> Answer {
+    let mut bytes = vec![0; 14];
+    call.cookie.put(&mut bytes);
+    call.address.to_mapped().put(&mut bytes);
+    Port::new(call.port).put(&mut bytes);
+    bytes.extend([call.protocol, u8::from(call.is_loopback)]);
+    [0_u32; 3].put(&mut bytes);
+    let name = match A::FAMILY {
+        Family::V4 => "socket_choice4",
+        Family::V6 => "socket_choice6",
+    };
+    let output = stage.run(name, &bytes);
+    assert_eq!(output.verdict, 0, "the test program itself");
+    let mut answer = &output.packet[14 + 28..];
+    (Bits::take(&mut answer), Bits::take(&mut answer))
+}
+
+fn on_the_host<A: Kin>(stage: &Stage<A>, call: Call<A>, number: u32) -> Answer {
+    let socket = Socket {
+        netns_cookie: call.cookie,
+        protocol: call.protocol,
+    };
+    let host = &stage.host;
+    if !socket::serves(&host.config, &socket) {
+        return (0, 0);
+    }
+    host.script([number; 4]);
+    let port = Port::new(call.port);
+    match socket::choose(host, &host.config, &socket, &call.address, port, call.is_loopback) {
+        Choice::Untouched => (0, 0),
+        Choice::Refuse(counter) => (1, counter as u32),
+        Choice::Backend(id, _) => (2, id.0),
+    }
+}
+
+fn change_lists<A: Kin>(stage: &mut Stage<A>, dice: &mut Dice) {
+    for ip_protocol in [protocol::TCP, protocol::UDP] {
+        let mut list = || {
+            let tag = if dice.one_in(10) { TAG + 1 } else { TAG };
+            if dice.one_in(5) {
+                return ListWord::empty(dice.pick(&[When::Reject, When::Drop]), tag);
+            }
+            let ids: Vec<_> = (0..=dice.below(4))
+                .map(|_| Stage::<A>::backend(ip_protocol, dice.below(4) as u32 + 1))
+                .collect();
+            stage.host.add_list(&ids, tag)
+        };
+        let service = Service {
+            internal: list(),
+            external: list(),
+            shortcut: list(),
+            reserved: 0,
+        };
+        stage
+            .host
+            .services
+            .insert(Stage::<A>::service(ip_protocol), service);
+    }
+}
+
+fn call<A: Kin>(dice: &mut Dice) -> Call<A> {
+    let (address, port) = dice.pick(&[
+        (cluster_ip(), 80),
+        (balancer(), 80),
+        (node(), NODE_PORT),
+        (A::of(6, 1), NODE_PORT),
+        (cluster_ip(), 81),
+        (client(), NODE_PORT),
+        (local(1), TARGET),
+    ]);
+    Call {
+        cookie: dice.pick(&[HOST, POD]),
+        address,
+        port,
+        protocol: dice.pick(&[protocol::TCP, protocol::UDP, protocol::SCTP]),
+        is_loopback: dice.one_in(4),
+    }
+}
+
+fn choose_alike<A: Kin>(seed: u64) {
+    let mut stage = Stage::<A>::testing(&[local(1), remote(1), local(2), remote(2)]);
+    let mut dice = Dice(seed);
+    let mut times = BTreeMap::new();
+    for _ in 0..30 {
+        change_lists(&mut stage, &mut dice);
+        stage.host.config.flags ^= CONFIG_PODS_SOCKET_LB;
+        if dice.one_in(4) {
+            stage
+                .host
+                .kill_backend(Stage::<A>::backend(protocol::TCP, dice.below(4) as u32 + 1));
+        }
+        stage.kernel.set_config(&stage.host.config);
+        stage.install_tables();
+        for _ in 0..100 {
+            let call = call(&mut dice);
+            let kernel = in_the_kernel(&stage, call);
+            let host: Vec<_> = (0..12).map(|number| on_the_host(&stage, call, number)).collect();
+            assert!(
+                host.contains(&kernel),
+                "{call:?}: the kernel says {kernel:?}, the host {host:?}"
+            );
+            let kind = if kernel.0 == 2 { (2, 0) } else { kernel };
+            *times.entry(kind).or_insert(0) += 1;
+        }
+    }
+    for kind in [
+        (0, 0),
+        (1, Counter::NoEndpoint as u32),
+        (1, Counter::NoLocalEndpoint as u32),
+        (2, 0),
+    ] {
+        assert!(times.contains_key(&kind), "{kind:?} never came up: {times:?}");
+    }
+}
+
+#[test]
+fn host_and_kernel_choose_alike_v4() {
+    choose_alike::<V4>(4);
+}
+
+#[test]
+fn host_and_kernel_choose_alike_v6() {
+    choose_alike::<V6>(6);
+}
+
+/// The kernel's own random numbers spread calls over the backends.
+#[test]
+fn the_kernels_draws_spread_evenly() {
+    let stage = Stage::<V4>::testing(&[local(1), local(2), remote(1), remote(2)]);
+    let call = Call {
+        cookie: HOST,
+        address: cluster_ip(),
+        port: 80,
+        protocol: protocol::TCP,
+        is_loopback: false,
+    };
+    let mut times = BTreeMap::<u32, u32>::new();
+    for _ in 0..4000 {
+        let (kind, id) = in_the_kernel(&stage, call);
+        assert_eq!(kind, 2);
+        *times.entry(id).or_default() += 1;
+    }
+    let square: f64 = times
+        .values()
+        .map(|n| (f64::from(*n) - 1000.0).powi(2) / 1000.0)
+        .sum();
+    // The 99.999 % quantile of chi-square with three degrees of freedom.
+    assert!(times.len() == 4 && square < 25.9, "{times:?}");
+}
