@@ -10,6 +10,7 @@ mod place;
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -31,7 +32,7 @@ endpoints: [{addresses: [10.1.0.1], nodeName: here}, {addresses: [10.1.0.2], nod
 
 struct Agent {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: Option<Lines<BufReader<ChildStderr>>>,
 }
 
 impl Drop for Agent {
@@ -59,13 +60,16 @@ impl Agent {
         command.arg("--cgroup").arg(&place.cgroup).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, log }
+        Self {
+            child,
+            log: Some(log),
+        }
     }
 
     /// The next event of this name.
     fn wait(&mut self, message: &str) -> Value {
         let mut seen = Vec::new();
-        for line in self.log.by_ref().map_while(Result::ok) {
+        for line in self.log.as_mut().unwrap().map_while(Result::ok) {
             let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
             if event["message"] == message {
                 return event;
@@ -181,11 +185,27 @@ shop/web:http  ClusterIP  tcp 10.96.0.1:80  2         -         -         1/2
 }
 
 #[test]
+fn an_agent_whose_log_nobody_reads_any_more_goes_on() {
+    let place = Place::enter("mute");
+    let mut agent = Agent::start(&place);
+    agent.wait("ready");
+    // The only reader of the pipe goes.
+    drop(agent.log.take());
+    write(&place, "web.yaml", SERVICE);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while json(&place, "services") == Value::Array(Vec::new()) {
+        assert!(agent.child.try_wait().unwrap().is_none(), "the agent has ended");
+        assert!(Instant::now() < deadline, "the Service is not served");
+    }
+    agent.stop();
+}
+
+#[test]
 fn what_can_not_be_served_is_said_by_name() {
     let place = Place::enter("wrong");
     std::fs::remove_dir(&place.manifests).unwrap();
     let mut agent = Agent::start(&place);
-    let line = agent.log.next().unwrap().unwrap();
+    let line = agent.log.as_mut().unwrap().next().unwrap().unwrap();
     assert!(
         line.contains("manifests folder") && line.contains("No such file"),
         "{line}"
