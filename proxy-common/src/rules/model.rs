@@ -291,10 +291,17 @@ impl<A: Spoken> Model<A> {
         let life = self.life(which);
         let decision = self.scene.send(Self::way_back(&conversation, &live.seen), packet);
         let Decision::Translate(_) = decision else {
+            // A backend opens anew what was over: to the client at its own address, past us.
+            let is_past_us = packet.flags == tcp::SYN | tcp::ACK
+                && live.bits & state::ESTABLISHED != 0
+                && rules_state::is_closing(live.bits);
             prop_assert!(
-                life != Life::Alive,
+                life != Life::Alive || is_past_us,
                 "{decision:?} of a live conversation's answer {packet:?}"
             );
+            if is_past_us && life == Life::Alive {
+                self.conversations[which].live = None;
+            }
             return Ok(());
         };
         let flow = self.scene.work.flow;

@@ -13,7 +13,7 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> 
     let bits = super::state::after(work.flow.meta.state(), Direction::Reverse, &work.packet);
     let is_answer = work.packet.protocol == protocol::TCP
         && work.packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
-    if is_answer && super::state::is_closing(work.flow.meta.state()) {
+    if is_answer && table == FlowTable::Flows && super::state::is_closing(work.flow.meta.state()) {
         // A SYN through us would have made this flow anew: the client reached the backend at its own address, from
         // the port of a connection through us that is over.
         remove_pair(node, work);
