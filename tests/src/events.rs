@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// How long an event may take before a wait for it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an event may take before a wait for it fails: the verifier needs seconds for an agent's programs, and on a
+/// busy machine many.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How much of the log a failed wait shows.
 const TAIL: usize = 15;
 
