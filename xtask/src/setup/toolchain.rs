@@ -91,6 +91,7 @@ fn links(toolchain: &Toolchain) -> bool {
         .is_ok();
     let mut rustc = command::foreign(&toolchain.rustc);
     rustc
+        .env("RUSTC_BOOTSTRAP", "1")
         .arg("--target=bpfel-unknown-none")
         .arg("-Cpanic=abort")
         .arg(format!(
@@ -149,4 +150,20 @@ fn ensure_linker() -> Result<PathBuf> {
 
 fn works(directory: &Path) -> bool {
     command::succeeds(Command::new(directory.join("bpf-linker")).arg("--version"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_that_links_is_told_from_one_that_does_not() {
+        let toolchain = ensure().unwrap();
+        assert!(links(&toolchain), "the toolchain in use links nothing");
+        let without_linker = Toolchain {
+            linker_directory: "/nowhere".into(),
+            ..toolchain
+        };
+        assert!(!links(&without_linker));
+    }
 }
