@@ -152,13 +152,16 @@ fn insert_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> boo
         ..
     } = work;
     if live(node, FlowTable::Flows, partner, spare) {
-        return renew(node, FlowTable::Flows, partner, other, spare);
+        if !gives_way(partner, spare, other) {
+            return renew(node, FlowTable::Flows, partner, other, spare);
+        }
+        node.remove_flow(FlowTable::Flows, partner);
     }
     if !node.insert_flow(FlowTable::Embryos, partner, other) {
-        if live(node, FlowTable::Embryos, partner, spare) {
+        if live(node, FlowTable::Embryos, partner, spare) && !gives_way(partner, spare, other) {
             return renew(node, FlowTable::Embryos, partner, other, spare);
         }
-        // An expired entry does not exist.
+        // An expired entry does not exist, and one that gives way goes.
         node.remove_flow(FlowTable::Embryos, partner);
         if !node.insert_flow(FlowTable::Embryos, partner, other) {
             return false;
@@ -170,6 +173,18 @@ fn insert_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> boo
         return false;
     }
     true
+}
+
+/// Whether the connection that has the reverse key is over and leaves it to a new one of the same client and port: the
+/// client's kernel uses the port again, so nobody knows the old connection any more. Else a client that opens and
+/// closes many connections to one backend by several frontends would fill the range with what is over.
+#[inline(always)]
+fn gives_way<A: Addr>(key: &FlowKey<A>, entry: &Flow<A>, new: &Flow<A>) -> bool {
+    key.protocol == protocol::TCP
+        && entry.action != Action::Foreign as u8
+        && super::state::is_closing(entry.meta.state())
+        && entry.destination == new.destination
+        && entry.destination_port == new.destination_port
 }
 
 /// Whether the entry under the reverse key is this very flow's, whose forward entry was lost, or is being made by

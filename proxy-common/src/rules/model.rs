@@ -220,6 +220,7 @@ impl<A: Spoken> Model<A> {
                 "a flow out of {packet:?}"
             );
             prop_assert!(self.scene.node.backends[&live.backend].is_alive());
+            self.take_over(which, &seen);
         }
         live.bits = rules_state::after(live.bits, Direction::Forward, &self.scene.work.packet);
         let is_proof = match packet.protocol {
@@ -235,6 +236,19 @@ impl<A: Spoken> Model<A> {
         live.last = self.now();
         self.conversations[which].live = Some(live);
         self.comes_back(which)
+    }
+
+    /// A client that uses its port again takes the tuple from a connection of its own that is over.
+    fn take_over(&mut self, which: usize, seen: &Packet<A>) {
+        let call = self.conversations[which].call;
+        for (number, other) in self.conversations.iter_mut().enumerate() {
+            let Some(live) = &mut other.live else { continue };
+            let is_over = call.protocol == protocol::TCP && rules_state::is_closing(live.bits);
+            if number != which && is_over && other.call.source == call.source && same(&live.seen, seen) {
+                live.is_tainted = true;
+                other.was_robbed = true;
+            }
+        }
     }
 
     fn begun(&self, seen: Packet<A>) -> Live<A> {

@@ -26,6 +26,7 @@ in_both_families!(
     a_taken_reverse_key_of_the_only_backend_means_another_port,
     ports_are_tried_after_a_collision_whatever_the_last_draw_was,
     an_expired_reverse_entry_is_no_obstacle,
+    a_port_that_its_client_uses_again_is_free_once_the_connection_is_over,
     a_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry,
     a_promoted_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry,
     the_local_list_is_for_the_network_and_the_shortcut_for_pods,
@@ -211,6 +212,19 @@ fn ports_are_tried_after_a_collision_whatever_the_last_draw_was<A: Spoken>() {
     let seen = scene.translated(Hook::FromPod, Packet::syn((POD, 40000), (OTHER_IP, 80)));
     assert_eq!(seen.destination.0, A::of(LOCAL));
     assert_ne!(seen.source.1, 40000);
+}
+
+fn a_port_that_its_client_uses_again_is_free_once_the_connection_is_over<A: Spoken>() {
+    let call = |frontend| Packet::syn((POD, 40000), frontend);
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    let (syn, _) = scene.establish(Hook::FromPod, call((CLUSTER_IP, 80)));
+    // While it lives, another frontend's connection must take another port.
+    assert_ne!(scene.translated(Hook::FromPod, call(BALANCER)).source.1, 40000);
+    scene.translated(Hook::FromPod, syn.with_flags(tcp::RST));
+    let (syn, seen) = scene.establish(Hook::FromPod, call((OTHER_IP, 80)));
+    assert_eq!(seen.source, syn.source);
+    let shown = scene.translated(Hook::ToPod, seen.turned().with_flags(tcp::ACK));
+    assert_eq!((shown.source, shown.destination), (syn.destination, syn.source));
 }
 
 fn an_expired_reverse_entry_is_no_obstacle<A: Spoken>() {
