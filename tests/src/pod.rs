@@ -98,6 +98,33 @@ impl Pod {
         Ok(())
     }
 
+    /// Starts another server and waits for the line in which it says that it serves; [`Self::stop`] will end it.
+    pub fn run_until(&mut self, program: &str, arguments: &[&str], says: &str) -> Result<()> {
+        let mut command = self.place.command(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = self.place.spawn(&mut command)?;
+        let stdout = child.stdout.take().context("a server has no output")?;
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        while !line.contains(says) {
+            line.clear();
+            let length = stdout.read_line(&mut line).context("reading from a server")?;
+            ensure!(
+                length > 0,
+                "{program} of {} ended before it said {says:?}",
+                self.place.name
+            );
+        }
+        // Open for as long as the server lives: its next line must not kill it.
+        child.stdout = Some(stdout.into_inner());
+        self.servers.push(child);
+        Ok(())
+    }
+
     /// Waits until a program in the pod listens at a TCP port. Programs tell nobody when they do: it is tried.
     pub fn wait_listening(&self, port: u16) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);

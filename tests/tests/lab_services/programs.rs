@@ -1,10 +1,10 @@
 //! Programs that know nothing of Shunt: nginx with curl, and iperf3 with itself.
 
 use anyhow::{Context, Result, ensure};
+use lab::Lab;
 use lab::address::{self, Family};
 use lab::call::pattern;
 use lab::manifest::Service;
-use lab::{Lab, Place};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -26,34 +26,26 @@ pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
     }
     if rows
         .build("nginx serves", || start_nginx(&mut cluster.lab))
-        .is_some()
+        .is_none()
     {
-        each_way(
-            cluster,
-            rows,
-            "curl gets a file from nginx",
-            |place, host, port| curl(place, &host, port),
-        );
+        return;
     }
-    if rows
-        .build("iperf3 serves", || start_iperf(&mut cluster.lab))
-        .is_some()
-    {
-        each_way(cluster, rows, "iperf3 over TCP", |place, host, port| {
-            iperf(place, &host, port, &[])
-        });
-        each_way(cluster, rows, "iperf3 over UDP", |place, host, port| {
-            iperf(
-                place,
-                &host,
-                port,
-                &["--udp", "--bitrate", "20M", "--length", "1200"],
-            )
-        });
-    }
+    each_way(cluster, rows, "curl gets a file from nginx", curl);
+    each_way(cluster, rows, "iperf3 over TCP", |lab, from, host, port| {
+        iperf(lab, from, host, port, &[])
+    });
+    let udp = ["--udp", "--bitrate", "20M", "--length", "1200"];
+    each_way(cluster, rows, "iperf3 over UDP", |lab, from, host, port| {
+        iperf(lab, from, host, port, &udp)
+    });
 }
 
-fn each_way(cluster: &Cluster, rows: &mut Rows, what: &str, run: impl Fn(&Place, String, u16) -> Result<()>) {
+fn each_way(
+    cluster: &mut Cluster,
+    rows: &mut Rows,
+    what: &str,
+    run: impl Fn(&mut Lab, &str, &str, u16) -> Result<()>,
+) {
     let ways = [
         ("a", address::cluster(20), PORT),
         ("client", address::node(1), NODE_PORT),
@@ -61,7 +53,7 @@ fn each_way(cluster: &Cluster, rows: &mut Rows, what: &str, run: impl Fn(&Place,
     for (from, pair, port) in ways {
         for family in Family::BOTH {
             rows.row(format!("{family} {from} {what}"), || {
-                run(cluster.lab.place(from)?, pair.of(family).to_string(), port)
+                run(&mut cluster.lab, from, &pair.of(family).to_string(), port)
             });
         }
     }
@@ -82,11 +74,6 @@ fn start_nginx(lab: &mut Lab) -> Result<()> {
     serve(lab, "nginx", &["-c", &file])
 }
 
-fn start_iperf(lab: &mut Lab) -> Result<()> {
-    lab.pod_mut(POD)?.stop()?;
-    serve(lab, "iperf3", &["--server", "--port", &PORT.to_string()])
-}
-
 /// Starts the program, waits until it listens, and puts the Service in front of it.
 fn serve(lab: &mut Lab, program: &str, arguments: &[&str]) -> Result<()> {
     let pod = lab.pod_mut(POD)?;
@@ -99,14 +86,14 @@ fn serve(lab: &mut Lab, program: &str, arguments: &[&str]) -> Result<()> {
     )
 }
 
-fn curl(place: &Place, host: &str, port: u16) -> Result<()> {
+fn curl(lab: &mut Lab, from: &str, host: &str, port: u16) -> Result<()> {
     let host = if host.contains(':') {
         format!("[{host}]")
     } else {
         host.to_owned()
     };
     let url = format!("http://{host}:{port}/file");
-    let output = place.output(
+    let output = lab.place(from)?.output(
         "curl",
         &["--silent", "--show-error", "--globoff", "--max-time", "10", &url],
     )?;
@@ -129,13 +116,24 @@ fn curl(place: &Place, host: &str, port: u16) -> Result<()> {
     Ok(())
 }
 
-fn iperf(place: &Place, host: &str, port: u16, more: &[&str]) -> Result<()> {
+/// A server for each row: between two clients iperf3 stops to listen for a moment.
+fn iperf(lab: &mut Lab, from: &str, host: &str, port: u16, more: &[&str]) -> Result<()> {
+    let listening = PORT.to_string();
+    let pod = lab.pod_mut(POD)?;
+    pod.stop()?;
+    pod.run_until(
+        "iperf3",
+        &["--server", "--forceflush", "--port", &listening],
+        "Server listening",
+    )?;
     let port = port.to_string();
     let mut arguments = vec!["--client", host, "--port", &port, "--bytes", "5M", "--json"];
     arguments.extend(more);
-    let output = place.output("iperf3", &arguments)?;
+    let output = lab.place(from)?.output("iperf3", &arguments)?;
     let result: Value = serde_json::from_slice(&output.stdout).context("iperf3 printed no JSON")?;
-    ensure!(output.status.success(), "iperf3: {}", result["error"]);
+    // It ends with success also when it failed.
+    let error = &result["error"];
+    ensure!(error.is_null() && output.status.success(), "iperf3: {error}");
     let end = &result["end"];
     if let Some(lost) = end["sum"]["lost_percent"].as_f64() {
         // On a busy machine the receiver's buffer overflows: other rows see to it that no datagram is lost on the way.
