@@ -18,6 +18,7 @@ pub mod agent;
 pub mod call;
 mod cgroup;
 mod clean;
+pub mod cluster;
 pub mod events;
 mod guard;
 mod ip;

@@ -26,6 +26,8 @@ pub(crate) enum Layer {
     Packet,
     /// Nodes, pods and clients in network namespaces, with real sockets
     Lab,
+    /// A real Kubernetes; its programs are built from the Go module proxy, once. Runs with `--all` or by name
+    Cluster,
 }
 
 /// One test program, built.
@@ -44,7 +46,7 @@ struct Count {
 }
 
 /// Sets up, lints, builds, and runs the layers; an error if anything failed.
-pub(crate) fn run(_all: bool, only: &[Layer]) -> Result<()> {
+pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
     let toolchain = setup::run()?;
     object::build_with(&toolchain)?;
     if only.is_empty() {
@@ -52,14 +54,19 @@ pub(crate) fn run(_all: bool, only: &[Layer]) -> Result<()> {
     }
     lab::build_programs()?;
     let programs = build()?;
-    let layers = Layer::value_variants()
-        .iter()
-        .filter(|layer| only.is_empty() || only.contains(layer));
     let mut counts = Vec::new();
-    for &layer in layers {
+    for layer in chosen(all, only) {
         counts.push((layer, run_layer(layer, &programs)?));
     }
     summary(&counts)
+}
+
+fn chosen(all: bool, only: &[Layer]) -> Vec<Layer> {
+    let wanted = |layer: &Layer| match only {
+        [] => all || *layer != Layer::Cluster,
+        only => only.contains(layer),
+    };
+    Layer::value_variants().iter().copied().filter(wanted).collect()
 }
 
 fn run_layer(layer: Layer, programs: &[Program]) -> Result<Count> {
@@ -207,6 +214,7 @@ fn layer(package: &str, target: &str) -> Option<Layer> {
         "proxy-agent" => Some(Layer::Agent),
         "xtask" => Some(Layer::Build),
         "tests" if target.starts_with("packet") => Some(Layer::Packet),
+        "tests" if target.starts_with("cluster") => Some(Layer::Cluster),
         "tests" => Some(Layer::Lab),
         _ => None,
     }
@@ -236,6 +244,13 @@ mod tests {
         let library = r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"name":"lab"},
             "profile":{"test":false},"executable":null}"#;
         assert_eq!(program(library).unwrap(), None);
+    }
+
+    #[test]
+    fn the_cluster_runs_with_all_or_by_name() {
+        assert!(!chosen(false, &[]).contains(&Layer::Cluster));
+        assert_eq!(chosen(true, &[]), Layer::value_variants());
+        assert_eq!(chosen(false, &[Layer::Cluster]), [Layer::Cluster]);
     }
 
     #[test]
