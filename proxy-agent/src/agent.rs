@@ -1,11 +1,13 @@
 //! The run loop: source -> model -> plan -> maps.
 
+mod observe;
 mod reconcile;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Context;
+pub use observe::Observer;
 pub use reconcile::{Done, MapsFailed, Reconciler};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -41,13 +43,15 @@ pub struct Sweeps {
 }
 
 /// What the run loop waits for, besides changes.
-pub struct Surroundings<G> {
+pub struct Surroundings<G, O> {
     /// Batches of the source; its end ends the agent.
     pub batches: mpsc::Receiver<Batch>,
     /// Blocks for a grace period.
     pub grace: G,
     /// Sweeps of the flow tables.
     pub sweeps: watch::Receiver<Sweeps>,
+    /// Is told how the loop gets on.
+    pub observer: O,
 }
 
 /// Things taken away that rest.
@@ -93,15 +97,20 @@ impl Resting {
 }
 
 /// Runs until the source ends; dropped, it leaves the maps as they are.
-pub async fn run<M, G>(mut reconciler: Reconciler<M>, surroundings: Surroundings<G>) -> anyhow::Result<()>
+pub async fn run<M, G, O>(
+    mut reconciler: Reconciler<M>,
+    surroundings: Surroundings<G, O>,
+) -> anyhow::Result<()>
 where
     M: MapWriter,
+    O: Observer,
     G: Fn() -> anyhow::Result<()> + Clone + Send + 'static,
 {
     let Surroundings {
         mut batches,
         grace,
         mut sweeps,
+        mut observer,
     } = surroundings;
     let mut resting = Resting::default();
     let mut news = News::default();
@@ -124,29 +133,33 @@ where
             () = until(retry) => reconciler.retry(Instant::now())?,
             batch = batches.recv() => {
                 let Some(batch) = batch else { return Ok(()) };
-                take(&mut reconciler, batch, &mut batches, &mut news)?
+                let batch = with_later(batch, &mut batches);
+                observer.took(&batch);
+                take(&mut reconciler, batch, &mut news)?
             }
             () = std::future::ready(()), if reconciler.has_more() => reconciler.go_on()?,
         };
         resting.add(done.token);
         news.operations += done.operations;
         news.failed += done.failed;
+        observer.did(&done);
         if !reconciler.has_more() {
+            observer.settled(reconciler.failed_services());
             news.tell();
         }
     }
 }
 
-/// Takes a batch over, and with it all that arrived meanwhile.
-fn take<M: MapWriter>(
-    reconciler: &mut Reconciler<M>,
-    mut batch: Batch,
-    batches: &mut mpsc::Receiver<Batch>,
-    news: &mut News,
-) -> anyhow::Result<Done> {
+/// A batch, and with it all that arrived meanwhile.
+fn with_later(mut batch: Batch, batches: &mut mpsc::Receiver<Batch>) -> Batch {
     while let Ok(later) = batches.try_recv() {
         batch.append(later);
     }
+    batch
+}
+
+/// Takes a batch over.
+fn take<M: MapWriter>(reconciler: &mut Reconciler<M>, batch: Batch, news: &mut News) -> anyhow::Result<Done> {
     for refusal in &batch.refusals {
         tracing::warn!(file = refusal.file, error = %refusal, "refused");
     }

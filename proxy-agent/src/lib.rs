@@ -2,12 +2,16 @@
 //!
 //! `source` (a folder of manifests) gives a stream of changes; `model` turns Services, EndpointSlices and this Node
 //! into service ports with their frontends and chosen backends; `plan` turns the difference between what is desired
-//! and what is installed into ordered map operations; `datapath` carries them out. `cli` is the command line.
+//! and what is installed into ordered map operations; `datapath` carries them out. `health`, `metrics` and
+//! `serve` tell others how it gets on; `cli` is the command line.
 
 pub mod agent;
 pub mod cli;
 pub mod datapath;
+pub mod health;
+pub mod metrics;
 pub mod model;
 pub mod name;
 pub mod plan;
+pub mod serve;
 pub mod source;

@@ -7,14 +7,13 @@
 )]
 
 mod place;
+mod running;
 
-use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use place::Place;
+use running::{Agent, write};
 use serde_json::Value;
 
 const SERVICE: &str = "apiVersion: v1
@@ -29,68 +28,6 @@ addressType: IPv4
 ports: [{name: http, port: 8080}]
 endpoints: [{addresses: [10.1.0.1], nodeName: here}, {addresses: [10.1.0.2], nodeName: there}]
 ";
-
-struct Agent {
-    child: Child,
-    log: Option<Lines<BufReader<ChildStderr>>>,
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-impl Agent {
-    fn start(place: &Place) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
-        command.args([
-            "agent",
-            "--node-name",
-            "here",
-            "--log-format",
-            "json",
-            "--manifests",
-        ]);
-        command
-            .arg(&place.manifests)
-            .arg("--instance")
-            .arg(&place.instance);
-        command.arg("--cgroup").arg(&place.cgroup).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self {
-            child,
-            log: Some(log),
-        }
-    }
-
-    /// The next event of this name.
-    fn wait(&mut self, message: &str) -> Value {
-        let mut seen = Vec::new();
-        for line in self.log.as_mut().unwrap().map_while(Result::ok) {
-            let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            if event["message"] == message {
-                return event;
-            }
-            seen.push(line);
-        }
-        panic!("the log ended without {message}: {seen:#?}");
-    }
-
-    /// Ends it as an operator would.
-    fn stop(mut self) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-fn write(place: &Place, file: &str, text: &str) {
-    let beside = place.manifests.join(format!("{file}.new"));
-    std::fs::write(&beside, text).unwrap();
-    std::fs::rename(beside, place.manifests.join(file)).unwrap();
-}
 
 fn shunt(place: &Place, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));

@@ -52,6 +52,8 @@ pub struct Done {
     pub operations: usize,
     /// Services that stay as they were.
     pub failed: usize,
+    /// Things that objects ask for and do not get.
+    pub warnings: usize,
     /// If something was taken away: wait for a grace period, then give it to [`Reconciler::grace_passed`].
     pub token: Option<Token>,
 }
@@ -60,6 +62,7 @@ impl Done {
     fn add(&mut self, other: Self) {
         self.operations += other.operations;
         self.failed += other.failed;
+        self.warnings += other.warnings;
         self.token = self.token.max(other.token);
     }
 }
@@ -87,11 +90,13 @@ impl<M: MapWriter> Reconciler<M> {
     /// yet: until that is known, nothing is taken away that a restart found, nor is a Service emptied.
     pub fn take(&mut self, changes: Vec<Change>, has_unread: bool) -> Result<Done, MapsFailed<M::Error>> {
         let touched = self.model.apply(changes);
+        let warnings = touched.warnings.len();
         for warning in touched.warnings {
             tracing::warn!(%warning, "not served as asked");
         }
         self.later.extend(touched.later);
         let mut done = self.install(touched.services)?;
+        done.warnings = warnings;
         if !self.is_synced && has_unread {
             tracing::warn!(
                 "files can't be read: what the maps hold and the others do not name is kept until they can"
@@ -117,6 +122,11 @@ impl<M: MapWriter> Reconciler<M> {
         let slice: BTreeSet<ObjectName> = self.later.iter().take(SLICE).cloned().collect();
         self.later.retain(|name| !slice.contains(name));
         self.install(slice)
+    }
+
+    /// How many Services stay as they were.
+    pub fn failed_services(&self) -> usize {
+        self.failed.len()
     }
 
     /// When a Service that failed is to be tried again.
@@ -211,6 +221,7 @@ impl<M: MapWriter> Reconciler<M> {
         Done {
             operations: plan.operations.len(),
             failed: plan.failed.len(),
+            warnings: 0,
             token: plan.token,
         }
     }

@@ -43,6 +43,29 @@ impl Shared {
     }
 }
 
+/// What the run loop told of itself.
+#[derive(Clone, Default)]
+struct Told(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Observer for Told {
+    fn took(&mut self, batch: &Batch) {
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("took {}", batch.changes.len()));
+    }
+
+    fn did(&mut self, done: &Done) {
+        if done.operations > 0 {
+            self.0.lock().unwrap().push("wrote".to_owned());
+        }
+    }
+
+    fn settled(&mut self, failed: usize) {
+        self.0.lock().unwrap().push(format!("settled, {failed} failed"));
+    }
+}
+
 fn batch(manifests: &[String]) -> Batch {
     let objects = manifests.iter().flat_map(|manifest| objects(manifest));
     Batch {
@@ -67,12 +90,14 @@ async fn what_is_taken_away_rests_until_grace_and_sweep() {
         }
     };
     let reconciler = Reconciler::start("here", maps.clone()).unwrap();
+    let told = Told::default();
     let agent = tokio::spawn(run(
         reconciler,
         Surroundings {
             batches,
             grace,
             sweeps,
+            observer: told.clone(),
         },
     ));
     sender
@@ -82,6 +107,12 @@ async fn what_is_taken_away_rests_until_grace_and_sweep() {
     maps.wait("frontend", |maps| maps.kernel.frontends.len() == 1)
         .await;
     assert_eq!(graces.load(Ordering::SeqCst), 0, "nothing was taken away yet");
+    maps.wait("word of it", |_| told.0.lock().unwrap().len() >= 3)
+        .await;
+    assert_eq!(
+        told.0.lock().unwrap()[..],
+        ["took 2", "wrote", "settled, 0 failed"]
+    );
 
     let gone = Change::Delete(ObjectKey::Service(crate::name::ObjectName::new("default", "a")));
     sender
@@ -193,6 +224,7 @@ async fn files_are_told_of_once_all_of_their_change_is_in_the_maps() {
         batches,
         grace: || Ok(()),
         sweeps,
+        observer: Told::default(),
     };
     let agent = tokio::spawn(run(
         Reconciler::start("here", maps.clone()).unwrap(),

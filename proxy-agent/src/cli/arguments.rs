@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::serve::ServeArguments;
 use crate::datapath::doctor::DoctorOptions;
 use crate::datapath::{AttachMode, DatapathOptions, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks};
 
@@ -158,6 +159,9 @@ pub struct AgentArguments {
     /// How to log; logs go to the standard error output.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
+    /// Where others ask how the agent gets on.
+    #[command(flatten)]
+    pub serve: ServeArguments,
 }
 
 impl AgentArguments {

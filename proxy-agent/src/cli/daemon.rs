@@ -48,6 +48,7 @@ async fn serve(arguments: &AgentArguments) -> anyhow::Result<()> {
     let folder = Folder::watch(&arguments.manifests)?;
     let datapath = Datapath::start(&arguments.datapath())?;
     let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
+    let (_serving, observer) = arguments.serve.start(&arguments.node_name, datapath.gauges())?;
     let reconciler = Reconciler::start(&arguments.node_name, datapath)?;
     let (sender, batches) = mpsc::channel(1);
     let source = tokio::spawn(folder.run(sender));
@@ -58,6 +59,7 @@ async fn serve(arguments: &AgentArguments) -> anyhow::Result<()> {
             batches,
             grace,
             sweeps,
+            observer,
         },
     )
     .await?;

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod daemon;
+mod serve;
 mod table;
 mod view;
 

@@ -205,7 +205,10 @@ pub fn flows(instance: &Path) -> Result<Vec<FlowEntry>, DatapathError> {
 
 /// All counters of an instance.
 pub fn counters(instance: &Path) -> Result<Vec<CounterEntry>, DatapathError> {
-    let tables = Tables::open(&Instance::new(instance))?;
+    counters_of(&Tables::open(&Instance::new(instance))?)
+}
+
+pub(super) fn counters_of(tables: &Tables) -> Result<Vec<CounterEntry>, DatapathError> {
     let counters = (0..tables.counters.capacity()).zip(Counter::ALL);
     let entries = counters.map(|(index, counter)| {
         Ok(CounterEntry {

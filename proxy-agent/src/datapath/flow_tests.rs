@@ -82,6 +82,7 @@ fn sweep(datapath: &Datapath) -> Swept {
             deleted: total.deleted + slice.deleted,
             cleared: total.cleared + slice.cleared,
             end: slice.end,
+            counts: slice.counts,
         };
     }
     total
@@ -161,6 +162,8 @@ fn only_what_expired_a_minute_ago_is_swept_from_every_table() {
         established,
         180,
     );
+    let counts = sweep(datapath).counts;
+    assert_eq!((counts.live, counts.all), ([1; 8], [2; 8]));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::error::DatapathError;
 use super::release::Released;
 use super::sockets;
-use super::sweep::Sweeper;
+use super::sweep::{FlowCounts, Sweeper};
 use super::tables::Tables;
 use crate::agent::Sweeps;
 
@@ -32,6 +32,7 @@ pub(super) struct Janitor {
     pub(super) sweeper: Sweeper,
     pub(super) gone: Receiver<Gone>,
     pub(super) sweeps: watch::Sender<Sweeps>,
+    pub(super) counts: watch::Sender<Option<FlowCounts>>,
 }
 
 impl Janitor {
@@ -53,6 +54,7 @@ impl Janitor {
                 Ok(swept) => {
                     debug!(cleared = swept.cleared, "swept the flow tables");
                     self.sweeps.send_modify(|sweeps| sweeps.ended = sweeps.begun);
+                    self.counts.send_replace(Some(swept.counts));
                     self.pause()
                 }
                 Err(error) => {

@@ -152,6 +152,14 @@ impl Backends {
         sys::from_bytes(&bytes)
     }
 
+    /// How many serve.
+    pub(super) fn alive(&self) -> u64 {
+        let words = (0..self.0.len()).filter_map(|id| self.0.element(id)?.get(LIFE));
+        words
+            .map(|life| u64::from(life.load(Ordering::Relaxed) != 0))
+            .sum()
+    }
+
     /// All that are or were in use.
     pub(super) fn used(&self) -> Vec<(BackendId, Backend)> {
         let ids = (0..self.0.len()).map(BackendId);

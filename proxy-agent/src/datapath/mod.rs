@@ -16,6 +16,7 @@ pub mod dump;
 mod error;
 mod events;
 mod follow;
+pub mod gauges;
 mod glob;
 mod grace;
 mod instance;
@@ -61,6 +62,7 @@ use attach::{Attacher, Hook};
 use classify::Selection;
 use error::Context;
 use follow::Follower;
+use gauges::Gauges;
 use instance::Instance;
 use janitor::{Gone, Janitor};
 use observe::Stale;
@@ -81,6 +83,7 @@ pub struct Datapath {
     stop: Option<UnixStream>,
     threads: Vec<JoinHandle<()>>,
     sweeps: watch::Receiver<Sweeps>,
+    gauges: Gauges,
     _lock: Flock<File>,
 }
 
@@ -129,14 +132,17 @@ impl Datapath {
         let released = Arc::new(Released::default());
         let (gone, receiver) = mpsc::channel();
         let (sweeps, sweeps_seen) = watch::channel(Sweeps::default());
+        let (counts, swept) = watch::channel(None);
         let janitor = Janitor {
             sweeps,
+            counts,
             sweeper: Sweeper::new(tables.clone(), released.clone(), grace.clone())?,
             tables: tables.clone(),
             released: released.clone(),
             gone: receiver,
         };
         let mut datapath = Self {
+            gauges: Gauges::new(tables.clone(), swept),
             tables,
             released,
             grace,
@@ -175,6 +181,11 @@ impl Datapath {
     /// another thread.
     pub fn grace(&self) -> Grace {
         self.grace.clone()
+    }
+
+    /// How full the maps are and what they count.
+    pub fn gauges(&self) -> Gauges {
+        self.gauges.clone()
     }
 
     /// Tells how many sweeps of the flow tables have begun and ended since the start.

@@ -36,6 +36,16 @@ struct Sweep {
     table: usize,
     cursor: Cursor,
     unused: Candidates,
+    counts: FlowCounts,
+}
+
+/// Entries of the flow tables that a whole sweep met, in its order of the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FlowCounts {
+    /// Those whose time is not up.
+    pub(super) live: [u64; 2 * TABLES],
+    /// All that are in the tables now.
+    pub(super) all: [u64; 2 * TABLES],
 }
 
 /// What a slice did.
@@ -47,6 +57,8 @@ pub(super) struct Swept {
     pub(super) cleared: usize,
     /// The sweep is over.
     pub(super) end: bool,
+    /// What the sweep met so far.
+    pub(super) counts: FlowCounts,
 }
 
 impl Sweeper {
@@ -86,6 +98,7 @@ impl Sweeper {
         };
         let mut swept = Swept {
             deleted,
+            counts: sweep.counts,
             ..Swept::default()
         };
         if end {
@@ -143,11 +156,15 @@ impl Judge {
         let (entries, end) = map.walk(&mut sweep.cursor)?;
         let mut deleted = 0;
         for (key, flow) in entries {
+            let mut is_there = true;
             if !lifetime::expired(&self.config, key.protocol, flow.meta, self.now) {
                 sweep.unused.met(&key, &flow);
+                sweep.counts.live[sweep.table] += 1;
             } else if self.is_long_gone(&key, &flow) {
-                deleted += usize::from(self.delete(map, &key)?);
+                is_there = !self.delete(map, &key)?;
+                deleted += usize::from(!is_there);
             }
+            sweep.counts.all[sweep.table] += u64::from(is_there);
         }
         Ok((deleted, end))
     }

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use futures::{FutureExt, StreamExt};
 use inotify::{EventMask, EventStream, Inotify, WatchMask};
@@ -138,7 +139,10 @@ impl Folder {
     }
 
     fn read(&mut self, files: &BTreeSet<String>) -> Result<Batch, FolderError> {
-        let mut batch = Batch::default();
+        let mut batch = Batch {
+            heard: Some(Instant::now()),
+            ..Batch::default()
+        };
         for file in files {
             match self.read_file(file) {
                 Ok(objects) => {

@@ -13,12 +13,14 @@ mod validate;
 pub(crate) use parse::tests_support::objects;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use folder::{Folder, FolderError};
 pub use object::{
-    Address, ClusterIp, Conditions, Endpoint, EndpointAddress, EndpointSlice, Hints, Ingress, IpMode, Labels,
-    LoadBalancerStatus, Metadata, Named, Node, PortNumber, Protocol, Service, ServicePort, ServiceSpec,
-    ServiceStatus, ServiceType, SessionAffinity, SliceAddressType, SlicePort, TrafficPolicy,
+    Address, Annotations, ClusterIp, Conditions, Endpoint, EndpointAddress, EndpointSlice, Hints, Ingress,
+    IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeSpec, PortNumber, Protocol, Service,
+    ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity, SliceAddressType, SlicePort,
+    Taint, TrafficPolicy,
 };
 pub use refusal::Refusal;
 
@@ -36,6 +38,8 @@ pub struct Batch {
     /// There are files that could not be read since the start: what they hold is not known, not even the last good
     /// state of it.
     pub has_unread_files: bool,
+    /// When the first of it was heard of.
+    pub heard: Option<Instant>,
 }
 
 impl Batch {
@@ -45,6 +49,7 @@ impl Batch {
         self.changes.extend(later.changes);
         self.refusals.extend(later.refusals);
         self.has_unread_files = later.has_unread_files;
+        self.heard = self.heard.or(later.heard);
     }
 }
 

@@ -61,6 +61,7 @@ impl<M: MapWriter> Reconciler<M> {
             done.add(Done {
                 operations: plan.operations.len(),
                 failed: 0,
+                warnings: 0,
                 token: plan.token,
             });
         }
@@ -70,6 +71,7 @@ impl<M: MapWriter> Reconciler<M> {
             done.add(Done {
                 operations: plan.operations.len(),
                 failed: 0,
+                warnings: 0,
                 token: plan.token,
             });
         }

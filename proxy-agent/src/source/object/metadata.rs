@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::scalar::{Presence, null_as_default, timestamp};
+use super::scalar::{Presence, moment, null_as_default, timestamp};
 use crate::name::ObjectName;
 
 /// metadata of any object.
@@ -21,9 +22,27 @@ pub struct Metadata {
     /// metadata.creationTimestamp, as the API server writes it (RFC 3339 in UTC), so that text order is time order.
     #[serde(default, deserialize_with = "timestamp")]
     pub creation_timestamp: Option<Arc<str>>,
+    /// metadata.deletionTimestamp is there: the object waits for its finalizers.
+    #[serde(default, rename = "deletionTimestamp", deserialize_with = "null_as_default")]
+    pub is_deleting: Presence,
+    /// metadata.annotations
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub annotations: Annotations,
     /// metadata.labels
     #[serde(default, deserialize_with = "null_as_default")]
     pub labels: Labels,
+}
+
+/// The annotations that mean something to a node's proxy.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+pub struct Annotations {
+    /// When the change of pods or Service happened that an EndpointSlice's last change is due to.
+    #[serde(
+        default,
+        rename = "endpoints.kubernetes.io/last-change-trigger-time",
+        deserialize_with = "moment"
+    )]
+    pub last_change: Option<Timestamp>,
 }
 
 /// The labels that mean something to a node's proxy.

@@ -9,8 +9,8 @@ mod scalar;
 mod service;
 mod slice;
 
-pub use metadata::{Labels, Metadata};
-pub use node::Node;
+pub use metadata::{Annotations, Labels, Metadata};
+pub use node::{Node, NodeSpec, Taint};
 pub use scalar::{Address, ClusterIp, EndpointAddress, PortNumber, Protocol};
 pub use service::{
     Ingress, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType,

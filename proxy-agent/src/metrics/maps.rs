@@ -1,0 +1,121 @@
+//! What the maps say, read whenever somebody asks.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::datapath::DatapathError;
+use crate::datapath::dump::CounterEntry;
+use crate::datapath::gauges::{Gauges, Idle};
+
+/// The maps of the instance.
+#[derive(Debug)]
+pub(super) struct Maps(pub(super) Gauges);
+
+impl Collector for Maps {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        if let Some(counters) = told("counters", self.0.counters()) {
+            counts(&mut encoder, &counters)?;
+        }
+        if let Some(fills) = told("the fill of the maps", self.0.fills()) {
+            let entries = fills.iter().map(|fill| (fill.map, fill.entries));
+            let capacities = fills.iter().map(|fill| (fill.map, fill.capacity));
+            let (name, help) = (
+                "shunt_map_entries",
+                "Entries of a map; of flow tables, at their last sweep",
+            );
+            by_map(
+                encoder.encode_descriptor(name, help, None, MetricType::Gauge)?,
+                entries,
+            )?;
+            let (name, help) = ("shunt_map_capacity", "Entries that a map has room for");
+            by_map(
+                encoder.encode_descriptor(name, help, None, MetricType::Gauge)?,
+                capacities,
+            )?;
+        }
+        self.flows(&mut encoder)?;
+        match told("Services without local endpoints", self.0.idle()) {
+            Some(idle) => no_local_endpoints(&mut encoder, idle),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Maps {
+    fn flows(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (name, help) = (
+            "shunt_flow_entries",
+            "Entries of flows that live, two a flow, at the last sweep",
+        );
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for flows in self.0.flows() {
+            let labels = [
+                ("ip_family", flows.family),
+                ("protocol", flows.protocol),
+                ("state", flows.state),
+            ];
+            ConstGauge::new(signed(flows.live)).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Drops and rare events, each with its name as the label.
+fn counts(encoder: &mut DescriptorEncoder<'_>, counters: &[CounterEntry]) -> Result<(), fmt::Error> {
+    let kinds = [
+        (
+            true,
+            "shunt_drops",
+            "Packets and calls dropped or refused, by reason",
+            "reason",
+        ),
+        (false, "shunt_events", "Events of the data path, by kind", "event"),
+    ];
+    for (drop, name, help, label) in kinds {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for counter in counters.iter().filter(|counter| counter.drop == drop) {
+            let labels = [(label, counter.name)];
+            ConstCounter::new(counter.value).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn by_map(
+    mut metric: MetricEncoder<'_>,
+    values: impl Iterator<Item = (&'static str, u64)>,
+) -> Result<(), fmt::Error> {
+    for (map, value) in values {
+        ConstGauge::new(signed(value)).encode(metric.encode_family(&[("map", map)])?)?;
+    }
+    Ok(())
+}
+
+fn no_local_endpoints(encoder: &mut DescriptorEncoder<'_>, idle: [Idle; 2]) -> Result<(), fmt::Error> {
+    let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+    let help = "Service ports with a Local traffic policy that have endpoints, but none on this node";
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (family, idle) in ["IPv4", "IPv6"].into_iter().zip(idle) {
+        for (policy, count) in [("internal", idle.internal), ("external", idle.external)] {
+            let labels = [("traffic_policy", policy), ("ip_family", family)];
+            ConstGauge::new(signed(count)).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What could not be read is left out, and said.
+fn told<T>(what: &str, result: Result<T, DatapathError>) -> Option<T> {
+    result
+        .map_err(|error| tracing::warn!(%error, "{what} can't be read for /metrics"))
+        .ok()
+}

@@ -1,0 +1,228 @@
+//! What the agent tells over HTTP, asked as load balancers, kubelets and Prometheus ask.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod place;
+mod running;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use place::Place;
+use running::{Agent, write};
+use serde_json::Value;
+
+const SERVICES: &str = "apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.1
+  externalTrafficPolicy: Local
+  ports: [{port: 80, nodePort: 30080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns, namespace: shop}
+spec: {clusterIP: 'fd00::1', internalTrafficPolicy: Local, ports: [{port: 53, protocol: UDP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [10.1.0.1], nodeName: there}, {addresses: [10.1.0.2], nodeName: there}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: dns-1, namespace: shop, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv6
+ports: [{port: 53, protocol: UDP}]
+endpoints: [{addresses: ['fd01::1'], nodeName: there}]
+";
+const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: here}}";
+const TAINTED: &str = "{apiVersion: v1, kind: Node, metadata: {name: here},
+  spec: {taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}]}}";
+
+/// The answer as a whole.
+fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+/// Asks until the answer is as it should be.
+fn eventually(address: &str, path: &str, expected: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = get(address, path);
+        match answer {
+            Ok(answer) if expected(&answer) => return answer,
+            answer => assert!(Instant::now() < deadline, "{path}: {answer:?}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn place(name: &str) -> Place {
+    let place = Place::enter(name);
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(up.expect("ip (iproute2) can't be run").success());
+    place
+}
+
+#[test]
+fn load_balancers_kubelets_and_prometheus_are_answered() {
+    let place = place("serve");
+    write(&place, "node.yaml", NODE);
+    write(&place, "services.yaml", SERVICES);
+    let mut agent = Agent::start(&place);
+    agent.wait("ready");
+
+    for address in ["127.0.0.1:10256", "[::1]:10256"] {
+        let healthz = get(address, "/healthz").unwrap();
+        assert!(healthz.starts_with("HTTP/1.1 200 OK\r\n"), "{healthz}");
+        let healthz: Value = serde_json::from_str(body(&healthz)).unwrap();
+        assert_eq!(
+            (&healthz["nodeEligible"], &healthz["healthy"]),
+            (&true.into(), &true.into())
+        );
+        assert_eq!(healthz["lastUpdated"], healthz["currentTime"]);
+        let livez = get(address, "/livez").unwrap();
+        assert!(
+            livez.starts_with("HTTP/1.1 200 OK\r\n") && !livez.contains("nodeEligible"),
+            "{livez}"
+        );
+    }
+
+    let metrics = get("127.0.0.1:10249", "/metrics").unwrap();
+    assert!(
+        metrics.contains("content-type: application/openmetrics-text"),
+        "{metrics}"
+    );
+    for line in [
+        "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
+        "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"} 1",
+        "kubeproxy_sync_proxy_rules_service_changes_total 2",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_total 2",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"external\",ip_family=\"IPv4\"} 1",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\",ip_family=\"IPv4\"} 0",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\",ip_family=\"IPv6\"} 1",
+        "kubeproxy_proxy_healthz_total{code=\"200\"} 2",
+        "kubeproxy_proxy_livez_total{code=\"200\"} 2",
+        "shunt_map_entries{map=\"FRONTENDS4\"} 2",
+        "shunt_map_entries{map=\"FRONTENDS6\"} 1",
+        "shunt_map_entries{map=\"SERVICES\"} 2",
+        "shunt_map_entries{map=\"BACKENDS\"} 3",
+        "shunt_drops_total{reason=\"no_endpoint\"} 0",
+        "shunt_events_total{event=\"flow_created\"} 0",
+        "shunt_failed_services 0",
+    ] {
+        assert!(
+            metrics.lines().any(|found| found == line),
+            "{line} is not in {metrics}"
+        );
+    }
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+
+    write(&place, "node.yaml", TAINTED);
+    let healthz = eventually("127.0.0.1:10256", "/healthz", |answer| {
+        answer.starts_with("HTTP/1.1 503 ")
+    });
+    assert_eq!(
+        serde_json::from_str::<Value>(body(&healthz)).unwrap()["nodeEligible"],
+        false
+    );
+    assert!(
+        get("127.0.0.1:10256", "/livez")
+            .unwrap()
+            .starts_with("HTTP/1.1 200 OK")
+    );
+    write(&place, "node.yaml", NODE);
+    eventually("127.0.0.1:10256", "/healthz", |answer| {
+        answer.starts_with("HTTP/1.1 200 ")
+    });
+
+    let changed = SERVICES.replace("10.1.0.2", "10.1.0.3");
+    let now = jiff::Timestamp::now();
+    let annotation =
+        format!("annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{now}'}}, name: web-1");
+    write(
+        &place,
+        "services.yaml",
+        &changed.replace("name: web-1", &annotation),
+    );
+    let metrics = eventually("127.0.0.1:10249", "/metrics", |answer| {
+        answer.contains("\nshunt_endpoint_change_latency_seconds_count 1\n")
+    });
+    let programming = "kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"} 1\n";
+    assert!(metrics.contains(programming), "{metrics}");
+
+    assert_eq!(body(&get("127.0.0.1:10249", "/healthz").unwrap()), "ok");
+    assert_eq!(body(&get("127.0.0.1:10249", "/proxyMode").unwrap()), "shunt");
+    let configuration = get("127.0.0.1:10249", "/configz").unwrap();
+    let configuration: Value = serde_json::from_str(body(&configuration)).unwrap();
+    let configuration = &configuration["kubeproxy.config.k8s.io"];
+    assert_eq!(configuration["hostnameOverride"], "here");
+    assert_eq!(configuration["metricsBindAddress"], "127.0.0.1:10249");
+    agent.stop();
+    assert!(
+        get("127.0.0.1:10256", "/livez").is_err(),
+        "it ended with the agent"
+    );
+}
+
+#[test]
+fn a_taken_port_is_named_and_the_agent_goes_on() {
+    let place = place("taken");
+    let taken = std::net::TcpListener::bind("[::]:10256").unwrap();
+    let mut agent = Agent::start(&place);
+    let error = agent.wait(
+        "can't listen there: it is tried again, and all else goes on. Another program has this \
+         port, kube-proxy perhaps: stop it, or give another address",
+    );
+    assert_eq!(
+        (&error["server"], &error["address"]),
+        (&"healthz".into(), &"[::]:10256".into())
+    );
+    agent.wait("ready");
+    drop(taken);
+    eventually("127.0.0.1:10256", "/livez", |answer| {
+        answer.starts_with("HTTP/1.1 200 ")
+    });
+    agent.stop();
+}
+
+#[test]
+fn servers_can_be_elsewhere_or_nowhere() {
+    let place = place("elsewhere");
+    let switches = [
+        "--healthz-bind-address",
+        "127.0.0.1:8080",
+        "--metrics-bind-address",
+        "",
+    ];
+    let mut agent = Agent::start_with(&place, &switches);
+    agent.wait("ready");
+    eventually("127.0.0.1:8080", "/livez", |answer| {
+        answer.starts_with("HTTP/1.1 200 ")
+    });
+    for address in ["127.0.0.1:10256", "127.0.0.1:10249"] {
+        assert!(get(address, "/healthz").is_err(), "{address}");
+    }
+    agent.stop();
+}
