@@ -56,6 +56,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drops(view) => {
             cli::print_drops(&mut out, view.output, dump::counters(&view.instance.instance)?)?;
         }
+        Command::Init(arguments) => cli::run_init(&mut out, &arguments)?,
+        Command::Hold => cli::hold()?,
         Command::Cleanup(arguments) => {
             let removed = cleanup::run(&arguments.instance).context("cleaning up")?;
             cli::print_removed(&mut out, &removed)?;

@@ -13,6 +13,9 @@ use crate::options::Options;
 use crate::place::Place;
 use crate::programs;
 
+/// What the agent of a DaemonSet has, and so the lab's: what works here works there.
+pub const CAPABILITIES: [&str; 3] = ["bpf", "net_admin", "perfmon"];
+
 /// The agent of one node, and what it works on.
 #[derive(Debug)]
 pub struct Agent {
@@ -86,10 +89,12 @@ impl Agent {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = self
-            .place
-            .command(programs::shunt().unwrap_or_else(|_| "shunt".into()));
+        let capabilities = CAPABILITIES.map(|name| format!(",+{name}")).concat();
+        let mut command = self.place.command("setpriv");
         command
+            .arg(format!("--inh-caps=-all{capabilities}"))
+            .arg(format!("--bounding-set=-all{capabilities}"))
+            .arg(programs::shunt()?)
             .args(["agent", "--node-name", self.node(), "--log-format", "json"])
             .args([
                 "--socket-lb",

@@ -1,6 +1,7 @@
 //! Every task of a developer or of CI as one cargo command: `cargo xtask`.
 
 mod command;
+mod image;
 mod lab;
 mod lint;
 mod object;
@@ -29,6 +30,8 @@ enum Task {
     Setup,
     /// Build the BPF object into target/bpf/shunt.o
     BuildEbpf,
+    /// Build the container image as an OCI archive; needs no container engine
+    Image(image::Options),
     /// Check formatting and lints, warnings are errors
     Lint,
     /// Set up, lint, build and run every layer of tests
@@ -70,6 +73,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Setup => setup::run().map(drop),
         Task::BuildEbpf => object::build().map(drop),
+        Task::Image(options) => image::run(&options),
         Task::Lint => lint::run(),
         Task::Test { all, layer } => test::run(all, &layer),
         Task::Lab { arguments } => lab::lab(&arguments),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{command, lab, lint, object, setup, workspace};
+use crate::{command, image, lab, lint, object, setup, workspace};
 
 /// Where property tests get their seed from.
 const SEED: &str = "PROPTEST_RNG_SEED";
@@ -28,6 +28,8 @@ pub(crate) enum Layer {
     Lab,
     /// A real Kubernetes; its programs are built from the Go module proxy, once. Runs with `--all` or by name
     Cluster,
+    /// The image, the manifests and all else that is shipped; builds the optimised binary. Runs with `--all` or by name
+    Deploy,
 }
 
 /// One test program, built.
@@ -54,8 +56,12 @@ pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
     }
     lab::build_programs()?;
     let programs = build()?;
+    let layers = chosen(all, only);
+    if layers.contains(&Layer::Deploy) {
+        image::build(&image::Options::default())?;
+    }
     let mut counts = Vec::new();
-    for layer in chosen(all, only) {
+    for layer in layers {
         counts.push((layer, run_layer(layer, &programs)?));
     }
     summary(&counts)
@@ -63,7 +69,7 @@ pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
 
 fn chosen(all: bool, only: &[Layer]) -> Vec<Layer> {
     let wanted = |layer: &Layer| match only {
-        [] => all || *layer != Layer::Cluster,
+        [] => all || !matches!(layer, Layer::Cluster | Layer::Deploy),
         only => only.contains(layer),
     };
     Layer::value_variants().iter().copied().filter(wanted).collect()
@@ -214,6 +220,7 @@ fn layer(package: &str, target: &str) -> Option<Layer> {
         "proxy-agent" => Some(Layer::Agent),
         "xtask" => Some(Layer::Build),
         "tests" if target.starts_with("packet") => Some(Layer::Packet),
+        "tests" if target.starts_with("deploy") => Some(Layer::Deploy),
         "tests" if target.starts_with("cluster") => Some(Layer::Cluster),
         "tests" => Some(Layer::Lab),
         _ => None,
@@ -247,8 +254,9 @@ mod tests {
     }
 
     #[test]
-    fn the_cluster_runs_with_all_or_by_name() {
+    fn what_takes_long_runs_with_all_or_by_name() {
         assert!(!chosen(false, &[]).contains(&Layer::Cluster));
+        assert!(!chosen(false, &[]).contains(&Layer::Deploy));
         assert_eq!(chosen(true, &[]), Layer::value_variants());
         assert_eq!(chosen(false, &[Layer::Cluster]), [Layer::Cluster]);
     }

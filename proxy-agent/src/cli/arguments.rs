@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::InitArguments;
 use super::serve::ServeArguments;
 use crate::datapath::doctor::DoctorOptions;
 use crate::datapath::{AttachMode, DatapathOptions, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks};
@@ -35,8 +36,13 @@ pub enum Command {
     Flows(ViewArguments),
     /// Shows why packets and calls were dropped or refused, and counts of rare events.
     Drops(ViewArguments),
+    /// Prepares the node once, with more rights than the agent has: the BPF file system, the reserved ports.
+    Init(InitArguments),
     /// Detaches and removes everything of an instance. Its traffic ends.
     Cleanup(InstanceArguments),
+    /// Does nothing until SIGTERM: keeps the pod of a DaemonSet whose work was done by an init container.
+    #[command(hide = true)]
+    Hold,
     /// Looks at what this kernel, cgroup and BPF file system give, what is missing, and the way out.
     Doctor(DoctorArguments),
 }

@@ -2,6 +2,8 @@
 
 mod arguments;
 mod daemon;
+mod hold;
+mod init;
 mod serve;
 mod table;
 mod view;
@@ -10,4 +12,6 @@ pub use arguments::{
     AgentArguments, Arguments, Command, DoctorArguments, InstanceArguments, LogFormat, Output, ViewArguments,
 };
 pub use daemon::{run_agent, start_logging};
+pub use hold::hold;
+pub use init::{InitArguments, run_init};
 pub use view::{print_backends, print_checks, print_drops, print_flows, print_removed, print_services};

@@ -28,6 +28,7 @@ mod netlink;
 mod object;
 mod observe;
 mod options;
+pub mod prepare;
 mod programs;
 mod release;
 mod reserved;

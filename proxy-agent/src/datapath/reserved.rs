@@ -117,6 +117,11 @@ pub(super) fn holds(first: u16, count: u16) -> Result<bool, DatapathError> {
     Ok((first..first.saturating_add(count)).all(|port| now.0.contains(&port)))
 }
 
+/// What is reserved now, as the kernel writes it.
+pub(super) fn text() -> Result<String, DatapathError> {
+    Ok(read()?.ranges().join(","))
+}
+
 fn marked(marks: &Path) -> Result<Ports, DatapathError> {
     Ports::parse(&list(marks)?.join(","))
 }
