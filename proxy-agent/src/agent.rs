@@ -164,6 +164,7 @@ fn take<M: MapWriter>(reconciler: &mut Reconciler<M>, batch: Batch, news: &mut N
         tracing::warn!(file = refusal.file, error = %refusal, "refused");
     }
     news.files.extend(batch.files);
+    news.changes += batch.changes.len();
     news.is_synced = true;
     Ok(reconciler.take(batch.changes, batch.has_unread_files)?)
 }
@@ -172,6 +173,7 @@ fn take<M: MapWriter>(reconciler: &mut Reconciler<M>, batch: Batch, news: &mut N
 #[derive(Debug, Default)]
 struct News {
     files: BTreeSet<String>,
+    changes: usize,
     operations: usize,
     failed: usize,
     is_synced: bool,
@@ -182,9 +184,13 @@ impl News {
     fn tell(&mut self) {
         let operations = std::mem::take(&mut self.operations);
         let failed = std::mem::take(&mut self.failed);
+        let changes = std::mem::take(&mut self.changes);
         if !self.files.is_empty() {
             let files: Vec<String> = std::mem::take(&mut self.files).into_iter().collect();
             tracing::info!(files = files.join(","), operations, failed, "applied");
+        } else if changes != 0 {
+            // A cluster's changes are too many to tell of each.
+            tracing::debug!(changes, operations, failed, "applied");
         }
         if self.is_synced && !std::mem::replace(&mut self.is_ready, true) {
             tracing::info!("ready");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::InitArguments;
+use super::SourceArguments;
 use super::serve::ServeArguments;
 use crate::datapath::doctor::DoctorOptions;
 use crate::datapath::{AttachMode, DatapathOptions, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks};
@@ -26,7 +27,8 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serves the Services of a folder of manifests on this node. Ending it leaves the traffic flowing.
+    /// Serves the Services of the Kubernetes API, or of a folder of manifests, on this node. Ending it leaves the traffic
+    /// flowing.
     Agent(Box<AgentArguments>),
     /// Shows the Services: one row for each address and port where one is reached.
     Services(ViewArguments),
@@ -133,11 +135,16 @@ enum Attach {
 #[derive(Debug, Args)]
 pub struct AgentArguments {
     /// This node's name, as endpoints' nodeName has it.
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "NODE_NAME",
+        visible_alias = "hostname-override"
+    )]
     pub node_name: String,
-    /// Folder of Services, EndpointSlices and Nodes in YAML or JSON; watched.
-    #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    /// Where Services come from.
+    #[command(flatten)]
+    pub source: SourceArguments,
     /// Which instance.
     #[command(flatten)]
     pub instance: InstanceArguments,

@@ -7,14 +7,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
-use super::{AgentArguments, LogFormat};
+use super::{AgentArguments, LogFormat, SourceChoice};
 use crate::agent::{self, Reconciler, Surroundings};
 use crate::datapath::Datapath;
-use crate::source::Folder;
+use crate::source::{Batch, Folder, Kubernetes};
 
 /// Logs to the standard error output; SHUNT_LOG chooses how much.
 pub fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // The library tells of each attempt; the source tells of an outage.
+    let default = || EnvFilter::new("info,kube_client=off,kube_runtime=off");
+    let filter = EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| default());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -45,13 +47,13 @@ pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<()> {
 }
 
 async fn serve(arguments: &AgentArguments) -> anyhow::Result<()> {
-    let folder = Folder::watch(&arguments.manifests)?;
+    let source = Source::prepare(arguments).await?;
     let datapath = Datapath::start(&arguments.datapath())?;
     let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
     let (_serving, observer) = arguments.serve.start(&arguments.node_name, datapath.gauges())?;
     let reconciler = Reconciler::start(&arguments.node_name, datapath)?;
     let (sender, batches) = mpsc::channel(1);
-    let source = tokio::spawn(folder.run(sender));
+    let source = tokio::spawn(source.run(sender));
     let grace = move || Ok(grace.wait()?);
     agent::run(
         reconciler,
@@ -63,8 +65,33 @@ async fn serve(arguments: &AgentArguments) -> anyhow::Result<()> {
         },
     )
     .await?;
-    source.await.context("watching the manifests")??;
-    bail!("the watch of the manifests ended")
+    source.await.context("watching the source")??;
+    bail!("the watch of the source ended")
+}
+
+/// Where Services come from.
+enum Source {
+    Folder(Folder),
+    Api(Box<Kubernetes>),
+}
+
+impl Source {
+    async fn prepare(arguments: &AgentArguments) -> anyhow::Result<Self> {
+        Ok(match arguments.source.choice() {
+            SourceChoice::Folder(folder) => Self::Folder(Folder::watch(&folder)?),
+            SourceChoice::Api(options) => Self::Api(Box::new(
+                Kubernetes::prepare(&options, &arguments.node_name).await?,
+            )),
+        })
+    }
+
+    async fn run(self, sender: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+        match self {
+            Self::Folder(folder) => folder.run(sender).await?,
+            Self::Api(api) => api.run(sender).await,
+        }
+        Ok(())
+    }
 }
 
 fn stop(signal: &str) -> anyhow::Result<()> {

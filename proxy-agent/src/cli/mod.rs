@@ -5,6 +5,7 @@ mod daemon;
 mod hold;
 mod init;
 mod serve;
+mod source;
 mod table;
 mod view;
 
@@ -14,4 +15,5 @@ pub use arguments::{
 pub use daemon::{run_agent, start_logging};
 pub use hold::hold;
 pub use init::{InitArguments, run_init};
+pub use source::{SourceArguments, SourceChoice};
 pub use view::{print_backends, print_checks, print_drops, print_flows, print_removed, print_services};

@@ -2,11 +2,13 @@
 
 mod catalog;
 mod folder;
+mod kubernetes;
 mod locate;
 mod object;
 mod parse;
 mod refusal;
 mod seed;
+mod status;
 mod validate;
 
 #[cfg(test)]
@@ -16,6 +18,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use folder::{Folder, FolderError};
+pub use kubernetes::{ApiError, ApiOptions, Kubernetes, Master, SERVICE_ACCOUNT};
+pub(crate) use object::Presence;
 pub use object::{
     Address, Annotations, ClusterIp, Conditions, Endpoint, EndpointAddress, EndpointSlice, Hints, Ingress,
     IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeSpec, PortNumber, Protocol, Service,
@@ -23,6 +27,7 @@ pub use object::{
     Taint, TrafficPolicy,
 };
 pub use refusal::Refusal;
+pub use status::{Status, Watched};
 
 use crate::name::ObjectName;
 

@@ -28,6 +28,7 @@ impl Kind {
 }
 
 /// An object of a kind, or nothing where the kind is none of ours.
+#[derive(Clone, Copy)]
 pub(super) struct ObjectSeed(pub(super) Option<Kind>);
 
 impl<'de> DeserializeSeed<'de> for ObjectSeed {

@@ -11,6 +11,7 @@ mod slice;
 
 pub use metadata::{Annotations, Labels, Metadata};
 pub use node::{Node, NodeSpec, Taint};
+pub(crate) use scalar::Presence;
 pub use scalar::{Address, ClusterIp, EndpointAddress, PortNumber, Protocol};
 pub use service::{
     Ingress, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType,

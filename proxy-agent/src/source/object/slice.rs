@@ -50,7 +50,7 @@ pub struct Endpoint {
     /// nodeName
     pub node_name: Option<Arc<str>>,
     /// hints
-    pub hints: Option<Box<Hints>>,
+    pub hints: Option<Arc<Hints>>,
 }
 
 /// conditions of an endpoint.
@@ -80,7 +80,7 @@ impl Conditions {
 }
 
 /// hints of an endpoint: whose traffic should use it.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Hints {
     /// Zones.
@@ -92,7 +92,7 @@ pub struct Hints {
 }
 
 /// A zone or a node, by its name.
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Named {
     /// The name.
     pub name: Box<str>,
