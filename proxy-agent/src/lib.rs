@@ -1,6 +1,6 @@
 //! Shunt's agent: one way through it, one folder a stage.
 //!
-//! `source` (a folder of manifests) gives a stream of changes; `model` turns Services, EndpointSlices and this Node
+//! `source` (the Kubernetes API, or a folder of manifests) gives a stream of changes; `model` turns Services, EndpointSlices and this Node
 //! into service ports with their frontends and chosen backends; `plan` turns the difference between what is desired
 //! and what is installed into ordered map operations; `datapath` carries them out. `health`, `metrics` and
 //! `serve` tell others how it gets on; `cli` is the command line.

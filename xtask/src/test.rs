@@ -26,6 +26,9 @@ pub(crate) enum Layer {
     Packet,
     /// Nodes, pods and clients in network namespaces, with real sockets
     Lab,
+    /// The agent's source against a real API server, whose program is built like the cluster's. Runs with `--all` or by
+    /// name
+    Api,
     /// A real Kubernetes; its programs are built from the Go module proxy, once. Runs with `--all` or by name
     Cluster,
     /// The image, the manifests and all else that is shipped; builds the optimised binary. Runs with `--all` or by name
@@ -69,7 +72,7 @@ pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
 
 fn chosen(all: bool, only: &[Layer]) -> Vec<Layer> {
     let wanted = |layer: &Layer| match only {
-        [] => all || !matches!(layer, Layer::Cluster | Layer::Deploy),
+        [] => all || !matches!(layer, Layer::Api | Layer::Cluster | Layer::Deploy),
         only => only.contains(layer),
     };
     Layer::value_variants().iter().copied().filter(wanted).collect()
@@ -221,6 +224,7 @@ fn layer(package: &str, target: &str) -> Option<Layer> {
         "xtask" => Some(Layer::Build),
         "tests" if target.starts_with("packet") => Some(Layer::Packet),
         "tests" if target.starts_with("deploy") => Some(Layer::Deploy),
+        "tests" if target == "api" => Some(Layer::Api),
         "tests" if target.starts_with("cluster") => Some(Layer::Cluster),
         "tests" => Some(Layer::Lab),
         _ => None,

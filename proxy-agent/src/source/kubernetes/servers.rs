@@ -101,9 +101,13 @@ impl Inner {
         let Some(again) = copy(&request) else {
             return Ok(self.call_any(request).await?);
         };
+        let before = self.servers();
         let response = self.call_any(request).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.read_again() {
-            return Ok(self.call_any(again).await?);
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.read_again();
+            if !Arc::ptr_eq(&before, &self.servers()) {
+                return Ok(self.call_any(again).await?);
+            }
         }
         Ok(response)
     }
@@ -135,23 +139,19 @@ impl Inner {
     }
 
     /// Reads credentials and certificates again, unless that was just done; what can't be read leaves what there was.
-    fn read_again(&self) -> bool {
+    fn read_again(&self) {
         {
             let mut last = self.read.lock().unwrap_or_else(PoisonError::into_inner);
             if last.elapsed() < READ_AGAIN {
-                return false;
+                return;
             }
             *last = Instant::now();
         }
         match read(&self.options) {
             Ok(servers) => {
                 *self.servers.lock().unwrap_or_else(PoisonError::into_inner) = servers;
-                true
             }
-            Err(error) => {
-                tracing::debug!(%error, "credentials can't be read again");
-                false
-            }
+            Err(error) => tracing::debug!(%error, "credentials can't be read again"),
         }
     }
 }

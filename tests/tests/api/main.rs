@@ -1,0 +1,14 @@
+//! The Kubernetes API as the agent's source, against a real API server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "test code; clippy's own exception ends at functions marked as tests"
+)]
+
+mod access;
+mod changes;
+mod gate;
+mod outage;
+mod plane;
+mod source;
