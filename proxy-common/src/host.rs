@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::vec::Vec;
 
 use crate::layout::{
-    Addr, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta, Service, ServiceId,
+    Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta, Service, ServiceId,
 };
 use crate::rules::{Bytes, Directory, FlowStore};
 
@@ -42,6 +42,8 @@ pub struct HostNode<A: Addr + Hash> {
     pub flows: RefCell<FlowTables<A>>,
     /// FRAGMENTS of the family.
     pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentPorts>>,
+    /// AFFINITY.
+    pub affinities: RefCell<HashMap<AffinityKey, Affinity>>,
     /// The clock, in ticks.
     pub clock: Cell<u32>,
     /// How many more new entries the flow tables take; `None`: as many as come.
@@ -69,6 +71,7 @@ impl<A: Addr + Hash> HostNode<A> {
             default_route: Err(Counter::NoRoute),
             flows: RefCell::default(),
             fragments: RefCell::default(),
+            affinities: RefCell::default(),
             clock: Cell::new(0),
             room: Cell::new(None),
             accesses: Cell::new(0),
@@ -136,6 +139,7 @@ impl<A: Addr + Hash> HostNode<A> {
     pub fn add_list(&mut self, backends: &[BackendId], tag: u16) -> ListWord {
         let first = self.slots.len() as u32;
         self.slots.extend_from_slice(backends);
+        self.slots[first as usize..].sort_unstable();
         ListWord::new(first, backends.len() as u32, tag)
     }
 
@@ -208,15 +212,46 @@ impl<A: Addr + Hash> Directory<A> for HostNode<A> {
     fn count(&self, counter: Counter) {
         self.counters.borrow_mut()[counter as usize] += 1;
     }
+
+    fn now(&self) -> u32 {
+        self.clock.get()
+    }
+
+    fn ticks_per_second(&self) -> u32 {
+        self.config.ticks_per_second
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.access();
+        self.affinities.borrow().get(key).copied()
+    }
+
+    fn insert_affinity(&self, key: &AffinityKey, record: &Affinity) -> bool {
+        self.access();
+        if self.affinities.borrow().contains_key(key) || !self.take_room() {
+            return false;
+        }
+        self.put_affinity(key, record);
+        true
+    }
+
+    fn put_affinity(&self, key: &AffinityKey, record: &Affinity) {
+        self.access();
+        self.affinities.borrow_mut().insert(*key, *record);
+    }
+
+    fn renew_affinity(&self, key: &AffinityKey, old: u64, new: u64) {
+        self.access();
+        let mut affinities = self.affinities.borrow_mut();
+        if let Some(record) = affinities.get_mut(key).filter(|record| record.meta == old) {
+            record.meta = new;
+        }
+    }
 }
 
 impl<A: Addr + Hash> FlowStore<A> for HostNode<A> {
     fn config(&self) -> &Config {
         &self.config
-    }
-
-    fn now(&self) -> u32 {
-        self.clock.get()
     }
 
     fn flow(&self, table: FlowTable, key: &FlowKey<A>, into: &mut Flow<A>) -> bool {

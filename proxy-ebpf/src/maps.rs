@@ -5,8 +5,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use proxy_common::layout::{
-    Addr, Backend, Config, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendValue,
-    Identity, Interface, PREFILTER_WORDS, Service, SocketKey, SocketValue, V4, V6, protocol,
+    Addr, Affinity, AffinityKey, Backend, Config, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts,
+    FrontendKey, FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, SocketKey, SocketValue, V4,
+    V6, protocol,
 };
 use proxy_common::rules::Work;
 
@@ -57,6 +58,8 @@ static UDP_FLOWS6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entr
 static FRAGMENTS4: LruHashMap<FragmentKey<V4>, FragmentPorts> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]
 static FRAGMENTS6: LruHashMap<FragmentKey<V6>, FragmentPorts> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]
 pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketValue> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]

@@ -12,14 +12,14 @@ use aya_ebpf::{
 };
 use proxy_common::{
     layout::{
-        Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts,
-        FrontendKey, FrontendValue, ListWord, Meta, Service, ServiceId,
+        Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable,
+        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, Service, ServiceId,
     },
     rules::{Directory, FlowStore},
 };
 
 use crate::{
-    maps::{BACKENDS, CONFIG, COUNTERS, INTERFACES, Maps, PREFILTER, SERVICES, SLOTS},
+    maps::{AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, Maps, PREFILTER, SERVICES, SLOTS},
     redirect,
 };
 
@@ -56,10 +56,29 @@ pub(crate) fn count(counter: u32) {
 impl Node {
     #[inline(always)]
     pub(crate) fn new(skb: *mut __sk_buff, config: &'static Config) -> Self {
-        // SAFETY: the helper has no preconditions.
-        let ticks = unsafe { bpf_jiffies64() } as u32;
-        Self { config, skb, ticks }
+        Self {
+            config,
+            skb,
+            ticks: ticks(),
+        }
     }
+}
+
+#[inline(always)]
+fn ticks() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_jiffies64() as u32 }
+}
+
+/// Replaces a published word of a map value if it is still as it was.
+///
+/// # Safety
+/// `word` is an aligned u64 in a map value, and all its writers are atomic.
+#[inline(always)]
+unsafe fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
+    // The target's AtomicU64 has no compare_exchange, though its instruction set has (Linux 5.12).
+    // SAFETY: as the caller promises; map values stay writable while the program runs.
+    unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new).1 }
 }
 
 impl<A: Maps> Directory<A> for Tables {
@@ -85,7 +104,7 @@ impl<A: Maps> Directory<A> for Tables {
                 internal: ListWord(read_volatile(addr_of!((*service).internal.0))),
                 external: ListWord(read_volatile(addr_of!((*service).external.0))),
                 shortcut: ListWord(read_volatile(addr_of!((*service).shortcut.0))),
-                reserved: 0,
+                affinity: AffinityWord(read_volatile(addr_of!((*service).affinity.0))),
             })
         }
     }
@@ -118,6 +137,49 @@ impl<A: Maps> Directory<A> for Tables {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         count(counter as u32);
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u32 {
+        ticks()
+    }
+
+    #[inline(always)]
+    fn ticks_per_second(&self) -> u32 {
+        config().map_or(0, |config| config.ticks_per_second)
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        let record = AFFINITY.get_ptr(key)?;
+        // SAFETY: map values stay readable while the program runs; each word is read once, whole, the one with the tag
+        // last: it tells whether the element is still the key's.
+        unsafe {
+            let target = read_volatile(addr_of!((*record).target));
+            compiler_fence(Ordering::SeqCst);
+            let meta = read_volatile(addr_of!((*record).meta));
+            Some(Affinity { meta, target })
+        }
+    }
+
+    #[inline(always)]
+    fn insert_affinity(&self, key: &AffinityKey, record: &Affinity) -> bool {
+        AFFINITY.insert(key, record, BPF_NOEXIST).is_ok()
+    }
+
+    #[inline(always)]
+    fn put_affinity(&self, key: &AffinityKey, record: &Affinity) {
+        // An LRU makes room; if it can't, the client's next flow is balanced on its own.
+        let _inserted = AFFINITY.insert(key, record, BPF_ANY);
+    }
+
+    #[inline(always)]
+    fn renew_affinity(&self, key: &AffinityKey, old: u64, new: u64) {
+        if let Some(record) = AFFINITY.get_ptr_mut(key) {
+            // SAFETY: `meta` is an aligned u64 of a map value, written by this and as part of new elements only; an
+            // element that became another key's carries another tag and fails the comparison.
+            let _renewed = unsafe { exchange(addr_of_mut!((*record).meta), old, new) };
+        }
     }
 }
 
@@ -154,17 +216,36 @@ impl<A: Maps> Directory<A> for Node {
     fn count(&self, counter: Counter) {
         count(counter as u32);
     }
+    #[inline(always)]
+    fn now(&self) -> u32 {
+        self.ticks
+    }
+    #[inline(always)]
+    fn ticks_per_second(&self) -> u32 {
+        self.config.ticks_per_second
+    }
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        Directory::<A>::affinity(&Tables, key)
+    }
+    #[inline(always)]
+    fn insert_affinity(&self, key: &AffinityKey, record: &Affinity) -> bool {
+        Directory::<A>::insert_affinity(&Tables, key, record)
+    }
+    #[inline(always)]
+    fn put_affinity(&self, key: &AffinityKey, record: &Affinity) {
+        Directory::<A>::put_affinity(&Tables, key, record);
+    }
+    #[inline(always)]
+    fn renew_affinity(&self, key: &AffinityKey, old: u64, new: u64) {
+        Directory::<A>::renew_affinity(&Tables, key, old, new);
+    }
 }
 
 impl<A: Maps> FlowStore<A> for Node {
     #[inline(always)]
     fn config(&self) -> &Config {
         self.config
-    }
-
-    #[inline(always)]
-    fn now(&self) -> u32 {
-        self.ticks
     }
 
     #[inline(always)]
@@ -201,11 +282,7 @@ impl<A: Maps> FlowStore<A> for Node {
         };
         // SAFETY: `meta` is an aligned u64 at the start of a map value, and every writer of a published entry is
         // atomic; an element that became another key's carries another tag and fails the comparison.
-        unsafe {
-            // The target's AtomicU64 has no compare_exchange, though its instruction set has (Linux 5.12).
-            let meta = addr_of_mut!((*flow).meta.0);
-            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(meta, old.0, new.0).1
-        }
+        unsafe { exchange(addr_of_mut!((*flow).meta.0), old.0, new.0) }
     }
 
     #[inline(always)]

@@ -64,6 +64,8 @@ pub struct Service {
     pub external_local: bool,
     /// internalTrafficPolicy Local.
     pub internal_local: bool,
+    /// sessionAffinity ClientIP for so many seconds; 0: none.
+    pub affinity: u32,
     /// What it balances over.
     pub endpoints: Vec<Endpoint>,
 }
@@ -86,6 +88,7 @@ impl Service {
             external: None,
             external_local: false,
             internal_local: false,
+            affinity: 0,
             endpoints: Vec::new(),
         }
     }
@@ -163,6 +166,15 @@ impl Service {
         }
         if let Some(Pair { v4, v6 }) = self.external {
             line(&mut text, &format!("  externalIPs: [\"{v4}\", \"{v6}\"]"));
+        }
+        if self.affinity != 0 {
+            let seconds = self.affinity;
+            line(
+                &mut text,
+                &format!(
+                    "  sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}"
+                ),
+            );
         }
         line(&mut text, &format!("  ports: [{ports}]"));
         if let Some(Pair { v4, v6 }) = self.load_balancer {

@@ -16,8 +16,9 @@ use lab::packet::stage::*;
 use lab::packet::{Context, Frame, Kin, Output, PASS, REDIRECT, SHOT, Transport};
 use proxy_common::host::FlowTables;
 use proxy_common::layout::{
-    Action, BACKEND_LOCAL, Backend, Counter, Flow, FlowKey, FragmentKey, FragmentPorts, FrontendKey,
-    FrontendKind, ListWord, Meta, Port, Service, ServiceId, V4, V6, When, names::program, protocol,
+    Action, Affinity, AffinityKey, AffinityWord, BACKEND_LOCAL, Backend, Counter, Flow, FlowKey, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendKind, ListWord, Meta, Port, Service, ServiceId, V4, V6, When,
+    names::program, protocol,
 };
 use proxy_common::rules::headers::{Fragment, Parsed, tcp};
 use proxy_common::rules::{Decision, Headers, Origin, Work, hook};
@@ -82,6 +83,7 @@ struct Fate<A: Kin> {
     tuple: Option<Tuple<A>>,
     flows: FlowTables<A>,
     fragments: HashMap<FragmentKey<A>, FragmentPorts>,
+    affinities: HashMap<AffinityKey, Affinity>,
     counters: Vec<u64>,
 }
 
@@ -185,7 +187,7 @@ impl<A: Kin> Difference<A> {
             internal: list,
             external: list,
             shortcut: list,
-            reserved: 0,
+            affinity: AffinityWord::OFF,
         };
         host.services.insert(service, all);
         self.stage.install();
@@ -219,11 +221,12 @@ impl<A: Kin> Difference<A> {
                 .collect();
             stage.host.add_list(&backends, tag)
         };
+        // Odd times end between the waits: a second of the rules is half a second of the waits.
         let service = Service {
             internal: list(),
             external: list(),
             shortcut: list(),
-            reserved: 0,
+            affinity: AffinityWord::new(dice.pick(&[0, 0, 61, 301]), dice.pick(&[1, 1, 2]), nth as u16),
         };
         let id = ServiceId(nth * 10 + u32::from(ip_protocol));
         stage.host.services.insert(id, service);
@@ -256,6 +259,10 @@ impl<A: Kin> Difference<A> {
             let meta = flow.meta.with(flow.meta.state(), seen);
             stage.kernel.set_flow(table, &key, &Flow { meta, ..flow });
         }
+        for (key, record) in stage.kernel.affinities() {
+            let meta = record.renewed(record.seen().wrapping_sub(seconds * SECOND));
+            stage.kernel.set_affinity(&key, &Affinity { meta, ..record });
+        }
         self.adopt();
     }
 
@@ -272,12 +279,14 @@ impl<A: Kin> Difference<A> {
     fn adopt(&mut self) {
         let flows = self.stage.kernel.flows::<A>();
         let fragments = self.stage.kernel.fragments::<A>();
+        let affinities = self.stage.kernel.affinities();
         let host = &mut self.stage.host;
         *host.flows.borrow_mut() = flows
             .into_iter()
             .map(|(table, key, flow)| ((table, key), flow))
             .collect();
         *host.fragments.borrow_mut() = fragments.into_iter().collect();
+        *host.affinities.borrow_mut() = affinities.into_iter().collect();
     }
 
     /// A call from somewhere, or a packet of a flow that there is, in either direction.
@@ -384,6 +393,7 @@ impl<A: Kin> Difference<A> {
             .into_iter()
             .map(|(table, key, flow)| ((table, key), flow))
             .collect();
+        let affinities = self.stage.kernel.affinities().into_iter().collect();
         let (frame, tuple) = shown(sent, &output);
         Fate {
             verdict: output.verdict,
@@ -391,6 +401,7 @@ impl<A: Kin> Difference<A> {
             tuple,
             flows,
             fragments: fragments.into_iter().collect(),
+            affinities,
             counters: delta,
         }
     }
@@ -429,6 +440,7 @@ impl<A: Kin> Difference<A> {
             .collect();
         let flows = host.flows.borrow().clone();
         let fragments = host.fragments.borrow().clone();
+        let affinities = host.affinities.borrow().clone();
         let (verdict, frame, tuple) = outcome(sent, decision, &work, &mut counters);
         Fate {
             verdict,
@@ -436,6 +448,7 @@ impl<A: Kin> Difference<A> {
             tuple,
             flows,
             fragments,
+            affinities,
             counters,
         }
     }
@@ -445,12 +458,14 @@ impl<A: Kin> Difference<A> {
         let kernel = self.in_the_kernel(sent);
         let flows = self.stage.host.flows.borrow().clone();
         let fragments = self.stage.host.fragments.borrow().clone();
+        let affinities = self.stage.host.affinities.borrow().clone();
         let ports = u32::from(self.stage.host.config.snat_count.max(1));
         let mut nearest = None;
         for number in 0..12 * ports {
             let host = self.on_the_host(sent, number);
             *self.stage.host.flows.borrow_mut() = flows.clone();
             *self.stage.host.fragments.borrow_mut() = fragments.clone();
+            *self.stage.host.affinities.borrow_mut() = affinities.clone();
             if is_same(&kernel, &host) {
                 self.note(&kernel);
                 self.adopt();
@@ -639,10 +654,19 @@ fn is_same<A: Kin>(kernel: &Fate<A>, host: &Fate<A>) -> bool {
             let other = host.flows.get(key);
             other.is_some_and(|other| timeless(*flow) == timeless(*other) && is_near(flow.meta, other.meta))
         });
+    let affinities = kernel.affinities.len() == host.affinities.len()
+        && kernel.affinities.iter().all(|(key, record)| {
+            let other = host.affinities.get(key);
+            other.is_some_and(|other| {
+                (record.tag(), record.target) == (other.tag(), other.target)
+                    && record.seen().abs_diff(other.seen()) < SECOND / 4
+            })
+        });
     kernel.verdict == host.verdict
         && (has_refusal || (kernel.frame == host.frame && kernel.tuple == host.tuple))
         && flows
         && kernel.fragments == host.fragments
+        && affinities
         && countable(&kernel.counters) == countable(&host.counters)
 }
 
@@ -678,6 +702,7 @@ fn differ<A: Kin>(seed: u64) {
         Counter::ReverseWithoutFlow,
         Counter::ForeignPort,
         Counter::ErrorSent,
+        Counter::AffinityKept,
     ] {
         assert!(
             difference.seen.contains(counter.name()),

@@ -7,12 +7,16 @@ use lab::packet::bits::Bits;
 use lab::packet::dice::Dice;
 use lab::packet::stage::*;
 use proxy_common::layout::{
-    CONFIG_PODS_SOCKET_LB, Counter, Family, ListWord, Port, Service, V4, V6, When, protocol,
+    Affinity, AffinityWord, CONFIG_PODS_SOCKET_LB, Counter, Family, ListWord, Port, Service, V4, V6, When,
+    protocol,
 };
+use proxy_common::rules::lifetime;
 use proxy_common::rules::socket::{self, Choice, Socket};
 
 const HOST: u64 = 1;
 const POD: u64 = 2;
+/// Seconds.
+const DAY: u32 = 86_400;
 
 #[derive(Clone, Copy, Debug)]
 struct Call<A> {
@@ -21,6 +25,33 @@ struct Call<A> {
     port: u16,
     protocol: u8,
     is_loopback: bool,
+}
+
+/// The host goes on from the kernel's records; its clock follows the latest, and never goes back.
+fn adopt<A: Kin>(stage: &mut Stage<A>) {
+    let records = stage.kernel.affinities();
+    for (_, record) in &records {
+        let clock = stage.host.clock.get();
+        if clock == 0 || lifetime::since(clock, record.seen()) > 0 {
+            stage.host.clock.set(record.seen());
+        }
+    }
+    *stage.host.affinities.borrow_mut() = records.into_iter().collect();
+}
+
+/// Lets half a minute pass, or a day.
+fn wait<A: Kin>(stage: &mut Stage<A>, seconds: u32) {
+    let ticks = seconds * stage.host.config.ticks_per_second;
+    let clock = stage.host.clock.get();
+    let records = stage.kernel.affinities();
+    // What is long over stays where it is: it must not come round to the future.
+    for (key, record) in records
+        .into_iter()
+        .filter(|(_, record)| lifetime::since(record.seen(), clock) <= ticks)
+    {
+        let meta = record.renewed(record.seen().wrapping_sub(ticks));
+        stage.kernel.set_affinity(&key, &Affinity { meta, ..record });
+    }
 }
 
 /// (0, 0): untouched; (1, counter): refused; (2, id): a backend.
@@ -77,7 +108,7 @@ fn change_lists<A: Kin>(stage: &mut Stage<A>, dice: &mut Dice) {
             internal: list(),
             external: list(),
             shortcut: list(),
-            reserved: 0,
+            affinity: AffinityWord::new(dice.pick(&[0, 60, DAY]), dice.pick(&[1, 2]), TAG),
         };
         stage
             .host
@@ -121,8 +152,18 @@ fn choose_alike<A: Kin>(seed: u64) {
         stage.install_tables();
         for _ in 0..100 {
             let call = call(&mut dice);
+            if dice.one_in(20) {
+                wait(&mut stage, dice.pick(&[30, 60, DAY]));
+            }
+            let before = stage.kernel.affinities();
             let kernel = in_the_kernel(&stage, call);
-            let host: Vec<_> = (0..12).map(|number| on_the_host(&stage, call, number)).collect();
+            let host: Vec<_> = (0..12)
+                .map(|number| {
+                    *stage.host.affinities.borrow_mut() = before.iter().copied().collect();
+                    on_the_host(&stage, call, number)
+                })
+                .collect();
+            adopt(&mut stage);
             assert!(
                 host.contains(&kernel),
                 "{call:?}: the kernel says {kernel:?}, the host {host:?}"

@@ -44,6 +44,7 @@ pub fn print_services(
             "INTERNAL",
             "EXTERNAL",
             "SHORTCUT",
+            "AFFINITY",
             "BACKENDS (LOCAL/ALL)",
         ];
         let rows = services.iter().flat_map(|service| {
@@ -67,7 +68,7 @@ pub fn print_services(
 }
 
 /// Of the three lists those count that the frontend uses.
-fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -> [String; 7] {
+fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -> [String; 8] {
     let is_cluster_ip = frontend.kind == "ClusterIP";
     let list = |list: &ListEntry, is_used: bool| match (is_used, list.backends.len()) {
         (false, _) => "-".to_owned(),
@@ -81,6 +82,10 @@ fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -
         list(&service.internal, is_cluster_ip),
         list(&service.external, !is_cluster_ip),
         list(&service.shortcut, !is_cluster_ip),
+        match service.affinity_seconds {
+            0 => "-".to_owned(),
+            seconds => format!("{seconds}s"),
+        },
         counts.to_owned(),
     ]
 }

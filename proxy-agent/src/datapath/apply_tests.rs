@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use proxy_common::layout::{
-    Action, BACKEND_LOCAL, Backend, BackendId, Counter, Direction, FilterBit, Flow, FlowKey, FrontendKind,
-    FrontendValue, Identity, ListWord, Meta, NameText, Port, Service, ServiceId, V4, V6, When, protocol,
-    state,
+    Action, AffinityWord, BACKEND_LOCAL, Backend, BackendId, Counter, Direction, FilterBit, Flow, FlowKey,
+    FrontendKind, FrontendValue, Identity, ListWord, Meta, NameText, Port, Service, ServiceId, V4, V6, When,
+    protocol, state,
 };
 
 use super::clock::Clock;
@@ -54,7 +54,7 @@ fn service(first: u32, count: u32) -> Service {
         internal: ListWord::new(first, count, 7),
         external: ListWord::empty(When::Drop, 7),
         shortcut: ListWord::new(first, count, 7),
-        reserved: 0,
+        affinity: AffinityWord::OFF,
     }
 }
 

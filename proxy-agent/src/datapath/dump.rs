@@ -33,6 +33,8 @@ pub struct ServiceEntry {
     pub external: ListEntry,
     /// The list for calls of this node to the outside addresses.
     pub shortcut: ListEntry,
+    /// Seconds for which a client keeps its backend; 0: not at all.
+    pub affinity_seconds: u32,
 }
 
 /// Where a service port is reached.
@@ -147,6 +149,7 @@ pub fn services(instance: &Path) -> Result<Vec<ServiceEntry>, DatapathError> {
             internal: list(&tables, service.internal),
             external: list(&tables, service.external),
             shortcut: list(&tables, service.shortcut),
+            affinity_seconds: service.affinity.seconds(),
         })
     });
     Ok(entries.collect())

@@ -4,8 +4,8 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
 use proxy_common::layout::{
-    Action, Addr, Backend, BackendId, Direction, FilterBit, Flow, FlowKey, Meta, Port, ServiceId, SocketKey,
-    SocketValue, V4, V6, protocol, state,
+    Action, Addr, Affinity, AffinityKey, Backend, BackendId, Direction, FilterBit, Flow, FlowKey, Meta, Port,
+    ServiceId, SocketKey, SocketValue, V4, V6, protocol, state,
 };
 
 use super::Datapath;
@@ -115,6 +115,25 @@ fn swept_table<A: Addr>(
         "expired less than a minute ago"
     );
     assert!(table.get(&long_gone).unwrap().is_none());
+}
+
+#[test]
+fn records_of_session_affinity_are_swept_after_the_longest_time() {
+    let running = running();
+    let tables = running.datapath.tables.clone();
+    let rate = tables.config.get(&0).unwrap().unwrap().ticks_per_second;
+    let now = Clock::new().unwrap().now().unwrap();
+    let put = |client, seconds: u32| {
+        let key = AffinityKey::of_namespace(client, ServiceId(1));
+        let seen = now.wrapping_sub(seconds * rate);
+        let record = Affinity::new(key.tag(1), seen, BackendId(1), 1);
+        tables.affinity.put(&key, &record).unwrap();
+        key
+    };
+    let (young, old) = (put(1, 86_400), put(2, 86_400 + 90));
+    assert_eq!(sweep(&running.datapath).deleted, 1);
+    assert!(tables.affinity.get(&young).unwrap().is_some());
+    assert!(tables.affinity.get(&old).unwrap().is_none());
 }
 
 #[test]

@@ -256,6 +256,7 @@ mod tests {
         round_trip::<FlowKey<V6>, Flow<V6>>();
         round_trip::<FragmentKey<V4>, FragmentPorts>();
         round_trip::<FragmentKey<V6>, FragmentPorts>();
+        round_trip::<AffinityKey, Affinity>();
         round_trip::<SocketKey, SocketValue>();
         round_trip::<ServiceId, Identity>();
         round_trip::<BackendId, Backend>();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use proxy_common::layout::{Backend, BackendId, FilterBit, ListWord, Service, ServiceId};
+use proxy_common::layout::{AffinityWord, Backend, BackendId, FilterBit, ListWord, Service, ServiceId};
 
 use super::sys::{self, Memory};
 
@@ -29,7 +29,7 @@ impl Services {
     pub(super) fn put(&self, id: ServiceId, service: &Service) -> Result<(), BeyondEnd> {
         let words = self.0.element_words(id.0).ok_or_else(|| beyond(&self.0, id.0))?;
         let values = [
-            service.reserved,
+            service.affinity.0,
             service.shortcut.0,
             service.external.0,
             service.internal.0,
@@ -47,7 +47,7 @@ impl Services {
             internal: ListWord(word(0)?),
             external: ListWord(word(1)?),
             shortcut: ListWord(word(2)?),
-            reserved: word(3)?,
+            affinity: AffinityWord(word(3)?),
         })
     }
 
@@ -247,7 +247,7 @@ mod tests {
             internal: ListWord::new(5, 2, 7),
             external: ListWord::new(9, 3, 7),
             shortcut: ListWord::new(11, 4, 7),
-            reserved: 1,
+            affinity: AffinityWord::new(10_800, 1, 7),
         };
         services.put(ServiceId(15), &service).unwrap();
         assert_eq!(looked_up::<Service>(&fd, 15), service);

@@ -34,6 +34,8 @@ pub struct MapSizes {
     pub udp_flows: u32,
     /// FRAGMENTS4 and FRAGMENTS6, each.
     pub fragments: u32,
+    /// AFFINITY.
+    pub affinity: u32,
     /// SOCKETS.
     pub sockets: u32,
 }
@@ -72,6 +74,7 @@ impl MapSizes {
             tcp_flows: entries(131_072),
             udp_flows: entries(65_536),
             fragments: entries(8192),
+            affinity: entries(32_768),
             sockets: entries(131_072),
         }
     }

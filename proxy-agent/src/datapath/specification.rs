@@ -2,9 +2,9 @@
 //! this table, and maps are made by it.
 
 use proxy_common::layout::{
-    Backend, BackendId, Config, Counter, Flow, FlowKey, FragmentKey, FragmentPorts, FrontendKey,
-    FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, ServiceId, SocketKey, SocketValue, V4, V6,
-    names,
+    Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FragmentKey, FragmentPorts,
+    FrontendKey, FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, ServiceId, SocketKey,
+    SocketValue, V4, V6, names,
 };
 
 use super::size::MapSizes;
@@ -40,6 +40,7 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
         lru::<FlowKey<V6>, Flow<V6>>(names::UDP_FLOWS6, sizes.udp_flows),
         lru::<FragmentKey<V4>, FragmentPorts>(names::FRAGMENTS4, sizes.fragments),
         lru::<FragmentKey<V6>, FragmentPorts>(names::FRAGMENTS6, sizes.fragments),
+        lru::<AffinityKey, Affinity>(names::AFFINITY, sizes.affinity),
         lru::<SocketKey, SocketValue>(names::SOCKETS, sizes.sockets),
         definition::<u32>(
             names::COUNTERS,

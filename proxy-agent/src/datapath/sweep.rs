@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proxy_common::layout::{Addr, Config, Flow, FlowKey};
+use proxy_common::layout::{Addr, Affinity, AffinityKey, Config, Flow, FlowKey};
 use proxy_common::rules::lifetime;
 
 use super::clock::Clock;
@@ -16,6 +16,8 @@ use super::tables::{FlowTables, Tables};
 
 /// Only what expired this long ago is deleted: a program that is about to revive an entry has long finished.
 const MARGIN_SECONDS: u32 = 60;
+/// The longest time of session affinity that Kubernetes allows.
+const LONGEST_AFFINITY: u32 = 86_400;
 /// Flow tables of a family.
 const TABLES: usize = 4;
 
@@ -32,7 +34,7 @@ pub(super) struct Sweeper {
 #[derive(Default)]
 struct Sweep {
     /// 0..4 IPv4, 4..8 IPv6, each in the order of the tables: embryos before flows, so that a flow promoted meanwhile
-    /// is met at least once.
+    /// is met at least once. Then AFFINITY.
     table: usize,
     cursor: Cursor,
     unused: Candidates,
@@ -93,8 +95,10 @@ impl Sweeper {
         };
         let (deleted, end) = if sweep.table < TABLES {
             judge.sweep(&self.tables.flows4, sweep.table, &mut sweep)?
-        } else {
+        } else if sweep.table < 2 * TABLES {
             judge.sweep(&self.tables.flows6, sweep.table - TABLES, &mut sweep)?
+        } else {
+            judge.sweep_affinity(&self.tables.affinity, &mut sweep)?
         };
         let mut swept = Swept {
             deleted,
@@ -105,7 +109,7 @@ impl Sweeper {
             sweep.table += 1;
             sweep.cursor = Cursor::default();
         }
-        if sweep.table < 2 * TABLES {
+        if sweep.table <= 2 * TABLES {
             self.running = Some(sweep);
         } else {
             swept.cleared = self.released.clear(&self.tables.prefilter, &sweep.unused);
@@ -165,6 +169,24 @@ impl Judge {
                 deleted += usize::from(!is_there);
             }
             sweep.counts.all[sweep.table] += u64::from(is_there);
+        }
+        Ok((deleted, end))
+    }
+
+    /// Records that no time can hold any more: they must be gone before the clock comes round.
+    fn sweep_affinity(
+        &self,
+        map: &Map<AffinityKey, Affinity>,
+        sweep: &mut Sweep,
+    ) -> Result<(usize, bool), DatapathError> {
+        let life = (LONGEST_AFFINITY + MARGIN_SECONDS) * self.config.ticks_per_second;
+        let is_over = |record: &Affinity| lifetime::since(record.seen(), self.now) > life;
+        let (entries, end) = map.walk(&mut sweep.cursor)?;
+        let mut deleted = 0;
+        for (key, record) in entries {
+            if is_over(&record) && map.get(&key)?.is_some_and(|record| is_over(&record)) {
+                deleted += usize::from(map.remove(&key)?);
+            }
         }
         Ok((deleted, end))
     }

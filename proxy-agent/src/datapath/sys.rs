@@ -13,8 +13,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use proxy_common::layout::{
-    Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts, FrontendKey, FrontendValue,
-    Identity, Interface, Service, ServiceId, SocketKey, SocketValue, V4, V6,
+    Affinity, AffinityKey, Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts,
+    FrontendKey, FrontendValue, Identity, Interface, Service, ServiceId, SocketKey, SocketValue, V4, V6,
 };
 
 use super::abi::{
@@ -64,6 +64,8 @@ layouts!(
     FragmentKey<V4>,
     FragmentKey<V6>,
     FragmentPorts,
+    AffinityKey,
+    Affinity,
     SocketKey,
     SocketValue,
 );

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use proxy_common::layout::{
-    Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface, ServiceId, SocketKey,
-    SocketValue, V4, V6, names,
+    Affinity, AffinityKey, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface, ServiceId,
+    SocketKey, SocketValue, V4, V6, names,
 };
 
 use super::error::{Context, DatapathError};
@@ -31,6 +31,7 @@ pub(super) struct Tables {
     pub(super) identity: Map<ServiceId, Identity>,
     pub(super) flows4: FlowTables<V4>,
     pub(super) flows6: FlowTables<V6>,
+    pub(super) affinity: Map<AffinityKey, Affinity>,
     pub(super) sockets: Map<SocketKey, SocketValue>,
     pub(super) counters: CounterMap,
 }
@@ -92,6 +93,7 @@ impl Tables {
                 udp_embryos: opener.map(names::UDP_EMBRYOS6)?,
                 udp_flows: opener.map(names::UDP_FLOWS6)?,
             },
+            affinity: opener.map(names::AFFINITY)?,
             sockets: opener.map(names::SOCKETS)?,
             counters: CounterMap::new(opener.open(names::COUNTERS)?, names::COUNTERS),
         })

@@ -9,7 +9,7 @@ use super::choice::Choice;
 use super::frontends::Served;
 use crate::name::ObjectName;
 use crate::plan::{Frontend, List, PortKey, ServicePort};
-use crate::source::{self, Service, TrafficPolicy};
+use crate::source::{self, Service, SessionAffinity, TrafficPolicy};
 
 /// All service ports of a Service that have a frontend.
 pub(super) fn compile(model: &Model, name: &ObjectName, service: &Service) -> Vec<ServicePort> {
@@ -74,8 +74,17 @@ fn service_port(
         internal: list(inside, service.spec.internal_traffic_policy),
         external: list(outside, service.spec.external_traffic_policy),
         shortcut: list(outside, TrafficPolicy::Cluster),
+        affinity: affinity_seconds(service),
         frontends,
         endpoints: candidates.iter().map(|candidate| candidate.endpoint).collect(),
+    }
+}
+
+/// How long a client keeps its endpoint; 0: not at all.
+fn affinity_seconds(service: &Service) -> u32 {
+    match service.spec.session_affinity {
+        SessionAffinity::None => 0,
+        SessionAffinity::ClientIp => service.spec.session_affinity_config.client_ip.timeout_seconds.0,
     }
 }
 

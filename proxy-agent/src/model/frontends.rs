@@ -7,9 +7,7 @@ use proxy_common::layout::{Family, FrontendKind, Port};
 use super::Warning;
 use crate::name::ObjectName;
 use crate::plan::Frontend;
-use crate::source::{
-    Address, ClusterIp, IpMode, Protocol, Service, ServicePort, ServiceType, SessionAffinity,
-};
+use crate::source::{Address, ClusterIp, IpMode, Protocol, Service, ServicePort, ServiceType};
 
 /// A frontend that a Service asks for, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +42,6 @@ impl Served {
             return served;
         }
         served.families = cluster_ips.iter().map(|address| family_of(*address)).collect();
-        served.warn_of_affinity(service, &name);
         let addresses = served.addresses(service, &name, cluster_ips);
         for (index, port) in service.spec.ports.iter().enumerate() {
             if port.protocol == Protocol::Sctp {
@@ -57,14 +54,6 @@ impl Served {
             }
         }
         served
-    }
-
-    fn warn_of_affinity(&mut self, service: &Service, name: &ObjectName) {
-        if service.spec.session_affinity == SessionAffinity::ClientIp {
-            self.warnings.push(Warning::SessionAffinity {
-                service: name.clone(),
-            });
-        }
     }
 
     /// All addresses of a Service that are its own alone, without its nodes'.

@@ -390,10 +390,6 @@ fn what_is_not_served_is_warned_of_by_name() {
         &["default/web", "port 9 is SCTP"],
     );
     check(
-        &service("sessionAffinity: ClientIP"),
-        &["default/web", "sessionAffinity"],
-    );
-    check(
         &service_with("ports: [{port: 80}]"),
         &["default/web", "no spec.clusterIP"],
     );
@@ -410,6 +406,34 @@ fn what_is_not_served_is_warned_of_by_name() {
         &["default/web-1", "endpoint 0 has no address"],
     );
     assert!(warnings(&service("")).is_empty());
+}
+
+#[test]
+fn affinity_is_a_time_in_seconds() {
+    for (spec, expected) in [
+        ("sessionAffinity: None", 0),
+        ("sessionAffinity: ClientIP", 10_800),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 1}}",
+            1,
+        ),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: null}}",
+            10_800,
+        ),
+        (
+            "sessionAffinity: None, sessionAffinityConfig: {clientIP: {timeoutSeconds: 7}}",
+            0,
+        ),
+    ] {
+        let mut model = model(&[]);
+        apply(&mut model, &service(spec));
+        let ports = compile(&model);
+        assert!(
+            !ports.is_empty() && ports.iter().all(|port| port.affinity == expected),
+            "{spec}: {ports:?}"
+        );
+    }
 }
 
 #[test]

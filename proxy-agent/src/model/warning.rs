@@ -17,14 +17,6 @@ pub enum Warning {
         /// The port.
         port: u16,
     },
-    /// Session affinity is not served yet.
-    #[error(
-        "Service {service}: sessionAffinity ClientIP is not served yet: each flow is balanced on its own"
-    )]
-    SessionAffinity {
-        /// The Service.
-        service: ObjectName,
-    },
     /// Source ranges are not served yet, so what they guard is closed.
     #[error(
         "Service {service}: loadBalancerSourceRanges is not served yet: its load balancer addresses ({}) are \

@@ -93,6 +93,8 @@ pub struct ServicePort {
     pub external: List,
     /// For the other frontends from this node: all endpoints.
     pub shortcut: List,
+    /// Seconds for which a client keeps its endpoint, counted from its last new flow; 0: each flow on its own.
+    pub affinity: u32,
 }
 
 impl ServicePort {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proxy_common::layout::{BackendId, ListWord, Service, ServiceId, When, names};
+use proxy_common::layout::{AffinityWord, BackendId, ListWord, Service, ServiceId, When, names};
 
 use super::installed::{Listed, PortIdentity, service_of};
 use super::planner::FrontendCounts;
@@ -245,15 +245,18 @@ impl Planner {
             .into_iter()
             .enumerate()
         {
-            let members: Vec<BackendId> = list
+            let mut members: Vec<BackendId> = list
                 .members
                 .iter()
                 .filter_map(|member| draft.backends.get(*member as usize).map(|(_, id)| *id))
                 .collect();
+            members.sort_unstable();
             draft.lists[index] = self.listed(members, draft, index, reservation)?;
             words[index] = word(&draft.lists[index], list.when_empty, tag);
         }
-        draft.words = service_of(words);
+        let installed = self.installed.get(&draft.id);
+        let before = installed.map_or(AffinityWord::OFF, |installed| installed.words.affinity);
+        draft.words = service_of(words, affinity(port.affinity, before, tag));
         Ok(())
     }
 
@@ -291,6 +294,12 @@ impl Planner {
             members,
         })
     }
+}
+
+/// A new epoch begins when affinity is switched on: what clients kept before it was off is forgotten.
+fn affinity(seconds: u32, before: AffinityWord, tag: u16) -> AffinityWord {
+    let is_new = seconds != 0 && !before.is_on();
+    AffinityWord::new(seconds, before.epoch().wrapping_add(u16::from(is_new)), tag)
 }
 
 fn word(list: &Listed, when_empty: When, tag: u16) -> ListWord {

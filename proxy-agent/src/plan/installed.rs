@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use proxy_common::layout::{
-    BackendId, FrontendKey, FrontendValue, Identity, ListWord, NameText, Service, ServiceId, V4, V6,
-    uid_words,
+    AffinityWord, BackendId, FrontendKey, FrontendValue, Identity, ListWord, NameText, Service, ServiceId,
+    V4, V6, uid_words,
 };
 
 use super::slots::Run;
@@ -147,12 +147,12 @@ pub(super) fn words(service: &Service) -> [ListWord; 3] {
     [service.internal, service.external, service.shortcut]
 }
 
-pub(super) fn service_of([internal, external, shortcut]: [ListWord; 3]) -> Service {
+pub(super) fn service_of([internal, external, shortcut]: [ListWord; 3], affinity: AffinityWord) -> Service {
     Service {
         internal,
         external,
         shortcut,
-        reserved: 0,
+        affinity,
     }
 }
 

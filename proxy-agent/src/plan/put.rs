@@ -1,7 +1,7 @@
 //! Puts what a Service needs, in the order that is safe for readers: identity, filter bits, backends, slots, service
 //! words, frontends.
 
-use proxy_common::layout::{BACKEND_LOCAL, Backend, ListWord, Service, ServiceId, When};
+use proxy_common::layout::{AffinityWord, BACKEND_LOCAL, Backend, ListWord, Service, ServiceId, When};
 
 use super::draft::{Draft, Origin};
 use super::filter::{backend_bits, frontend_bits};
@@ -160,7 +160,7 @@ impl Planner {
 
 /// The words of a service port that is gone: whoever still holds its id is refused.
 pub(super) fn closed(tag: u16) -> Service {
-    service_of([ListWord::empty(When::Reject, tag); 3])
+    service_of([ListWord::empty(When::Reject, tag); 3], AffinityWord::OFF)
 }
 
 fn backend_value(endpoint: &Endpoint, protocol: u8, service: ServiceId, life: u32) -> Backend {

@@ -62,6 +62,7 @@ fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> ServicePort {
         internal: all.clone(),
         external: all.clone(),
         shortcut: all,
+        affinity: 0,
     }
 }
 
@@ -106,6 +107,32 @@ fn kinds(operations: &[Operation]) -> Vec<String> {
         text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
     };
     operations.iter().map(kind).collect()
+}
+
+#[test]
+fn a_new_epoch_begins_each_time_that_affinity_is_switched_on() {
+    let mut bench = Bench::new(AMPLE);
+    let mut epochs = Vec::new();
+    for (seconds, endpoints) in [(0, 2), (60, 2), (90, 2), (90, 1), (0, 1), (60, 1)] {
+        let endpoints: Vec<u8> = (0..endpoints).collect();
+        let port = ServicePort {
+            affinity: seconds,
+            ..port("web", &[1], &endpoints)
+        };
+        let plan = bench.apply("web", &[port]);
+        let word = plan.operations.iter().find_map(|operation| match operation {
+            Operation::PutService(_, service) => Some(service.affinity),
+            _ => None,
+        });
+        let word = word.expect("the service changes");
+        assert_eq!(word.seconds(), seconds);
+        assert_ne!(word.tag(), 0, "an owner's word");
+        epochs.push(word.epoch());
+        if plan.token.is_some() {
+            bench.rest(&plan);
+        }
+    }
+    assert_eq!(epochs, [0, 1, 1, 1, 1, 2]);
 }
 
 #[test]

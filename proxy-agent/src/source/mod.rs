@@ -21,10 +21,10 @@ pub use folder::{Folder, FolderError};
 pub use kubernetes::{ApiError, ApiOptions, Kubernetes, Master, SERVICE_ACCOUNT};
 pub(crate) use object::Presence;
 pub use object::{
-    Address, Annotations, ClusterIp, Conditions, Endpoint, EndpointAddress, EndpointSlice, Hints, Ingress,
-    IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeSpec, PortNumber, Protocol, Service,
-    ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity, SliceAddressType, SlicePort,
-    Taint, TrafficPolicy,
+    Address, AffinitySeconds, Annotations, ClientIpConfig, ClusterIp, Conditions, Endpoint, EndpointAddress,
+    EndpointSlice, Hints, Ingress, IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeSpec,
+    PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity,
+    SessionAffinityConfig, SliceAddressType, SlicePort, Taint, TrafficPolicy,
 };
 pub use refusal::Refusal;
 pub use status::{Status, Watched};

@@ -80,6 +80,8 @@ counters! {
     SocketTranslated = "socket_translated", false;
     /// A TCP reset or ICMP error was sent for a refused or dropped packet.
     ErrorSent = "error_sent", false;
+    /// Session affinity gave a client's new flow the backend of the one before.
+    AffinityKept = "affinity_kept", false;
 }
 
 #[cfg(test)]

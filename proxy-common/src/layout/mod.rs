@@ -5,6 +5,7 @@
 //! own; everything else is in the machine's order.
 
 mod address;
+mod affinity;
 mod backend;
 mod config;
 mod counter;
@@ -20,6 +21,7 @@ mod service;
 mod socket;
 
 pub use address::{Addr, Family, MappedAddress, V4, V6};
+pub use affinity::{Affinity, AffinityKey, AffinityWord};
 pub use backend::{BACKEND_LOCAL, Backend, BackendId};
 pub use config::{CONFIG_CHECKSUM_IPV6, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
 pub use counter::Counter;

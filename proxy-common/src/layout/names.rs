@@ -42,6 +42,8 @@ pub const UDP_FLOWS6: &str = "UDP_FLOWS6";
 pub const FRAGMENTS4: &str = "FRAGMENTS4";
 /// The same for IPv6.
 pub const FRAGMENTS6: &str = "FRAGMENTS6";
+/// LRU hash: [`super::AffinityKey`] -> [`super::Affinity`].
+pub const AFFINITY: &str = "AFFINITY";
 /// LRU hash: [`super::SocketKey`] -> [`super::SocketValue`].
 pub const SOCKETS: &str = "SOCKETS";
 /// Per-CPU array by [`super::Counter`]: u64.

@@ -1,5 +1,7 @@
 //! SERVICES: a service port's lists of slots.
 
+use super::AffinityWord;
+
 /// Index into SERVICES: one service port (Service, port name, protocol) in one family. 0 is never a service.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +16,7 @@ pub enum When {
     Drop,
 }
 
-/// One list of slots in one aligned u64, replaced by one atomic store: bits 0..24 the first slot, 24..48 the count,
+/// One list of slots, which hold backend ids in ascending order, in one aligned u64, replaced by one atomic store: bits 0..24 the first slot, 24..48 the count,
 /// 48..64 a tag of the service port that owns it. With count 0 the first-slot field says [`When`]: 0 reject, 1 drop.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -82,8 +84,8 @@ pub struct Service {
     pub external: ListWord,
     /// For the same frontends from a pod of this node or from this host: always the Cluster list (semantics A4).
     pub shortcut: ListWord,
-    /// Zero; later words for affinity and the rule of choice.
-    pub reserved: u64,
+    /// How long a client keeps its backend.
+    pub affinity: AffinityWord,
 }
 
 const _: () = assert!(size_of::<Service>() == 32 && align_of::<Service>() == 8);

@@ -1,8 +1,8 @@
 //! From a destination to a backend: one hash look-up and three array reads.
 
 use crate::layout::{
-    Addr, Backend, BackendId, FilterBit, FrontendKey, FrontendKind, FrontendValue, ListWord, Port, ServiceId,
-    When,
+    Addr, AffinityWord, Backend, BackendId, FilterBit, FrontendKey, FrontendKind, FrontendValue, ListWord,
+    Port, ServiceId, When,
 };
 use crate::rules::Directory;
 
@@ -64,20 +64,40 @@ fn found(value: FrontendValue) -> Option<Found> {
     })
 }
 
-/// The list that serves a caller at a frontend.
+/// What a frontend has for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The list that serves it.
+    pub list: ListWord,
+    /// How long it keeps its backend.
+    pub affinity: AffinityWord,
+}
+
+/// The list that serves a caller at a frontend, and whether the caller keeps its backend.
 #[inline(always)]
-pub fn list<A: Addr, D: Directory<A>>(node: &D, found: &Found, caller: Caller) -> ListWord {
-    let refuse = ListWord::empty(When::Reject, found.tag);
+pub fn offer<A: Addr, D: Directory<A>>(node: &D, found: &Found, caller: Caller) -> Offer {
+    let refuse = Offer {
+        list: ListWord::empty(When::Reject, found.tag),
+        affinity: AffinityWord::OFF,
+    };
     let Some(service) = node.service(found.service) else {
         return refuse;
     };
-    let word = match (found.kind, caller) {
+    let list = match (found.kind, caller) {
         (FrontendKind::ClusterIp, _) => service.internal,
         (_, Caller::Outside) => service.external,
         (_, Caller::Node) => service.shortcut,
     };
     // The id has got a new owner since the frontend was read.
-    if word.tag() == found.tag { word } else { refuse }
+    if list.tag() != found.tag {
+        return refuse;
+    }
+    let affinity = if service.affinity.tag() == found.tag {
+        service.affinity
+    } else {
+        AffinityWord::OFF
+    };
+    Offer { list, affinity }
 }
 
 /// A backend of a list at random; `None` if the one that was drawn no longer serves.

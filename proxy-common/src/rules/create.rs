@@ -1,9 +1,11 @@
 //! A new flow: choose a backend, write the reverse and the forward entry.
 
 use crate::layout::{
-    Action, Addr, Counter, Direction, Flow, FlowKey, FlowTable, ListWord, Meta, Port, When, protocol, state,
+    Action, Addr, Affinity, AffinityKey, BackendId, Counter, Direction, Flow, FlowKey, FlowTable, Meta, Port,
+    When, protocol, state,
 };
-use crate::rules::choice::{self, Caller};
+use crate::rules::affinity;
+use crate::rules::choice::{self, Caller, Offer};
 use crate::rules::forward::{find, live, note};
 use crate::rules::{FlowStore, Origin, Verdict, Work};
 
@@ -32,9 +34,9 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
         Origin::Pod => Caller::Node,
         Origin::Network => Caller::Outside,
     };
-    let list = choice::list(node, &found, caller);
-    if list.count() == 0 {
-        return match list.when_empty() {
+    let offer = choice::offer(node, &found, caller);
+    if offer.list.count() == 0 {
+        return match offer.list.when_empty() {
             When::Reject => Verdict::reject(Counter::NoEndpoint),
             When::Drop => Verdict::drop(Counter::NoLocalEndpoint),
         };
@@ -44,16 +46,28 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
         service: found.service,
         ..Flow::default()
     };
-    make(node, origin, work, list)
+    make(node, origin, work, offer)
 }
 
 #[inline(always)]
-fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, list: ListWord) -> Verdict {
-    let mut refusal = Counter::NoEndpoint;
+fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, offer: Offer) -> Verdict {
+    let client = AffinityKey::of_address(&work.key.source, work.flow.service);
+    // The backend that the client keeps, 0 as long as there is none.
+    let mut kept = if offer.affinity.is_on() {
+        affinity::recall(node, &client, offer.affinity, offer.list)
+    } else {
+        0
+    };
+    let mut refusal = Verdict::PASS;
     let mut has_collided = false;
     for _ in 0..BACKENDS_TRIED {
-        if let Err(counter) = draw(node, origin, work, list) {
-            refusal = counter;
+        let elected = if kept == 0 {
+            elect(node, origin, work, offer, &client, &mut kept)
+        } else {
+            settle(node, origin, work, BackendId(kept))
+        };
+        if elected != Verdict::PASS {
+            refusal = elected;
             continue;
         }
         work.flow.source_port = own_or_random_port(node, work);
@@ -63,7 +77,7 @@ fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, 
         has_collided = true;
     }
     if !has_collided {
-        return Verdict::drop(refusal);
+        return refusal;
     }
     // Towards the last backend that could be had.
     for _ in 0..PORTS_TRIED {
@@ -75,15 +89,54 @@ fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, 
     Verdict::drop(Counter::SourcePortsExhausted)
 }
 
-/// Draws a backend and settles how its packets go on.
+/// Draws a backend and settles how its packets go on; with affinity the client keeps it.
 #[inline(always)]
-fn draw<A: Addr, N: FlowStore<A>>(
+fn elect<A: Addr, N: FlowStore<A>>(
     node: &N,
     origin: Origin,
     work: &mut Work<A>,
-    list: ListWord,
+    Offer { list, affinity }: Offer,
+    client: &AffinityKey,
+    kept: &mut u32,
+) -> Verdict {
+    let Some((drawn, _)) = choice::draw(node, list) else {
+        return Verdict::drop(Counter::NoEndpoint);
+    };
+    let refusal = settle(node, origin, work, drawn);
+    if refusal != Verdict::PASS || !affinity.is_on() {
+        return refusal;
+    }
+    let record = Affinity::new(
+        client.tag(affinity.epoch()),
+        node.now(),
+        drawn,
+        work.flow.generation,
+    );
+    *kept = affinity::claim(node, client, affinity, list, &record);
+    if *kept == drawn.0 {
+        return Verdict::PASS;
+    }
+    settle(node, origin, work, BackendId(*kept))
+}
+
+/// Settles how packets to a backend go on; [`Verdict::PASS`], or what becomes of them if they can't.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn settle<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, id: BackendId) -> Verdict {
+    match way(node, origin, work, id) {
+        Ok(()) => Verdict::PASS,
+        Err(counter) => Verdict::drop(counter),
+    }
+}
+
+#[inline(always)]
+fn way<A: Addr, N: FlowStore<A>>(
+    node: &N,
+    origin: Origin,
+    work: &mut Work<A>,
+    id: BackendId,
 ) -> Result<(), Counter> {
-    let (id, backend) = choice::draw(node, list).ok_or(Counter::NoEndpoint)?;
+    let backend = node.backend(id).filter(crate::layout::Backend::is_alive);
+    let backend = backend.ok_or(Counter::NoEndpoint)?;
     let address = A::from_mapped(backend.address);
     let (source, action) = if address == work.key.source {
         (

@@ -27,7 +27,13 @@ pub fn of(config: &Config, ip_protocol: u8, bits: u8) -> u32 {
 /// Ticks since a flow was last noted. A time in the future (another CPU was a tick ahead) counts as now.
 #[inline(always)]
 pub const fn age(meta: Meta, now: u32) -> u32 {
-    let age = now.wrapping_sub(meta.seen());
+    since(meta.seen(), now)
+}
+
+/// Ticks from one time to another, 0 if that was before.
+#[inline(always)]
+pub const fn since(seen: u32, now: u32) -> u32 {
+    let age = now.wrapping_sub(seen);
     if age > u32::MAX / 2 { 0 } else { age }
 }
 

@@ -4,6 +4,7 @@
 //! flow table, [`create`] makes a new flow. Sockets: [`socket`]. What they read of the node comes through
 //! [`Directory`] and [`FlowStore`].
 
+mod affinity;
 pub mod checksum;
 pub mod choice;
 pub mod create;

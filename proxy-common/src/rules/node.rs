@@ -1,8 +1,8 @@
 //! What the rules ask of the node: its tables, its clock, its dice.
 
 use crate::layout::{
-    Addr, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Meta, Service, ServiceId,
+    Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Meta, Service, ServiceId,
 };
 
 /// The tables that say where Services are and who serves them.
@@ -23,6 +23,18 @@ pub trait Directory<A: Addr> {
     fn random(&self) -> u32;
     /// Counts an event.
     fn count(&self, counter: Counter);
+    /// Now, in ticks: the low half of `bpf_jiffies64`.
+    fn now(&self) -> u32;
+    /// Ticks in a second.
+    fn ticks_per_second(&self) -> u32;
+    /// A client's record, maybe another key's by now: its tag tells.
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
+    /// Inserts a client's record; `false` if there is one already, or if the table takes none.
+    fn insert_affinity(&self, key: &AffinityKey, record: &Affinity) -> bool;
+    /// Inserts or replaces a client's record, if the table takes it.
+    fn put_affinity(&self, key: &AffinityKey, record: &Affinity);
+    /// Replaces [`Affinity::meta`] of a client's record if it is still `old`.
+    fn renew_affinity(&self, key: &AffinityKey, old: u64, new: u64);
 
     /// Whether a bit of the prefilter is set.
     #[inline(always)]
@@ -35,8 +47,6 @@ pub trait Directory<A: Addr> {
 pub trait FlowStore<A: Addr>: Directory<A> {
     /// The node's configuration.
     fn config(&self) -> &Config;
-    /// Now, in ticks: the low half of `bpf_jiffies64`.
-    fn now(&self) -> u32;
     /// Copies a flow out; `false` without one, also if the element became another key's meanwhile.
     fn flow(&self, table: FlowTable, key: &FlowKey<A>, into: &mut Flow<A>) -> bool;
     /// Inserts a flow; `false` if there is one already, or if the table takes none.

@@ -5,8 +5,8 @@ use std::vec::Vec;
 
 use crate::host::HostNode;
 use crate::layout::{
-    BACKEND_LOCAL, Backend, BackendId, Config, Counter, Direction, Flow, FlowKey, FlowTable, FrontendKey,
-    FrontendKind, ListWord, Port, Service, ServiceId, V4, V6, When, protocol,
+    AffinityWord, BACKEND_LOCAL, Backend, BackendId, Config, Counter, Direction, Flow, FlowKey, FlowTable,
+    FrontendKey, FrontendKind, ListWord, Port, Service, ServiceId, V4, V6, When, protocol,
 };
 use crate::rules::headers::{Readable, tcp};
 use crate::rules::{Decision, Origin, Verdict, Work, hook};
@@ -284,7 +284,7 @@ impl<A: Spoken> Scene<A> {
             internal,
             external,
             shortcut,
-            reserved: 0,
+            affinity: AffinityWord::OFF,
         };
         self.node.services.insert(Self::service_of(ip_protocol), service);
     }

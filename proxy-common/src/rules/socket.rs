@@ -1,10 +1,12 @@
 //! Socket LB: the choice at the system call.
 
 use crate::layout::{
-    Addr, Backend, BackendId, CONFIG_PODS_SOCKET_LB, Config, Counter, FilterBit, Port, When, protocol,
+    Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_PODS_SOCKET_LB, Config, Counter, FilterBit, Port,
+    When, protocol,
 };
 use crate::rules::Directory;
-use crate::rules::choice::{self, Caller};
+use crate::rules::affinity;
+use crate::rules::choice::{self, Caller, Offer};
 
 /// What is known of the caller's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,20 +62,61 @@ pub fn choose<A: Addr, D: Directory<A>>(
     let Some(found) = found else {
         return Choice::Untouched;
     };
-    let list = choice::list(node, &found, Caller::Node);
-    if list.count() == 0 {
-        return Choice::Refuse(match list.when_empty() {
+    let offer = choice::offer(node, &found, Caller::Node);
+    if offer.list.count() == 0 {
+        return Choice::Refuse(match offer.list.when_empty() {
             When::Reject => Counter::NoEndpoint,
             When::Drop => Counter::NoLocalEndpoint,
         });
     }
+    let client = AffinityKey::of_namespace(socket.netns_cookie, found.service);
+    if offer.affinity.is_on()
+        && let Some(kept) = kept(node, &client, offer)
+    {
+        return kept;
+    }
     // A backend that was drawn may have stopped serving a moment ago.
     for _ in 0..4 {
-        if let Some((id, backend)) = choice::draw(node, list) {
+        let Some((id, backend)) = choice::draw(node, offer.list) else {
+            continue;
+        };
+        if !offer.affinity.is_on() {
             return Choice::Backend(id, backend);
+        }
+        if let Some(choice) = claimed(node, &client, offer, id, backend) {
+            return choice;
         }
     }
     Choice::Refuse(Counter::NoEndpoint)
+}
+
+/// The backend that the client keeps.
+#[inline(always)]
+fn kept<A: Addr, D: Directory<A>>(node: &D, client: &AffinityKey, offer: Offer) -> Option<Choice> {
+    serving(node, affinity::recall(node, client, offer.affinity, offer.list))
+}
+
+/// The backend that the client keeps from now on: this one, or what another of its calls has got meanwhile.
+#[inline(always)]
+fn claimed<A: Addr, D: Directory<A>>(
+    node: &D,
+    client: &AffinityKey,
+    offer: Offer,
+    drawn: BackendId,
+    backend: Backend,
+) -> Option<Choice> {
+    let tag = client.tag(offer.affinity.epoch());
+    let record = Affinity::new(tag, node.now(), drawn, backend.life);
+    serving(
+        node,
+        affinity::claim(node, client, offer.affinity, offer.list, &record),
+    )
+}
+
+#[inline(always)]
+fn serving<A: Addr, D: Directory<A>>(node: &D, id: u32) -> Option<Choice> {
+    let backend = node.backend(BackendId(id)).filter(Backend::is_alive)?;
+    Some(Choice::Backend(BackendId(id), backend))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Keys and values of the maps as bytes, field by field.
 
 use proxy_common::layout::{
-    Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts, FrontendKey, FrontendValue,
-    Interface, ListWord, Meta, Port, Service, ServiceId, V4, V6,
+    Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Flow, FlowKey, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, Port, Service, ServiceId, V4, V6,
 };
 
 /// Something that stands in a map.
@@ -83,7 +83,7 @@ macro_rules! wrappers {
         }
     )+};
 }
-wrappers!(V4, V6, BackendId, ServiceId, Meta, ListWord);
+wrappers!(V4, V6, BackendId, ServiceId, Meta, ListWord, AffinityWord);
 
 impl Bits for Port {
     fn put(&self, out: &mut Vec<u8>) {
@@ -112,7 +112,9 @@ structs! {
         tcp_established, tcp_half_closed, tcp_closing, udp_embryo, udp_established
     }
     Interface { v4, v6, flags, mtu, index }
-    Service { internal, external, shortcut, reserved }
+    Service { internal, external, shortcut, affinity }
+    AffinityKey { client, service }
+    Affinity { meta, target }
     Backend { address, port, protocol, flags, service, life, last_life }
     FrontendValue { service, tag, service_tag, kind, pad }
     FragmentPorts { source, destination, tag }

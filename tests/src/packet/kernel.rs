@@ -7,8 +7,9 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::{
-    Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts, FrontendKey,
-    FrontendValue, Interface, PREFILTER_WORDS, Service, ServiceId, V4, V6, names, protocol,
+    Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, PREFILTER_WORDS, Service, ServiceId, V4, V6, names,
+    protocol,
 };
 
 use super::Kin;
@@ -192,6 +193,20 @@ impl Kernel {
         self.set::<[u8; 32]>(names::BACKENDS, id.0, pack(backend));
     }
 
+    /// All records of session affinity.
+    pub fn affinities(&mut self) -> Vec<(AffinityKey, Affinity)> {
+        let map = self.hash::<[u8; 20], [u8; 16]>(names::AFFINITY);
+        let entries = map.iter().filter_map(Result::ok);
+        entries
+            .map(|(key, record)| (unpack(&key), unpack(&record)))
+            .collect()
+    }
+
+    /// Writes a record of session affinity.
+    pub fn set_affinity(&mut self, key: &AffinityKey, record: &Affinity) {
+        self.put::<[u8; 20], [u8; 16]>(names::AFFINITY, pack(key), pack(record));
+    }
+
     /// Writes a frontend.
     pub fn set_frontend<A: Kin>(&mut self, key: &FrontendKey<A>, value: &FrontendValue) {
         self.put::<A::Frontend, [u8; 12]>(A::FRONTENDS, pack(key), pack(value));
@@ -270,8 +285,9 @@ impl Kernel {
             .collect()
     }
 
-    /// Empties the tables of flows and fragments.
+    /// Empties the tables of flows, fragments and session affinity.
     pub fn forget_flows(&mut self) {
+        self.clear::<[u8; 20], [u8; 16]>(names::AFFINITY);
         self.forget_family::<V4>();
         self.forget_family::<V6>();
     }

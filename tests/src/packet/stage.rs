@@ -4,9 +4,9 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use proxy_common::host::HostNode;
 use proxy_common::layout::{
-    BACKEND_LOCAL, Backend, BackendId, CONFIG_CHECKSUM_IPV6, Config, Direction, Family, Flow, FlowKey,
-    FlowTable, FrontendKey, FrontendKind, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS, Port,
-    Service, ServiceId, V4, V6, When, protocol,
+    AffinityWord, BACKEND_LOCAL, Backend, BackendId, CONFIG_CHECKSUM_IPV6, Config, Direction, Family, Flow,
+    FlowKey, FlowTable, FrontendKey, FrontendKind, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS,
+    Port, Service, ServiceId, V4, V6, When, protocol,
 };
 
 use super::kernel::Context;
@@ -71,6 +71,8 @@ pub struct Stage<A: Kin> {
     pub host: HostNode<A>,
     /// The interfaces.
     pub wire: Wire,
+    /// How long clients keep their backends.
+    affinity: AffinityWord,
 }
 
 impl<A: Kin> Stage<A> {
@@ -105,7 +107,12 @@ impl<A: Kin> Stage<A> {
         let mut host = HostNode::new(config, 1);
         host.primary = Some(node());
         host.node_addresses.extend([node(), A::of(6, 1)]);
-        let mut stage = Self { kernel, host, wire };
+        let mut stage = Self {
+            kernel,
+            host,
+            wire,
+            affinity: AffinityWord::OFF,
+        };
         for ip_protocol in [protocol::TCP, protocol::UDP] {
             stage.add_frontends(ip_protocol);
         }
@@ -167,9 +174,18 @@ impl<A: Kin> Stage<A> {
             internal: list,
             external: list,
             shortcut: list,
-            reserved: 0,
+            affinity: self.affinity,
         };
         self.host.services.insert(Self::service(ip_protocol), service);
+    }
+
+    /// How long clients keep their backends, from now on.
+    pub fn set_affinity(&mut self, word: AffinityWord) {
+        self.affinity = word;
+        for service in self.host.services.values_mut() {
+            service.affinity = word;
+        }
+        self.install();
     }
 
     /// No backends, everywhere.

@@ -12,6 +12,9 @@ use lab::{ECHO_PORT, Lab, Options};
 /// Pods and their nodes.
 const PODS: [(&str, u8); 4] = [("a", 1), ("b", 1), ("c", 2), ("d", 2)];
 
+/// Pods of the Service with session affinity.
+pub(crate) const STICKY: &[&str] = &["b", "c", "d"];
+
 /// A Service and its port, NodePort and cluster address, which are its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -31,10 +34,12 @@ pub(crate) enum Kind {
     InternalLocal,
     /// Its endpoints change.
     Changing,
+    /// Session affinity, and pods on both nodes.
+    Sticky,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Both,
         Self::First,
         Self::Second,
@@ -43,6 +48,7 @@ impl Kind {
         Self::ExternalLocal,
         Self::InternalLocal,
         Self::Changing,
+        Self::Sticky,
     ];
 
     fn number(self) -> u8 {
@@ -55,6 +61,7 @@ impl Kind {
             Self::Both => &["b", "c"],
             Self::First | Self::ExternalLocal | Self::InternalLocal => &["b"],
             Self::Second | Self::Changing => &["c"],
+            Self::Sticky => STICKY,
             Self::Itself => &["a"],
             Self::None => &[],
         }
@@ -150,6 +157,7 @@ impl Cluster {
         service.external = Some(address::EXTERNAL);
         service.external_local = kind == Kind::ExternalLocal;
         service.internal_local = kind == Kind::InternalLocal;
+        service.affinity = if kind == Kind::Sticky { 3600 } else { 0 };
         service
     }
 }

@@ -70,7 +70,7 @@ impl Call<'_> {
 
     /// Every socket has a port of its own. Else a flow that is remembered would be in the way: by rule a second frontend
     /// of the same pod, called from the same port, makes the pod see another port.
-    fn calls(&self, cluster: &Cluster, times: usize) -> Calls {
+    pub(crate) fn calls(&self, cluster: &Cluster, times: usize) -> Calls {
         Calls {
             source_port: cluster.ports(times),
             ..Calls::new(self.transport, self.target(), times)

@@ -3,6 +3,7 @@
 //!
 //! `cargo test -p shunt-tests --test lab_services -- WORD...` runs the rows whose names hold all the words.
 
+mod affinity;
 mod change;
 mod cluster;
 mod drops;
@@ -38,6 +39,7 @@ fn everything(cluster: &mut Cluster, rows: &mut Rows) {
     transfer::rows(cluster, rows);
     drops::rows(cluster, rows);
     change::rows(cluster, rows);
+    affinity::rows(cluster, rows);
     programs::rows(cluster, rows);
     life::rows(cluster, rows);
 }

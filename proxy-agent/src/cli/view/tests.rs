@@ -31,6 +31,7 @@ fn services() -> Vec<ServiceEntry> {
         internal: list(&[5, 6], ""),
         external: list(&[], "drop"),
         shortcut: list(&[5, 6], ""),
+        affinity_seconds: 10_800,
     };
     let none = ServiceEntry {
         id: 1,
@@ -39,6 +40,7 @@ fn services() -> Vec<ServiceEntry> {
         internal: list(&[], "reject"),
         external: list(&[], "reject"),
         shortcut: list(&[], "reject"),
+        affinity_seconds: 0,
     };
     vec![none, web]
 }
@@ -67,11 +69,11 @@ fn services_are_a_row_a_frontend() {
     assert_eq!(
         text,
         "\
-SERVICE        KIND          FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  BACKENDS (LOCAL/ALL)
-shop/web:http  ClusterIP     tcp 10.96.0.1:80  2         -         -         1/2
-shop/web:http  NodePort      tcp *:30080       -         drop      2         1/2
-shop/web:http  LoadBalancer  tcp [fd00::1]:80  -         drop      2         1/2
-shop/zero      ClusterIP     tcp 10.96.0.2:80  reject    -         -         0/0
+SERVICE        KIND          FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  AFFINITY  BACKENDS (LOCAL/ALL)
+shop/web:http  ClusterIP     tcp 10.96.0.1:80  2         -         -         10800s    1/2
+shop/web:http  NodePort      tcp *:30080       -         drop      2         10800s    1/2
+shop/web:http  LoadBalancer  tcp [fd00::1]:80  -         drop      2         10800s    1/2
+shop/zero      ClusterIP     tcp 10.96.0.2:80  reject    -         -         -         0/0
 "
     );
 }

@@ -15,6 +15,8 @@ use super::super::{Capacity, Endpoint, Frontend, List, Operation, ServicePort, S
 pub(crate) struct Meaning {
     kind: u8,
     lists: [ListMeaning; 3],
+    /// Seconds.
+    affinity: u32,
 }
 
 /// Endpoints, or what happens without.
@@ -36,6 +38,7 @@ impl Meaning {
         let meaning = |kind: FrontendKind| Self {
             kind: kind as u8,
             lists: lists.clone(),
+            affinity: port.affinity,
         };
         port.frontends
             .iter()
@@ -46,6 +49,7 @@ impl Meaning {
     /// Each part is one of theirs.
     pub(super) fn is_made_of(&self, others: &[&Self]) -> bool {
         others.iter().any(|other| other.kind == self.kind)
+            && others.iter().any(|other| other.affinity == self.affinity)
             && (0..3).all(|index| others.iter().any(|other| other.lists[index] == self.lists[index]))
     }
 }
@@ -133,6 +137,7 @@ impl Kernel {
         let meaning = |value: &FrontendValue| Meaning {
             kind: value.kind,
             lists: words(&self.services[&value.service]).map(|word| self.list(word)),
+            affinity: self.services[&value.service].affinity.seconds(),
         };
         self.frontends
             .iter()
@@ -150,6 +155,8 @@ impl Kernel {
                 local: backend.is_local(),
             }
         };
+        let ids: Vec<_> = slots_of(word).map(|slot| self.slots[slot as usize]).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?} can't be searched");
         list_meaning(slots_of(word).map(endpoint).collect(), word.when_empty())
     }
 

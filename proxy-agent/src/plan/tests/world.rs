@@ -23,6 +23,7 @@ pub(super) struct RandomPort {
     frontends: BTreeMap<u8, u8>,
     endpoints: BTreeMap<u8, bool>,
     lists: [(u8, bool); 3],
+    affinity: u32,
 }
 
 impl Arbitrary for RandomPort {
@@ -41,16 +42,20 @@ impl Arbitrary for RandomPort {
             frontends,
             endpoints,
             lists,
+            0..3_u32,
         )
-            .prop_map(|(service, name, uid, v6, frontends, endpoints, lists)| Self {
-                service,
-                name,
-                uid,
-                v6,
-                frontends,
-                endpoints,
-                lists,
-            })
+            .prop_map(
+                |(service, name, uid, v6, frontends, endpoints, lists, affinity)| Self {
+                    service,
+                    name,
+                    uid,
+                    v6,
+                    frontends,
+                    endpoints,
+                    lists,
+                    affinity,
+                },
+            )
             .boxed()
     }
 }
@@ -146,6 +151,7 @@ impl RandomPort {
             internal,
             external,
             shortcut,
+            affinity: self.affinity,
         }
     }
 }

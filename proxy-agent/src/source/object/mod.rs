@@ -12,9 +12,9 @@ mod slice;
 pub use metadata::{Annotations, Labels, Metadata};
 pub use node::{Node, NodeSpec, Taint};
 pub(crate) use scalar::Presence;
-pub use scalar::{Address, ClusterIp, EndpointAddress, PortNumber, Protocol};
+pub use scalar::{Address, AffinitySeconds, ClusterIp, EndpointAddress, PortNumber, Protocol};
 pub use service::{
-    Ingress, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType,
-    SessionAffinity, TrafficPolicy,
+    ClientIpConfig, Ingress, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
+    ServiceType, SessionAffinity, SessionAffinityConfig, TrafficPolicy,
 };
 pub use slice::{Conditions, Endpoint, EndpointSlice, Hints, Named, SliceAddressType, SlicePort};

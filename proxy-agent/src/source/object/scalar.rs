@@ -141,6 +141,29 @@ impl<'de> Deserialize<'de> for PortNumber {
     }
 }
 
+/// How long session affinity lasts, from 1 to 86400 seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AffinitySeconds(pub u32);
+
+impl Default for AffinitySeconds {
+    fn default() -> Self {
+        Self(10_800)
+    }
+}
+
+impl<'de> Deserialize<'de> for AffinitySeconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        u32::try_from(number)
+            .ok()
+            .filter(|seconds| (1..=86_400).contains(seconds))
+            .map(Self)
+            .ok_or_else(|| {
+                D::Error::invalid_value(Unexpected::Signed(number), &"a time from 1 to 86400 seconds")
+            })
+    }
+}
+
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 pub enum Protocol {
@@ -236,6 +259,20 @@ mod tests {
             "example.org",
         ] {
             assert_eq!(address(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn affinity_lasts_a_second_to_a_day() {
+        let read = |text| serde_saphyr::from_str::<AffinitySeconds>(text);
+        assert_eq!(read("1").unwrap(), AffinitySeconds(1));
+        assert_eq!(read("86400").unwrap(), AffinitySeconds(86_400));
+        for wrong in ["0", "-1", "86401", "4294967297", "soon"] {
+            let text = read(wrong).unwrap_err().to_string();
+            assert!(
+                wrong == "soon" || text.contains("from 1 to 86400 seconds"),
+                "{text}"
+            );
         }
     }
 

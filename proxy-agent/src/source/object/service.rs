@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Metadata;
-use super::scalar::{Address, ClusterIp, PortNumber, Protocol, null_as_default};
+use super::scalar::{Address, AffinitySeconds, ClusterIp, PortNumber, Protocol, null_as_default};
 
 /// A Service.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -48,6 +48,9 @@ pub struct ServiceSpec {
     /// spec.sessionAffinity
     #[serde(deserialize_with = "null_as_default")]
     pub session_affinity: SessionAffinity,
+    /// spec.sessionAffinityConfig
+    #[serde(deserialize_with = "null_as_default")]
+    pub session_affinity_config: SessionAffinityConfig,
     /// spec.loadBalancerSourceRanges
     #[serde(deserialize_with = "null_as_default")]
     pub load_balancer_source_ranges: Vec<String>,
@@ -87,6 +90,24 @@ pub enum SessionAffinity {
     /// By the client's address.
     #[serde(rename = "ClientIP")]
     ClientIp,
+}
+
+/// spec.sessionAffinityConfig
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SessionAffinityConfig {
+    /// spec.sessionAffinityConfig.clientIP
+    #[serde(rename = "clientIP", deserialize_with = "null_as_default")]
+    pub client_ip: ClientIpConfig,
+}
+
+/// spec.sessionAffinityConfig.clientIP
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientIpConfig {
+    /// How long a client keeps its endpoint; three hours where none is given.
+    #[serde(deserialize_with = "null_as_default")]
+    pub timeout_seconds: AffinitySeconds,
 }
 
 /// One of spec.ports.

@@ -90,7 +90,11 @@ fn the_list_follows_kind_and_caller<A: Spoken>() {
             kind,
             tag: TAG,
         };
-        assert_eq!(list(&scene.node, &found, caller), expected, "{kind:?} {caller:?}");
+        assert_eq!(
+            offer(&scene.node, &found, caller).list,
+            expected,
+            "{kind:?} {caller:?}"
+        );
     }
 }
 
@@ -102,7 +106,7 @@ fn a_service_that_is_not_there_refuses<A: Spoken>() {
             kind: FrontendKind::ClusterIp,
             tag,
         };
-        let word = list(&scene.node, &found, Caller::Node);
+        let word = offer(&scene.node, &found, Caller::Node).list;
         assert_eq!((word.count(), word.when_empty()), (0, When::Reject));
     }
 }
