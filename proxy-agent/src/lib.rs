@@ -7,8 +7,10 @@
 
 pub mod agent;
 pub mod cli;
+pub mod config;
 pub mod datapath;
 pub mod health;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod name;

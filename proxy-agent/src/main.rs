@@ -23,7 +23,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     match command {
         Command::Agent(arguments) => {
-            cli::start_logging(arguments.log_format);
             cli::run_agent(&arguments)?;
         }
         Command::Services(view) => {

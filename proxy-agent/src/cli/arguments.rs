@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::ConfigArguments;
 use super::InitArguments;
 use super::SourceArguments;
-use super::serve::ServeArguments;
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{AttachMode, DatapathOptions, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks};
+use crate::datapath::{
+    AttachMode, DatapathOptions, FlowLives, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks,
+};
 
 /// Where instances live by default.
 const INSTANCE: &str = "/sys/fs/bpf/shunt";
@@ -134,14 +136,14 @@ enum Attach {
 /// How the agent serves this node.
 #[derive(Debug, Args)]
 pub struct AgentArguments {
-    /// This node's name, as endpoints' nodeName has it.
+    /// This node's name, as endpoints' nodeName has it. Not given: the configuration's, else the host's.
     #[arg(
         long,
         value_name = "NAME",
         env = "NODE_NAME",
         visible_alias = "hostname-override"
     )]
-    pub node_name: String,
+    pub node_name: Option<String>,
     /// Where Services come from.
     #[command(flatten)]
     pub source: SourceArguments,
@@ -169,17 +171,17 @@ pub struct AgentArguments {
     /// Memory that all maps together may take, such as 256Mi; not given: 1 % of the node's.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     map_memory: Option<u64>,
-    /// How to log; logs go to the standard error output.
-    #[arg(long, value_enum, default_value_t)]
-    pub log_format: LogFormat,
-    /// Where others ask how the agent gets on.
+    /// How to log; logs go to the standard error output. Not given: as the configuration says, else as text.
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// kube-proxy's configuration.
     #[command(flatten)]
-    pub serve: ServeArguments,
+    pub config: ConfigArguments,
 }
 
 impl AgentArguments {
     /// What the data path must know.
-    pub fn datapath(&self) -> DatapathOptions {
+    pub fn datapath(&self, lives: FlowLives) -> DatapathOptions {
         DatapathOptions {
             instance: self.instance.instance.clone(),
             cgroup: self.cgroup.clone(),
@@ -196,6 +198,7 @@ impl AgentArguments {
             },
             snat_ports: self.snat_ports,
             memory: self.map_memory,
+            lives,
             object: OBJECT,
         }
     }
@@ -246,7 +249,7 @@ mod tests {
         let arguments =
             Arguments::try_parse_from(base.iter().chain(more)).map_err(|error| error.to_string())?;
         match arguments.command {
-            Command::Agent(arguments) => Ok(arguments.datapath()),
+            Command::Agent(arguments) => Ok(arguments.datapath(FlowLives::default())),
             other => panic!("{other:?}"),
         }
     }

@@ -1,36 +1,30 @@
 //! `shunt agent`: everything put together.
 
-use std::io::IsTerminal;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
 
+use super::configure::Configuration;
+use super::reload::Reloading;
+use super::serve::Telling;
 use super::{AgentArguments, LogFormat, SourceChoice};
 use crate::agent::{self, Reconciler, Surroundings};
+use crate::config::LogStyle;
 use crate::datapath::Datapath;
-use crate::source::{Batch, Folder, Kubernetes};
-
-/// Logs to the standard error output; SHUNT_LOG chooses how much.
-pub fn start_logging(format: LogFormat) {
-    // The library tells of each attempt; the source tells of an outage.
-    let default = || EnvFilter::new("info,kube_client=off,kube_runtime=off");
-    let filter = EnvFilter::try_from_env("SHUNT_LOG").unwrap_or_else(|_| default());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        // A log whose reader has gone must not end the agent: telling so on the same stream would panic.
-        .log_internal_errors(false)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
-    }
-}
+use crate::health::NodeFitness;
+use crate::log::{self, LogControl};
+use crate::source::{Batch, Folder, Kubernetes, Status};
 
 /// Serves until SIGTERM or SIGINT, and leaves everything attached.
 pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<()> {
+    let configuration = arguments.config.read()?;
+    let log = log::start(
+        log_style(arguments, &configuration),
+        configuration.settings.verbosity,
+    );
+    arguments.config.advise(&configuration.document);
     // One thread: nothing here is worth a second, and it stays in the network namespace of its start.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -39,19 +33,65 @@ pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
         tokio::select! {
-            result = serve(arguments) => result,
+            result = serve(arguments, configuration, log) => result,
             _ = terminate.recv() => stop("SIGTERM"),
             _ = interrupt.recv() => stop("SIGINT"),
         }
     })
 }
 
-async fn serve(arguments: &AgentArguments) -> anyhow::Result<()> {
-    let source = Source::prepare(arguments).await?;
-    let datapath = Datapath::start(&arguments.datapath())?;
+fn log_style(arguments: &AgentArguments, configuration: &Configuration) -> LogStyle {
+    let given = arguments.log_format.map(|format| match format {
+        LogFormat::Text => LogStyle::Text,
+        LogFormat::Json => LogStyle::Json,
+    });
+    given
+        .or(configuration.settings.log_style)
+        .unwrap_or(LogStyle::Text)
+}
+
+/// As kube-proxy: what is given, else the host's name in small letters.
+fn node_name(arguments: &AgentArguments, configuration: &Configuration) -> anyhow::Result<String> {
+    let given = arguments
+        .node_name
+        .as_ref()
+        .or(configuration.settings.node_name.as_ref());
+    if let Some(name) = given {
+        return Ok(name.clone());
+    }
+    let name = nix::unistd::gethostname().context("reading the host's name; give --node-name")?;
+    let name = name.to_string_lossy().trim().to_lowercase();
+    tracing::info!(name, "the node has the host's name");
+    Ok(name)
+}
+
+async fn serve(
+    arguments: &AgentArguments,
+    configuration: Configuration,
+    log: LogControl,
+) -> anyhow::Result<()> {
+    let node_name = node_name(arguments, &configuration)?;
+    let source = Source::prepare(arguments, &configuration, &node_name).await?;
+    let datapath = Datapath::start(&arguments.datapath(configuration.settings.lives))?;
     let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
-    let (_serving, observer) = arguments.serve.start(&arguments.node_name, datapath.gauges())?;
-    let reconciler = Reconciler::start(&arguments.node_name, datapath)?;
+    let (telling, observer) = Telling::start(
+        &node_name,
+        source.without_node(),
+        &configuration,
+        datapath.gauges(),
+        source.status(),
+    )?;
+    tokio::spawn(log.clone().tell_repeats());
+    let reloading = Reloading {
+        arguments: arguments.config.clone(),
+        node_name: node_name.clone(),
+        configuration,
+        telling,
+        log,
+        lives: datapath.lives(),
+    };
+    let _reloading = reloading.start()?;
+    let reconciler = Reconciler::start(&node_name, datapath)?;
     let (sender, batches) = mpsc::channel(1);
     let source = tokio::spawn(source.run(sender));
     let grace = move || Ok(grace.wait()?);
@@ -76,13 +116,41 @@ enum Source {
 }
 
 impl Source {
-    async fn prepare(arguments: &AgentArguments) -> anyhow::Result<Self> {
+    async fn prepare(
+        arguments: &AgentArguments,
+        configuration: &Configuration,
+        node_name: &str,
+    ) -> anyhow::Result<Self> {
+        let configured = &configuration.settings.kubeconfig;
         Ok(match arguments.source.choice() {
-            SourceChoice::Folder(folder) => Self::Folder(Folder::watch(&folder)?),
-            SourceChoice::Api(options) => Self::Api(Box::new(
-                Kubernetes::prepare(&options, &arguments.node_name).await?,
-            )),
+            SourceChoice::Folder(folder) => {
+                if configured.is_some() {
+                    let field = "clientConnection.kubeconfig";
+                    tracing::warn!(field, "{field} does nothing: --manifests is the source");
+                }
+                Self::Folder(Folder::watch(&folder)?)
+            }
+            SourceChoice::Api(mut options) => {
+                options.kubeconfig = options.kubeconfig.or_else(|| configured.clone());
+                Self::Api(Box::new(Kubernetes::prepare(&options, node_name).await?))
+            }
         })
+    }
+
+    /// How the API answers.
+    fn status(&self) -> Option<Arc<Status>> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Api(api) => Some(api.status()),
+        }
+    }
+
+    /// What a node is that has no Node object: a folder need not have one.
+    fn without_node(&self) -> NodeFitness {
+        match self {
+            Self::Folder(_) => NodeFitness::Eligible,
+            Self::Api(_) => NodeFitness::Unknown,
+        }
     }
 
     async fn run(self, sender: mpsc::Sender<Batch>) -> anyhow::Result<()> {

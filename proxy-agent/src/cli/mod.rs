@@ -1,9 +1,11 @@
 //! The command line.
 
 mod arguments;
+mod configure;
 mod daemon;
 mod hold;
 mod init;
+mod reload;
 mod serve;
 mod source;
 mod table;
@@ -12,7 +14,8 @@ mod view;
 pub use arguments::{
     AgentArguments, Arguments, Command, DoctorArguments, InstanceArguments, LogFormat, Output, ViewArguments,
 };
-pub use daemon::{run_agent, start_logging};
+pub use configure::{ConfigArguments, Configuration};
+pub use daemon::run_agent;
 pub use hold::hold;
 pub use init::{InitArguments, run_init};
 pub use source::{SourceArguments, SourceChoice};

@@ -2,34 +2,47 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use proxy_common::layout::{CONFIG_CHECKSUM_IPV6, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
 
 use super::clock;
 use super::error::{Context, DatapathError};
-use super::options::{DatapathOptions, SocketLb};
+use super::options::{DatapathOptions, FlowLives, SocketLb};
 use super::sys::{self, program_type};
 
-const MINUTE: u32 = 60;
-const HOUR: u32 = 60 * MINUTE;
+/// TCP that is not established, and TCP that both sides have ended: nobody can choose these.
+const TCP_EMBRYO: u32 = 60;
+const TCP_CLOSING: u32 = 120;
 
 /// The configuration of this node.
 pub(super) fn of_node(options: &DatapathOptions) -> Result<Config, DatapathError> {
     let rate = clock::ticks_per_second()?;
-    Ok(Config {
+    let mut config = Config {
         host_netns_cookie: own_netns_cookie()?,
         layout_version: LAYOUT_VERSION,
         flags: flags(options)?,
         ticks_per_second: rate,
         snat_first: options.snat_ports.first(),
         snat_count: options.snat_ports.count(),
-        tcp_embryo: MINUTE * rate,
-        tcp_established: 24 * HOUR * rate,
-        tcp_half_closed: HOUR * rate,
-        tcp_closing: 2 * MINUTE * rate,
-        udp_embryo: 30 * rate,
-        udp_established: 3 * MINUTE * rate,
-    })
+        tcp_embryo: TCP_EMBRYO * rate,
+        tcp_closing: TCP_CLOSING * rate,
+        ..Config::default()
+    };
+    set_lives(&mut config, options.lives);
+    Ok(config)
+}
+
+/// Puts lives in ticks.
+pub(super) fn set_lives(config: &mut Config, lives: FlowLives) {
+    // Ages are compared as differences of 32 bits.
+    const LONGEST: u128 = u32::MAX as u128 / 2;
+    let rate = u128::from(config.ticks_per_second);
+    let ticks = |life: Duration| (life.as_millis() * rate / 1000).clamp(1, LONGEST) as u32;
+    config.tcp_established = ticks(lives.tcp_established);
+    config.tcp_half_closed = ticks(lives.tcp_half_closed);
+    config.udp_embryo = ticks(lives.udp_embryo);
+    config.udp_established = ticks(lives.udp_established);
 }
 
 fn flags(options: &DatapathOptions) -> Result<u32, DatapathError> {
@@ -87,6 +100,7 @@ mod tests {
             attach: AttachMode::Auto,
             snat_ports: SnatPorts::default(),
             memory: None,
+            lives: FlowLives::default(),
             object: &[],
         };
         let config = of_node(&options).unwrap();
@@ -106,6 +120,11 @@ mod tests {
             (120 * rate, 180 * rate)
         );
         assert_eq!(config.flags & CONFIG_PODS_SOCKET_LB, CONFIG_PODS_SOCKET_LB);
+        options.lives.udp_established = Duration::from_millis(2500);
+        options.lives.tcp_established = Duration::from_secs(u64::from(u32::MAX));
+        let config = of_node(&options).unwrap();
+        assert_eq!(config.udp_established, rate * 5 / 2);
+        assert_eq!(config.tcp_established, u32::MAX / 2, "as long as can be told");
         options.socket_lb = SocketLb::HostOnly;
         assert_eq!(of_node(&options).unwrap().flags & CONFIG_PODS_SOCKET_LB, 0);
     }

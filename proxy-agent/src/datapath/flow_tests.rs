@@ -2,15 +2,17 @@
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use proxy_common::layout::{
-    Action, Addr, Affinity, AffinityKey, Backend, BackendId, Direction, FilterBit, Flow, FlowKey, Meta, Port,
-    ServiceId, SocketKey, SocketValue, V4, V6, protocol, state,
+    Action, Addr, Affinity, AffinityKey, Backend, BackendId, Config, Direction, FilterBit, Flow, FlowKey,
+    Meta, Port, ServiceId, SocketKey, SocketValue, V4, V6, protocol, state,
 };
 
 use super::Datapath;
 use super::clock::Clock;
 use super::map::Map;
+use super::options::FlowLives;
 use super::sweep::{Sweeper, Swept};
 use super::sys::{self, Layout};
 use super::testing::{Namespace, Place, eventually};
@@ -134,6 +136,23 @@ fn records_of_session_affinity_are_swept_after_the_longest_time() {
     assert_eq!(sweep(&running.datapath).deleted, 1);
     assert!(tables.affinity.get(&young).unwrap().is_some());
     assert!(tables.affinity.get(&old).unwrap().is_none());
+}
+
+#[test]
+fn lives_are_changed_while_programs_run_and_all_else_stays() {
+    let running = running();
+    let config = || running.datapath.tables.config.get(&0).unwrap().unwrap();
+    let before = config();
+    let lives = FlowLives {
+        udp_embryo: Duration::from_secs(7),
+        ..FlowLives::default()
+    };
+    running.datapath.lives().set(lives).unwrap();
+    let expected = Config {
+        udp_embryo: 7 * before.ticks_per_second,
+        ..before
+    };
+    assert_eq!(config(), expected);
 }
 
 #[test]

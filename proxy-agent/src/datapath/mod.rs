@@ -22,6 +22,7 @@ mod grace;
 mod instance;
 mod janitor;
 mod links;
+mod lives;
 mod map;
 mod memory;
 mod netlink;
@@ -53,8 +54,9 @@ use tokio::sync::watch;
 
 pub use error::{ApplyError, CallError, DatapathError};
 pub use grace::Grace;
+pub use lives::Lives;
 pub use object::OBJECT;
-pub use options::{AttachMode, DatapathOptions, PodInterfaces, SnatPorts, SocketLb, Uplinks};
+pub use options::{AttachMode, DatapathOptions, FlowLives, PodInterfaces, SnatPorts, SocketLb, Uplinks};
 pub use size::MapSizes;
 
 use crate::agent::{MapWriter, Sweeps};
@@ -182,6 +184,11 @@ impl Datapath {
     /// another thread.
     pub fn grace(&self) -> Grace {
         self.grace.clone()
+    }
+
+    /// Changes how long flows live.
+    pub fn lives(&self) -> Lives {
+        Lives(self.tables.clone())
     }
 
     /// How full the maps are and what they count.

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::error::DatapathError;
 
@@ -30,8 +31,35 @@ pub struct DatapathOptions {
     pub snat_ports: SnatPorts,
     /// Bytes that all maps together may take; none: 1 % of the node's memory.
     pub memory: Option<u64>,
+    /// How long flows live without traffic.
+    pub lives: FlowLives,
     /// The BPF object.
     pub object: &'static [u8],
+}
+
+/// How long flows live without traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowLives {
+    /// TCP, established.
+    pub tcp_established: Duration,
+    /// TCP, one side has ended.
+    pub tcp_half_closed: Duration,
+    /// UDP, not answered twice.
+    pub udp_embryo: Duration,
+    /// UDP, established.
+    pub udp_established: Duration,
+}
+
+impl Default for FlowLives {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self {
+            tcp_established: minutes(24 * 60),
+            tcp_half_closed: minutes(60),
+            udp_embryo: Duration::from_secs(30),
+            udp_established: minutes(3),
+        }
+    }
 }
 
 /// Whose sockets socket LB serves.

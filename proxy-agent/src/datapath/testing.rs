@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::options::{AttachMode, DatapathOptions, PodInterfaces, SnatPorts, SocketLb, Uplinks};
+use super::options::{AttachMode, DatapathOptions, FlowLives, PodInterfaces, SnatPorts, SocketLb, Uplinks};
 use super::programs::tests::tiny;
 use super::{Datapath, DatapathError};
 
@@ -138,6 +138,7 @@ impl Place {
             attach: AttachMode::Auto,
             snat_ports: SnatPorts::default(),
             memory: Some(0),
+            lives: FlowLives::default(),
             object: &[],
         }
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// A change that has waited for longer than this makes the proxy unhealthy: twice kube-proxy's syncPeriod.
+/// A change that has waited for longer than this makes the proxy unhealthy, if nothing else is said: twice kube-proxy's
+/// syncPeriod.
 const LATE: Duration = Duration::from_secs(60);
 
 /// Shared: the run loop tells, the pages ask.
@@ -93,6 +94,11 @@ impl Health {
         self.state().node = node;
     }
 
+    /// A change that waits for longer makes the proxy unhealthy.
+    pub fn set_late(&self, late: Duration) {
+        self.state().late = late;
+    }
+
     /// Whether the proxy works, whatever becomes of its node.
     pub fn is_live(&self, now: Instant) -> bool {
         self.state().is_live(now)
@@ -168,6 +174,8 @@ mod tests {
         assert!(health.is_live(after(start, 70)));
         health.queued(after(start, 70));
         assert!(health.is_live(after(start, 129)));
+        health.set_late(Duration::from_secs(10));
+        assert!(!health.is_live(after(start, 129)));
     }
 
     #[test]

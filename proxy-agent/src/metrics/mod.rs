@@ -5,15 +5,19 @@ mod labels;
 mod maps;
 mod page;
 mod process;
+mod source;
 mod sync;
 
 pub use health::HealthMetrics;
 pub use page::{PORT, Pages};
 pub use sync::{SyncKind, SyncMetrics, Synced};
 
+use std::sync::Arc;
+
 use prometheus_client::registry::Registry;
 
 use crate::datapath::gauges::Gauges;
+use crate::source::Status;
 use process::Process;
 
 /// Everything that is counted and measured.
@@ -27,14 +31,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at nought; the maps' are read whenever somebody asks.
-    pub fn new(gauges: Gauges) -> Self {
+    /// All at nought; the maps and the state of the source are read whenever somebody asks.
+    pub fn new(gauges: Gauges, source: Option<Arc<Status>>) -> Self {
         let mut registry = Registry::default();
         let (health, sync) = (HealthMetrics::default(), SyncMetrics::default());
         health.register(&mut registry);
         sync.register(&mut registry);
         registry.register_collector(Box::new(maps::Maps(gauges)));
         registry.register_collector(Box::new(Process::new()));
+        if let Some(status) = source {
+            registry.register_collector(Box::new(source::Source(status)));
+        }
         Self {
             registry,
             health,

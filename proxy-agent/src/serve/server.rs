@@ -55,8 +55,13 @@ impl Server {
         self.address.listen()
     }
 
+    /// The listener, or word of why there is none.
+    pub(super) fn tell(&self, listener: io::Result<StdListener>) -> Option<StdListener> {
+        listener.map_err(|error| self.complain(&error)).ok()
+    }
+
     /// Says why it can't listen, and what to do.
-    pub(super) fn complain(&self, error: &io::Error) {
+    fn complain(&self, error: &io::Error) {
         tracing::error!(
             server = self.name,
             address = %self.address,
@@ -64,6 +69,13 @@ impl Server {
             "can't listen there: it is tried again, and all else goes on. {}",
             way_out(error)
         );
+    }
+
+    /// Listens and serves until it is dropped. The task that had the address before may not have let it go yet.
+    pub(super) async fn begin(self) {
+        tokio::task::yield_now().await;
+        let listener = self.tell(self.listen());
+        self.run(listener).await;
     }
 
     /// Serves until it is dropped.

@@ -10,14 +10,14 @@ use super::parse::options;
 
 /// One step into a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Segment<'a> {
+pub(crate) enum Segment<'a> {
     Key(&'a str),
     Index(usize),
 }
 
 /// A field's path within its document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Path<'a>(Vec<Segment<'a>>);
+pub(crate) struct Path<'a>(Vec<Segment<'a>>);
 
 impl<'a, const N: usize> From<[Segment<'a>; N]> for Path<'a> {
     fn from(segments: [Segment<'a>; N]) -> Self {
@@ -33,6 +33,13 @@ impl<'a> From<&'a serde_path_to_error::Path> for Path<'a> {
             serde_path_to_error::Segment::Enum { .. } | serde_path_to_error::Segment::Unknown => None,
         };
         Self(path.iter().map_while(segment).collect())
+    }
+}
+
+impl<'a> Path<'a> {
+    /// The path that keys with dots between them say.
+    pub(crate) fn of_keys(keys: &'a str) -> Self {
+        Self(keys.split('.').map(Segment::Key).collect())
     }
 }
 
@@ -57,7 +64,7 @@ impl fmt::Display for Path<'_> {
 }
 
 /// Line and column of a field, from 1; of the nearest field around it where it is not given itself.
-pub(super) fn locate(text: &str, path: &Path<'_>) -> Option<(u64, u64)> {
+pub(crate) fn locate(text: &str, path: &Path<'_>) -> Option<(u64, u64)> {
     (0..=path.0.len()).rev().find_map(|length| {
         serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
             Locate(&path.0[..length]).deserialize(deserializer)

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 pub use folder::{Folder, FolderError};
 pub use kubernetes::{ApiError, ApiOptions, Kubernetes, Master, SERVICE_ACCOUNT};
+pub(crate) use locate::{Path as FieldPath, locate};
 pub(crate) use object::Presence;
 pub use object::{
     Address, AffinitySeconds, Annotations, ClientIpConfig, ClusterIp, Conditions, Endpoint, EndpointAddress,
@@ -26,6 +27,7 @@ pub use object::{
     PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity,
     SessionAffinityConfig, SliceAddressType, SlicePort, Taint, TrafficPolicy,
 };
+pub(crate) use parse::options as yaml_options;
 pub use refusal::Refusal;
 pub use status::{Status, Watched};
 

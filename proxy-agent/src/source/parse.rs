@@ -215,7 +215,7 @@ fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> Result<S::Valu
 
 /// A file is the operator's own, and may be as large as a cluster: only what grows beyond the file itself (aliases,
 /// depth) is bounded.
-pub(super) fn options() -> serde_saphyr::Options {
+pub(crate) fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: usize::MAX,

@@ -1,7 +1,7 @@
 //! The binary `shunt` as it runs on a node.
 
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,6 +23,7 @@ impl Drop for Agent {
 }
 
 impl Agent {
+    #[allow(dead_code, reason = "not every test runs an agent without more switches")]
     pub(crate) fn start(place: &Place) -> Self {
         Self::start_with(place, &[])
     }
@@ -54,15 +55,42 @@ impl Agent {
 
     /// The next event of this name.
     pub(crate) fn wait(&mut self, message: &str) -> Value {
+        self.wait_with("message", message)
+    }
+
+    /// The next event with this field.
+    pub(crate) fn wait_with(&mut self, field: &str, value: &str) -> Value {
+        let mut events = self.until_with(field, value);
+        events.pop().unwrap_or_default()
+    }
+
+    /// All events up to the next of this name.
+    #[allow(
+        dead_code,
+        reason = "not every test that runs an agent looks at what lies between"
+    )]
+    pub(crate) fn until(&mut self, message: &str) -> Vec<Value> {
+        self.until_with("message", message)
+    }
+
+    fn until_with(&mut self, field: &str, value: &str) -> Vec<Value> {
         let mut seen = Vec::new();
         for line in self.log.as_mut().unwrap().map_while(Result::ok) {
             let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            if event["message"] == message {
-                return event;
+            let is_wanted = event[field] == value;
+            seen.push(event);
+            if is_wanted {
+                return seen;
             }
-            seen.push(line);
         }
-        panic!("the log ended without {message}: {seen:#?}");
+        panic!("the log ended without {field} {value}: {seen:#?}");
+    }
+
+    /// Waits for it to end by itself: how it ended, and its log.
+    #[allow(dead_code, reason = "not every test that runs an agent has it fail")]
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let lines: Vec<String> = self.log.take().unwrap().map_while(Result::ok).collect();
+        (self.child.wait().unwrap(), lines.join("\n"))
     }
 
     /// Ends it as an operator would.

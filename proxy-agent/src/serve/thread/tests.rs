@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,4 +115,35 @@ fn servers_end_with_their_owner() {
     let address = free();
     drop(Serving::start(vec![server(address)], true).unwrap());
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_changed_server_moves_and_the_others_go_on() {
+    let (first, second, elsewhere) = (free(), free(), free());
+    let named = |name, address| Server {
+        name,
+        ..server(address)
+    };
+    let serving = Serving::start(vec![named("a", first), named("b", second)], true).unwrap();
+    let mut open = TcpStream::connect(first).unwrap();
+    serving.replace(vec![named("a", first), named("b", elsewhere)]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !get(elsewhere, "/there").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 ")) {
+        assert!(Instant::now() < deadline, "it did not move");
+        std::thread::yield_now();
+    }
+    assert!(TcpStream::connect(second).is_err(), "the old address is left");
+    open.write_all(b"GET /there HTTP/1.1\r\nHost: node\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 "),
+        "a connection of the other server lives on: {answer}"
+    );
+    serving.replace(Vec::new());
+    while TcpStream::connect(first).is_ok() {
+        assert!(Instant::now() < deadline, "it did not end");
+        std::thread::yield_now();
+    }
 }
