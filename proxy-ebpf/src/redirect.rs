@@ -8,8 +8,8 @@ use aya_ebpf::{
     helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head},
 };
 use proxy_common::{
-    layout::{Addr, Counter, Flow, V4, V6},
-    rules::Headers,
+    layout::{Addr, Counter, Family, Flow, Port, V4, V6, protocol},
+    rules::{Headers, quote::Said},
 };
 
 use crate::{ETHERNET, LAYER3, node::count, rewrite::at};
@@ -85,11 +85,11 @@ fn look_up(skb: *mut __sk_buff, params: &mut FibLookup) -> i64 {
 pub(crate) fn egress_towards<A: Addr>(skb: *mut __sk_buff, destination: &A) -> Result<u32, Counter> {
     let mut params = empty();
     match A::FAMILY {
-        proxy_common::layout::Family::V4 => {
+        Family::V4 => {
             params.family = AF_INET;
             params.__bindgen_anon_4.ipv4_dst = V4::from_mapped(destination.to_mapped()).0;
         }
-        proxy_common::layout::Family::V6 => {
+        Family::V6 => {
             params.family = AF_INET6;
             params.__bindgen_anon_4.ipv6_dst = destination.to_mapped().0;
         }
@@ -100,30 +100,68 @@ pub(crate) fn egress_towards<A: Addr>(skb: *mut __sk_buff, destination: &A) -> R
     }
 }
 
+/// What the routing table must know of a translated packet.
+pub(crate) struct Leaving<'a, A> {
+    source: &'a A,
+    destination: &'a A,
+    /// IP protocol number.
+    protocol: u8,
+    ports: (Port, Port),
+    /// Bytes of the network header and all behind it.
+    length: u32,
+    /// Bytes of the headers alone.
+    headers: u32,
+}
+
+impl<'a, A: Addr> Leaving<'a, A> {
+    #[inline(always)]
+    pub(crate) fn packet(packet: &Headers<A>, new: &'a Flow<A>) -> Self {
+        Self {
+            source: &new.source,
+            destination: &new.destination,
+            protocol: packet.protocol,
+            ports: (new.source_port, new.destination_port),
+            length: packet.length,
+            headers: packet.payload,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn error(packet: &Headers<A>, new: &Said<'a, A>) -> Self {
+        Self {
+            source: new.outer.0,
+            destination: new.outer.1,
+            protocol: match A::FAMILY {
+                Family::V4 => protocol::ICMP,
+                Family::V6 => protocol::ICMPV6,
+            },
+            ports: (Port::new(0), Port::new(0)),
+            length: packet.length,
+            headers: 0,
+        }
+    }
+}
+
 /// The next hop of a translated packet, before anything is written.
 #[inline(always)]
-pub(crate) fn next_hop<A: Route>(
-    skb: *mut __sk_buff,
-    packet: &Headers<A>,
-    new: &Flow<A>,
-) -> Result<Hop, NoWay> {
+pub(crate) fn next_hop<A: Route>(skb: *mut __sk_buff, leaving: &Leaving<A>) -> Result<Hop, NoWay> {
     let mut params = empty();
     params.family = A::AF;
-    params.l4_protocol = packet.protocol;
-    params.sport = new.source_port.wire();
-    params.dport = new.destination_port.wire();
+    params.l4_protocol = leaving.protocol;
+    params.sport = leaving.ports.0.wire();
+    params.dport = leaving.ports.1.wire();
     // SAFETY: `skb` is the program's context.
     let segment = unsafe { (*skb).gso_size };
     // A GSO packet leaves in segments: it is their size that must fit.
     let length = if segment == 0 {
-        packet.length
+        leaving.length
     } else {
-        packet.payload + segment
+        leaving.headers + segment
     };
     params.__bindgen_anon_1 = bpf_fib_lookup__bindgen_ty_1 {
         tot_len: length as u16,
     };
-    A::fill(&mut params, &new.source, &new.destination);
+    A::fill(&mut params, leaving.source, leaving.destination);
     match look_up(skb, &mut params) {
         FIB_SUCCESS | FIB_NO_NEIGHBOUR => {}
         FIB_FRAGMENTATION_NEEDED => {

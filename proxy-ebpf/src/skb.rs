@@ -33,16 +33,18 @@ impl<const LINK: u32> Packet<LINK> {
 impl<const LINK: u32> Bytes for Packet<LINK> {
     #[inline(always)]
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
-        if let Some(words) = self.glance(offset) {
-            return Some(words);
-        }
+        self.glance(offset).or_else(|| self.copied(offset))
+    }
+
+    #[inline(always)]
+    fn copied<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
         let size = N * 4;
         let mut words = [0_u32; N];
         // SAFETY: the buffer is `size` bytes long.
         let result = unsafe {
             bpf_skb_load_bytes(
                 self.skb.cast(),
-                LINK + offset,
+                LINK.wrapping_add(offset),
                 words.as_mut_ptr().cast(),
                 size as u32,
             )

@@ -11,7 +11,7 @@ use crate::{
     answer::{self, Answer, Message},
     maps::Maps,
     node::{Node, Tables, config, count},
-    redirect::{self, MARK, Route},
+    redirect::{self, Leaving, MARK, Route},
     rewrite::{self, Rewrite},
     skb::Packet,
 };
@@ -112,11 +112,14 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
         count(counter);
         return answer::reject::<A, LINK>(skb, &work.packet);
     }
+    if let Some(action) = verdict.error_action() {
+        return relay::<A, LINK>(skb, work, action as u32);
+    }
     match verdict.action() {
         None => PASS,
         Some(REDIRECT) => around::<A, LINK>(skb, work),
         Some(HAIRPIN) => hairpin::<A, LINK>(skb, work),
-        Some(_) => write::<A, LINK>(skb, work),
+        Some(_) => ended(write::<A, LINK>(skb, work)),
     }
 }
 
@@ -166,8 +169,11 @@ fn egress<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, verdi
     if let Some(counter) = verdict.dropped().or(verdict.rejected()) {
         return dropped(counter);
     }
+    if let Some(action) = verdict.error_action() {
+        return relay::<A, LINK>(skb, work, action as u32);
+    }
     match verdict.action() {
-        Some(STACK) => write::<A, LINK>(skb, work),
+        Some(STACK) => ended(write::<A, LINK>(skb, work)),
         // The other direction of a redirected flow never comes by here.
         _ => PASS,
     }
@@ -179,13 +185,19 @@ fn dropped(counter: u32) -> i32 {
     TC_ACT_SHOT
 }
 
+/// The verdict on a packet that was written and goes on through the stack. A half-written one goes nowhere.
 #[inline(always)]
-fn write<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i32 {
-    let flags = config().map_or(0, |config| config.flags);
-    match rewrite::translate::<A, LINK>(skb, flags, &work.packet, &work.flow) {
+fn ended(written: Option<()>) -> i32 {
+    match written {
         Some(()) => PASS,
         None => dropped(Counter::RewriteFailed as u32),
     }
+}
+
+#[inline(always)]
+fn write<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> Option<()> {
+    let flags = config().map_or(0, |config| config.flags);
+    rewrite::translate::<A, LINK>(skb, flags, &work.packet, &work.flow)
 }
 
 /// Rewrites a packet and sends it on by the routing table, without the stack.
@@ -196,7 +208,7 @@ fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i3
         return answer::error::<A, LINK>(skb, Message::TimeExceeded);
     }
     // The way is settled before the first write.
-    let hop = match redirect::next_hop(skb, &work.packet, &work.flow) {
+    let hop = match redirect::next_hop(skb, &Leaving::packet(&work.packet, &work.flow)) {
         Ok(hop) => hop,
         Err(redirect::NoWay::TooBig(mtu)) => {
             count(Counter::TooBig as u32);
@@ -204,7 +216,7 @@ fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i3
         }
         Err(redirect::NoWay::NoRoute) => return dropped(Counter::NoRoute as u32),
     };
-    if write::<A, LINK>(skb, work) != PASS || A::lower_hop_limit::<LINK>(skb).is_none() {
+    if write::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
         return dropped(Counter::RewriteFailed as u32);
     }
     redirect::send::<LINK>(skb, hop)
@@ -217,8 +229,41 @@ fn hairpin<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i
         count(Counter::HopLimit as u32);
         return answer::error::<A, LINK>(skb, Message::TimeExceeded);
     }
-    if write::<A, LINK>(skb, work) != PASS || A::lower_hop_limit::<LINK>(skb).is_none() {
+    if write::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
         return dropped(Counter::RewriteFailed as u32);
     }
     redirect::back::<LINK>(skb)
+}
+
+/// Sends an ICMP error on as the packets of its flow go on. What keeps it from that ends it: nobody is told of the fate of
+/// an error (RFC 1122 §3.2.2, RFC 4443 §2.4).
+#[inline(never)]
+fn relay<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, action: u32) -> i32 {
+    if action == Action::Stack as u32 {
+        return ended(write_error::<A, LINK>(skb, work));
+    }
+    if work.packet.hop_limit <= 1 {
+        return dropped(Counter::HopLimit as u32);
+    }
+    if action == Action::Hairpin as u32 {
+        if write_error::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
+            return dropped(Counter::RewriteFailed as u32);
+        }
+        return redirect::back::<LINK>(skb);
+    }
+    let hop = match redirect::next_hop(skb, &Leaving::error(&work.packet, &work.error_after())) {
+        Ok(hop) => hop,
+        Err(redirect::NoWay::TooBig(_)) => return dropped(Counter::TooBig as u32),
+        Err(redirect::NoWay::NoRoute) => return dropped(Counter::NoRoute as u32),
+    };
+    if write_error::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
+        return dropped(Counter::RewriteFailed as u32);
+    }
+    redirect::send::<LINK>(skb, hop)
+}
+
+#[inline(always)]
+fn write_error<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> Option<()> {
+    let flags = config().map_or(0, |config| config.flags);
+    rewrite::translate_error::<A, LINK>(skb, flags, work)
 }

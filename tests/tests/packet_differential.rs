@@ -11,9 +11,9 @@
 use std::collections::{HashMap, HashSet};
 
 use lab::packet::dice::Dice;
-use lab::packet::pieces::split;
+use lab::packet::pieces::{fix_checksum, split};
 use lab::packet::stage::*;
-use lab::packet::{Context, Frame, Kin, Output, PASS, REDIRECT, SHOT, Transport};
+use lab::packet::{Context, Error, Frame, Kin, Output, PASS, REDIRECT, SHOT, Transport};
 use proxy_common::host::FlowTables;
 use proxy_common::layout::{
     Action, Affinity, AffinityKey, AffinityWord, BACKEND_LOCAL, Backend, Counter, Flow, FlowKey, FragmentKey,
@@ -21,6 +21,7 @@ use proxy_common::layout::{
     names::program, protocol,
 };
 use proxy_common::rules::headers::{Fragment, Parsed, tcp};
+use proxy_common::rules::quote::Said;
 use proxy_common::rules::{Decision, Headers, Origin, Work, hook};
 
 /// Ticks that stand for a second: so many that the test's own time does not count.
@@ -59,11 +60,16 @@ struct Sent {
     frame: Frame,
     /// Of a datagram in pieces: its identification, and which piece it is.
     piece: Option<(u16, usize)>,
+    /// Of an ICMP error: the error, which quotes the frame.
+    error: Option<Error>,
     turns_back: bool,
 }
 
 impl Sent {
     fn bytes(&self) -> Vec<u8> {
+        if let Some(error) = &self.error {
+            return error.bytes();
+        }
         match self.piece {
             None => self.frame.bytes(),
             Some((id, index)) => split(&self.frame, 24, id)[index].clone(),
@@ -81,6 +87,7 @@ struct Fate<A: Kin> {
     /// What leaves: whole packets as frames; pieces, refusals and malformed packets by their tuple, or not at all.
     frame: Option<Frame>,
     tuple: Option<Tuple<A>>,
+    error: Option<Error>,
     flows: FlowTables<A>,
     fragments: HashMap<FragmentKey<A>, FragmentPorts>,
     affinities: HashMap<AffinityKey, Affinity>,
@@ -367,8 +374,65 @@ impl<A: Kin> Difference<A> {
             name: dice.pick(&PROGRAMS),
             frame,
             piece,
+            error: None,
             turns_back: dice.one_in(3),
         }
+    }
+
+    /// An ICMP error about a packet of a flow that there is, as it was passed on, or about one of nobody.
+    fn error(&mut self) -> Option<Sent> {
+        let mut entries: Vec<_> = self
+            .stage
+            .host
+            .flows
+            .borrow()
+            .iter()
+            .map(|(key, flow)| (key.1, *flow))
+            .collect();
+        if entries.is_empty() {
+            return None;
+        }
+        entries.sort_by_key(|(key, flow)| (key.tag(), flow.meta.0));
+        let dice = &mut self.dice;
+        let (key, flow): (FlowKey<A>, Flow<A>) = dice.pick(&entries);
+        let strange = u16::from(dice.one_in(10));
+        let source = (flow.source, flow.source_port.number() ^ strange);
+        let destination = (flow.destination, flow.destination_port.number());
+        let frame = if key.protocol == protocol::TCP {
+            Frame::tcp(source, destination, tcp::ACK)
+        } else {
+            Frame::udp(source, destination)
+        };
+        let frame = Frame {
+            hop_limit: 9,
+            options: dice.pick(&[0, 0, 2]),
+            ..frame
+        };
+        let mut quoted = frame.bytes()[14..].to_vec();
+        quoted.truncate(dice.pick(&[1000, 1000, 68, 48, 28, 21]));
+        let error = Error {
+            link: frame.link,
+            source: dice
+                .pick(&[flow.destination, flow.destination, A::of(1, 9)])
+                .into(),
+            destination: if dice.one_in(10) {
+                client::<A>().into()
+            } else {
+                flow.source.into()
+            },
+            hop_limit: dice.pick(&[64, 64, 64, 2, 1]),
+            options: dice.pick(&[0, 0, 0, 2]),
+            kind: (dice.pick(&[1, 2, 3, 4, 11, 12, 8]), 1),
+            word: 1400,
+            quoted,
+        };
+        Some(Sent {
+            name: dice.pick(&PROGRAMS),
+            frame,
+            piece: None,
+            error: Some(error),
+            turns_back: dice.one_in(3),
+        })
     }
 
     /// What the kernel makes of a packet.
@@ -377,7 +441,7 @@ impl<A: Kin> Difference<A> {
         let context = Context {
             interface,
             came_in_by: if sent.turns_back { interface } else { 0 },
-            segment: 0,
+            ..Context::default()
         };
         let output = self.stage.run_in(sent.name, &sent.bytes(), context);
         let counters = self.stage.kernel.counters();
@@ -394,11 +458,12 @@ impl<A: Kin> Difference<A> {
             .map(|(table, key, flow)| ((table, key), flow))
             .collect();
         let affinities = self.stage.kernel.affinities().into_iter().collect();
-        let (frame, tuple) = shown(sent, &output);
+        let (frame, tuple, error) = shown(sent, &output);
         Fate {
             verdict: output.verdict,
             frame,
             tuple,
+            error,
             flows,
             fragments: fragments.into_iter().collect(),
             affinities,
@@ -441,11 +506,12 @@ impl<A: Kin> Difference<A> {
         let flows = host.flows.borrow().clone();
         let fragments = host.fragments.borrow().clone();
         let affinities = host.affinities.borrow().clone();
-        let (verdict, frame, tuple) = outcome(sent, decision, &work, &mut counters);
+        let (verdict, (frame, tuple, error)) = outcome(sent, decision, &work, &mut counters);
         Fate {
             verdict,
             frame,
             tuple,
+            error,
             flows,
             fragments,
             affinities,
@@ -494,13 +560,15 @@ impl<A: Kin> Difference<A> {
             std::format!("written {new:?}\ngone {gone:?}")
         };
         panic!(
-            "{sent:?}\n\nkernel: {}\n{}\n{:?}\n\nhost: {}\n{}\n{:?}\n\n",
+            "{sent:?}\n\nkernel: {}\n{}\n{:?} {:?}\n\nhost: {}\n{}\n{:?} {:?}\n\n",
             shown(&kernel),
             changes(&kernel),
             kernel.frame,
+            kernel.error,
             shown(&host),
             changes(&host),
-            host.frame
+            host.frame,
+            host.error
         );
     }
 
@@ -522,7 +590,8 @@ impl<A: Kin> Difference<A> {
                 3 | 4 => self.wait(),
                 5 => self.evict(),
                 _ => {
-                    let sent = self.packet();
+                    let error = if self.dice.one_in(5) { self.error() } else { None };
+                    let sent = error.unwrap_or_else(|| self.packet());
                     history.push(sent);
                     self.compare(&history);
                     continue;
@@ -533,15 +602,21 @@ impl<A: Kin> Difference<A> {
     }
 }
 
+/// What the packet behind a program says: a whole packet as a frame, any by its tuple, an ICMP error.
+type Shown<A> = (Option<Frame>, Option<Tuple<A>>, Option<Error>);
+
 /// What the packet behind the program says, as far as it can be compared.
-fn shown<A: Kin>(sent: &Sent, output: &Output) -> (Option<Frame>, Option<Tuple<A>>) {
+fn shown<A: Kin>(sent: &Sent, output: &Output) -> Shown<A> {
     if output.verdict == SHOT {
-        return (None, None);
+        return (None, None, None);
+    }
+    if sent.error.is_some() {
+        return (None, None, Some(Error::read(&output.packet)));
     }
     let mut headers = Headers::<A>::default();
     let parsed = A::parse(&&output.packet[14..], &mut headers);
     if parsed != Parsed::Transport {
-        return (None, None);
+        return (None, None, None);
     }
     let tuple = (
         headers.source,
@@ -550,16 +625,70 @@ fn shown<A: Kin>(sent: &Sent, output: &Output) -> (Option<Frame>, Option<Tuple<A
         headers.destination_port,
     );
     let is_whole = sent.piece.is_none() && headers.fragment == Fragment::Whole;
-    (is_whole.then(|| Frame::read(&output.packet)), Some(tuple))
+    (is_whole.then(|| Frame::read(&output.packet)), Some(tuple), None)
+}
+
+/// An error that quotes a frame, with other addresses and ports.
+fn rewritten<A: Kin>(error: &Error, said: &Said<A>, options: u8) -> Error {
+    let mut quoted = error.quoted.clone();
+    let (addresses, ports) = (said.addresses, said.ports);
+    let [source, destination] = [addresses.0, addresses.1].map(|address| match address.mapped() {
+        std::net::IpAddr::V4(address) => address.octets().to_vec(),
+        std::net::IpAddr::V6(address) => address.octets().to_vec(),
+    });
+    let both = [source, destination].concat();
+    let (start, transport) = if error.source.is_ipv4() {
+        (12, 20 + 4 * usize::from(options))
+    } else {
+        (8, 40 + 8 * usize::from(options))
+    };
+    quoted[start..start + both.len()].copy_from_slice(&both);
+    quoted[transport..transport + 2].copy_from_slice(&ports.0.number().to_be_bytes());
+    quoted[transport + 2..transport + 4].copy_from_slice(&ports.1.number().to_be_bytes());
+    if error.source.is_ipv4() {
+        let mut header = quoted[..20 + 4 * usize::from(options)].to_vec();
+        fix_checksum(&mut header);
+        quoted[10..12].copy_from_slice(&header[10..12]);
+    }
+    Error {
+        source: said.outer.0.mapped(),
+        destination: said.outer.1.mapped(),
+        quoted,
+        ..error.clone()
+    }
+}
+
+/// What becomes of an ICMP error.
+fn relayed<A: Kin>(
+    sent: &Sent,
+    error: &Error,
+    action: Action,
+    work: &Work<A>,
+    count: &mut impl FnMut(Counter),
+) -> (i32, Shown<A>) {
+    let said = work.error_after();
+    let is_around = action != Action::Stack;
+    if is_around && error.hop_limit <= 1 {
+        count(Counter::HopLimit);
+        return (SHOT, (None, None, None));
+    }
+    if action == Action::Redirect && !is_routed(said.outer.1) {
+        count(Counter::NoRoute);
+        return (SHOT, (None, None, None));
+    }
+    let mut shown = rewritten(error, &said, sent.frame.options);
+    if is_around {
+        shown.hop_limit -= 1;
+    }
+    if action == Action::Hairpin {
+        shown.link.reverse();
+    }
+    let verdict = if is_around { REDIRECT } else { PASS };
+    (verdict, (None, None, Some(shown)))
 }
 
 /// What the kernel's side must make of a decision.
-fn outcome<A: Kin>(
-    sent: &Sent,
-    decision: Decision,
-    work: &Work<A>,
-    counters: &mut [u64],
-) -> (i32, Option<Frame>, Option<Tuple<A>>) {
+fn outcome<A: Kin>(sent: &Sent, decision: Decision, work: &Work<A>, counters: &mut [u64]) -> (i32, Shown<A>) {
     let is_egress = sent.name.starts_with("to_");
     let is_whole = sent.piece.is_none();
     let mut count = |counter: Counter| counters[counter as usize] += 1;
@@ -568,31 +697,35 @@ fn outcome<A: Kin>(
         packet: bytes,
     };
     match decision {
+        Decision::TranslateError(action) => match &sent.error {
+            Some(error) => relayed(sent, error, action, work, &mut count),
+            None => panic!("{sent:?} was taken for an ICMP error"),
+        },
         Decision::Drop(counter) => {
             count(counter);
-            (SHOT, None, None)
+            (SHOT, (None, None, None))
         }
         Decision::Reject(counter) => {
             count(counter);
             let is_reset = work.packet.tcp_flags & tcp::RST != 0 && work.packet.protocol == protocol::TCP;
             if work.packet.fragment == Fragment::Later || is_reset || sent.name == program::TO_POD {
-                return (SHOT, None, None);
+                return (SHOT, (None, None, None));
             }
             count(Counter::ErrorSent);
             // The bytes of answers are compared in packet_refused.
-            (REDIRECT, None, None)
+            (REDIRECT, (None, None, None))
         }
         Decision::Translate(action) if !is_egress || action == Action::Stack => {
             let is_around = action != Action::Stack;
             if is_around && sent.frame.hop_limit <= 1 {
                 count(Counter::HopLimit);
                 count(Counter::ErrorSent);
-                return (REDIRECT, None, None);
+                return (REDIRECT, (None, None, None));
             }
             let flow = &work.flow;
             if action == Action::Redirect && !is_routed(&flow.destination) {
                 count(Counter::NoRoute);
-                return (SHOT, None, None);
+                return (SHOT, (None, None, None));
             }
             let mut frame = Frame {
                 source: (Kin::mapped(&flow.source), flow.source_port.number()).into(),
@@ -612,12 +745,9 @@ fn outcome<A: Kin>(
                 ports(flow.destination_port),
             );
             let verdict = if is_around { REDIRECT } else { PASS };
-            (verdict, is_whole.then_some(frame), Some(tuple))
+            (verdict, (is_whole.then_some(frame), Some(tuple), None))
         }
-        _ => {
-            let (frame, tuple) = shown(sent, &output(sent.bytes()));
-            (PASS, frame, tuple)
-        }
+        _ => (PASS, shown(sent, &output(sent.bytes()))),
     }
 }
 
@@ -647,7 +777,8 @@ fn is_same<A: Kin>(kernel: &Fate<A>, host: &Fate<A>) -> bool {
         counters[Counter::ReverseCollision as usize] = 0;
         counters
     };
-    let has_refusal = kernel.verdict == REDIRECT && host.frame.is_none() && host.tuple.is_none();
+    let has_refusal =
+        kernel.verdict == REDIRECT && host.frame.is_none() && host.tuple.is_none() && host.error.is_none();
     let is_near = |left: Meta, right: Meta| left.seen().abs_diff(right.seen()) < SECOND / 4;
     let flows = kernel.flows.len() == host.flows.len()
         && kernel.flows.iter().all(|(key, flow)| {
@@ -663,7 +794,8 @@ fn is_same<A: Kin>(kernel: &Fate<A>, host: &Fate<A>) -> bool {
             })
         });
     kernel.verdict == host.verdict
-        && (has_refusal || (kernel.frame == host.frame && kernel.tuple == host.tuple))
+        && (has_refusal
+            || (kernel.frame == host.frame && kernel.tuple == host.tuple && kernel.error == host.error))
         && flows
         && kernel.fragments == host.fragments
         && affinities
@@ -703,6 +835,7 @@ fn differ<A: Kin>(seed: u64) {
         Counter::ForeignPort,
         Counter::ErrorSent,
         Counter::AffinityKept,
+        Counter::ErrorTranslated,
     ] {
         assert!(
             difference.seen.contains(counter.name()),

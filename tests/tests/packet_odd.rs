@@ -328,7 +328,7 @@ fn an_uplink_without_link_header_refuses<A: Kin>() {
         } else {
             [0x86, 0xdd]
         };
-        let error = lab::packet::quote(&[&[0; 12], &ether_type[..], &output.packet].concat());
+        let error = lab::packet::Error::read(&[&[0; 12], &ether_type[..], &output.packet].concat());
         assert_eq!(error.source, datagram.destination.ip());
         assert_eq!(error.quoted, datagram.bare()[..error.quoted.len()]);
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use lab::packet::pieces::split;
 use lab::packet::stage::*;
-use lab::packet::{Context, Frame, Kin, PASS, REDIRECT, SHOT, Transport, quote};
+use lab::packet::{Context, Error, Frame, Kin, PASS, REDIRECT, SHOT, Transport};
 use proxy_common::layout::{Counter, Family, Port, V4, V6, When, names::program, protocol};
 use proxy_common::rules::headers::tcp;
 
@@ -140,7 +140,7 @@ fn kinds<A: Kin>() -> [(u8, u8); 3] {
 
 #[track_caller]
 fn is_answered(bytes: &[u8], call: &Frame, kind: (u8, u8), word: u32) {
-    let error = quote(bytes);
+    let error = Error::read(bytes);
     assert_eq!(error.kind, kind);
     assert_eq!(error.word, word);
     assert_eq!(error.link, flip(call.link));

@@ -42,13 +42,13 @@ counters! {
     NoSourceAddress = "no_source_address", true;
     /// Dropped: the routing table knows no way for a translated packet.
     NoRoute = "no_route", true;
-    /// Dropped: a translated packet is larger than the next hop's MTU; the sender was told.
+    /// Dropped: a translated packet is larger than the next hop's MTU; the sender was told, unless it was an ICMP error.
     TooBig = "too_big", true;
-    /// Dropped: the hop limit of a packet to redirect ran out; the sender was told.
+    /// Dropped: the hop limit of a packet to redirect ran out; the sender was told, unless it was an ICMP error.
     HopLimit = "hop_limit", true;
     /// Dropped: a fragment whose first fragment has not been seen.
     FragmentWithoutFirst = "fragment_without_first", true;
-    /// Dropped: the kernel refused to rewrite a packet.
+    /// Dropped: the kernel refused to rewrite a packet, for want of memory.
     RewriteFailed = "rewrite_failed", true;
     /// Dropped: a flow table took no new entry.
     FlowTableRefused = "flow_table_refused", true;
@@ -82,6 +82,10 @@ counters! {
     ErrorSent = "error_sent", false;
     /// Session affinity gave a client's new flow the backend of the one before.
     AffinityKept = "affinity_kept", false;
+    /// An ICMP error about a packet of a flow was translated as the packet had been.
+    ErrorTranslated = "error_translated", false;
+    /// An ICMP error about a later fragment, which quotes no ports: passed unchanged.
+    ErrorWithoutPorts = "error_without_ports", false;
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Reading a packet's headers.
 
-use crate::layout::{Addr, Port, V4, V6, protocol};
+use crate::layout::{Addr, Family, Port, V4, V6, protocol};
 
 /// The bytes of a packet from its network header on.
 pub trait Bytes {
@@ -9,6 +9,11 @@ pub trait Bytes {
     /// The same, but only if the bytes are at hand; `None` is no answer.
     #[inline(always)]
     fn glance<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        self.words(offset)
+    }
+    /// The same, always by a copy: for offsets without a known bound, off the fast path.
+    #[inline(always)]
+    fn copied<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
         self.words(offset)
     }
     /// Bytes from the network header to the end of the packet.
@@ -79,6 +84,8 @@ pub struct Headers<A> {
 pub enum Parsed {
     /// TCP or UDP: all headers are known.
     Transport,
+    /// An ICMP error, whole: addresses, hop limit, length and the offset of its ICMP header are known.
+    Error,
     /// Something that is never translated.
     Other,
     /// Headers that contradict themselves or are cut short: only the addresses are known.
@@ -107,6 +114,9 @@ pub trait Readable: Addr {
     fn glance<B: Bytes>(bytes: &B) -> Option<Glance<Self>>;
     /// Reads the headers of a packet of this family into `packet`, whose old content does not matter.
     fn parse<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed;
+    /// Reads what an ICMP error quotes of a packet: addresses, protocol and, but for a later fragment, ports. The rest may
+    /// be cut off. `bytes` end where the error ends.
+    fn parse_quoted<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed;
 }
 
 /// How many IPv6 extension headers are walked; a packet with more passes untouched.
@@ -153,11 +163,7 @@ impl Readable for V4 {
             destination: V4(destination),
             protocol: (third >> 16) as u8,
             hop_limit: (third >> 24) as u8,
-            fragment: match (second & 0x1fff != 0, second & 0x2000 != 0) {
-                (true, _) => Fragment::Later,
-                (false, true) => Fragment::First,
-                (false, false) => Fragment::Whole,
-            },
+            fragment: ipv4_fragment(second),
             fragment_id: second >> 16,
             transport: header,
             length,
@@ -166,7 +172,32 @@ impl Readable for V4 {
         if header < 20 || length < header || length > bytes.length() {
             return Parsed::Malformed;
         }
+        if packet.protocol == protocol::ICMP {
+            return icmp(bytes, packet);
+        }
         transport(bytes, packet)
+    }
+
+    #[inline(always)]
+    fn parse_quoted<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed {
+        let Some([first, second, third, source, destination]) = bytes.words::<5>(0) else {
+            return Parsed::Other;
+        };
+        let first = u32::from_be(first);
+        let second = u32::from_be(second);
+        let header = (first >> 24 & 0xf) * 4;
+        if first >> 28 != 4 || header < 20 {
+            return Parsed::Other;
+        }
+        *packet = Headers {
+            source: V4(source),
+            destination: V4(destination),
+            protocol: (u32::from_be(third) >> 16) as u8,
+            fragment: ipv4_fragment(second),
+            transport: header,
+            ..Headers::default()
+        };
+        quoted_ports(bytes, packet)
     }
 }
 
@@ -224,11 +255,40 @@ impl Readable for V6 {
                 Walk::Malformed => return Parsed::Malformed,
             }
         }
+        if packet.protocol == protocol::ICMPV6 {
+            return icmp(bytes, packet);
+        }
         transport(bytes, packet)
+    }
+
+    #[inline(always)]
+    fn parse_quoted<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed {
+        let Some([first, second, s0, s1, s2, s3, d0, d1, d2, d3]) = bytes.words::<10>(0) else {
+            return Parsed::Other;
+        };
+        if u32::from_be(first) >> 28 != 6 {
+            return Parsed::Other;
+        }
+        *packet = Headers {
+            source: V6([s0, s1, s2, s3]),
+            destination: V6([d0, d1, d2, d3]),
+            protocol: (u32::from_be(second) >> 8) as u8,
+            transport: 40,
+            length: bytes.length(),
+            ..Headers::default()
+        };
+        if packet.protocol != protocol::TCP
+            && packet.protocol != protocol::UDP
+            && extension_headers(bytes, packet) != Walk::Transport
+        {
+            return Parsed::Other;
+        }
+        quoted_ports(bytes, packet)
     }
 }
 
 /// Where a walk over extension headers ended.
+#[derive(PartialEq, Eq)]
 enum Walk {
     Transport,
     Other,
@@ -245,7 +305,7 @@ fn extension_headers<B: Bytes>(bytes: &B, packet: &mut Headers<V6>) -> Walk {
     let mut offset = packet.transport;
     for _ in 0..EXTENSION_HEADERS {
         match next {
-            protocol::TCP | protocol::UDP => break,
+            protocol::TCP | protocol::UDP | protocol::ICMPV6 => break,
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
                 let Some([word]) = bytes.words::<1>(offset) else {
                     return Walk::Malformed;
@@ -282,6 +342,51 @@ fn extension_headers<B: Bytes>(bytes: &B, packet: &mut Headers<V6>) -> Walk {
         return Walk::Malformed;
     }
     Walk::Transport
+}
+
+/// What kind of fragment the second word of an IPv4 header, in machine order, makes of a packet.
+#[inline(always)]
+const fn ipv4_fragment(second: u32) -> Fragment {
+    match (second & 0x1fff != 0, second & 0x2000 != 0) {
+        (true, _) => Fragment::Later,
+        (false, true) => Fragment::First,
+        (false, false) => Fragment::Whole,
+    }
+}
+
+/// Tells ICMP errors about a packet from all other messages.
+#[inline(always)]
+fn icmp<A: Addr, B: Bytes>(bytes: &B, packet: &Headers<A>) -> Parsed {
+    if packet.fragment != Fragment::Whole {
+        return Parsed::Other;
+    }
+    let Some([word]) = bytes.words::<1>(packet.transport) else {
+        return Parsed::Other;
+    };
+    let kind = (u32::from_be(word) >> 24) as u8;
+    let is_error = match A::FAMILY {
+        // Destination unreachable, time exceeded, parameter problem (RFC 792).
+        Family::V4 => matches!(kind, 3 | 11 | 12),
+        // And packet too big (RFC 4443).
+        Family::V6 => matches!(kind, 1..=4),
+    };
+    if is_error { Parsed::Error } else { Parsed::Other }
+}
+
+#[inline(always)]
+fn quoted_ports<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
+    if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
+        return Parsed::Other;
+    }
+    if packet.fragment == Fragment::Later {
+        return Parsed::Transport;
+    }
+    let Some([ports]) = bytes.words::<1>(packet.transport) else {
+        return Parsed::Other;
+    };
+    packet.source_port = Port::from_wire(first_half(ports));
+    packet.destination_port = Port::from_wire(second_half(ports));
+    Parsed::Transport
 }
 
 #[inline(always)]

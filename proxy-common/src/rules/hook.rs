@@ -2,11 +2,12 @@
 
 use crate::layout::{Addr, Config, Counter, FilterBit, FrontendKind, Port};
 use crate::rules::headers::{Bytes, Parsed, Readable};
+use crate::rules::quote::{self, Side};
 use crate::rules::{Directory, FlowStore, Origin, Verdict, Work, choice, create, forward, fragment, reverse};
 
 /// Whether a port is of the SNAT range.
 #[inline(always)]
-fn in_snat_range(config: &Config, port: Port) -> bool {
+pub(crate) fn in_snat_range(config: &Config, port: Port) -> bool {
     port.number().wrapping_sub(config.snat_first) < config.snat_count
 }
 
@@ -60,9 +61,15 @@ pub fn egress_uplink_ignores<A: Readable, D: Directory<A>, B: Bytes>(
 
 /// Reads a packet; a verdict at once where there is nothing to decide.
 #[inline(always)]
-fn read<A: Readable, N: FlowStore<A>, B: Bytes>(node: &N, bytes: &B, work: &mut Work<A>) -> Option<Verdict> {
+fn read<A: Readable, N: FlowStore<A>, B: Bytes>(
+    node: &N,
+    bytes: &B,
+    side: Side,
+    work: &mut Work<A>,
+) -> Option<Verdict> {
     match A::parse(bytes, &mut work.packet) {
         Parsed::Transport => fragment::resolve(node, &mut work.packet),
+        Parsed::Error => Some(quote::decide(node, bytes, side, work)),
         Parsed::Other => Some(Verdict::PASS),
         // The stack judges it, unless it was meant for a frontend: then it would go astray.
         Parsed::Malformed => Some(
@@ -84,7 +91,7 @@ pub fn ingress<A: Readable, N: FlowStore<A>, B: Bytes>(
     bytes: &B,
     work: &mut Work<A>,
 ) -> Verdict {
-    if let Some(verdict) = read(node, bytes, work) {
+    if let Some(verdict) = read(node, bytes, Side::Ingress, work) {
         return verdict;
     }
     let packet = &work.packet;
@@ -119,7 +126,7 @@ pub fn egress_pod<A: Readable, N: FlowStore<A>, B: Bytes>(
     bytes: &B,
     work: &mut Work<A>,
 ) -> Verdict {
-    match read(node, bytes, work) {
+    match read(node, bytes, Side::Egress, work) {
         Some(verdict) => verdict,
         None => replies(node, work),
     }
@@ -134,7 +141,7 @@ pub fn egress_uplink<A: Readable, N: FlowStore<A>, B: Bytes>(
     work: &mut Work<A>,
     turns_back: bool,
 ) -> Verdict {
-    if let Some(verdict) = read(node, bytes, work) {
+    if let Some(verdict) = read(node, bytes, Side::Egress, work) {
         return verdict;
     }
     if let Some(verdict) = untranslated(node, work, turns_back) {

@@ -1,7 +1,7 @@
 //! The decisions of the data path.
 //!
 //! Packets: [`headers`] reads them, [`hook`] says what a hook does with one, [`forward`] and [`reverse`] decide by the
-//! flow table, [`create`] makes a new flow. Sockets: [`socket`]. What they read of the node comes through
+//! flow table, [`create`] makes a new flow, [`quote`] finds the flow of an ICMP error. Sockets: [`socket`]. What they read of the node comes through
 //! [`Directory`] and [`FlowStore`].
 
 mod affinity;
@@ -17,6 +17,7 @@ pub mod lifetime;
 #[cfg(test)]
 mod model;
 mod node;
+pub mod quote;
 pub mod reverse;
 #[cfg(test)]
 mod scene;

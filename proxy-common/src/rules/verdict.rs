@@ -2,6 +2,7 @@
 
 use crate::layout::{Action, Addr, Counter, Flow, FlowKey};
 use crate::rules::Headers;
+use crate::rules::quote::Quote;
 
 /// Where a packet comes from, as the policies see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Decision {
     Pass,
     /// Give it the tuple of [`Work::flow`] and send it on; never [`Action::Foreign`].
     Translate(Action),
+    /// The same for an ICMP error: give it and the packet that it quotes what [`Work::error_after`] says.
+    TranslateError(Action),
     /// Answer with a TCP RST or an ICMP port unreachable, and drop it.
     Reject(Counter),
     /// Drop it.
@@ -36,6 +39,7 @@ impl Verdict {
     const TRANSLATE: u32 = 1;
     const REJECT: u32 = 2;
     const DROP: u32 = 3;
+    const TRANSLATE_ERROR: u32 = 4;
 
     /// [`Decision::Pass`].
     pub const PASS: Self = Self(0);
@@ -59,6 +63,25 @@ impl Verdict {
             return Self::PASS;
         }
         Self(Self::TRANSLATE << 8 | action as u32)
+    }
+
+    /// The verdict on an ICMP error about a packet of a flow with this action.
+    #[inline(always)]
+    pub const fn of_error(action: u8) -> Self {
+        if action == Action::Foreign as u8 || action == 0 {
+            return Self::PASS;
+        }
+        Self(Self::TRANSLATE_ERROR << 8 | action as u32)
+    }
+
+    /// The action of an ICMP error's translation.
+    #[inline(always)]
+    pub const fn error_action(self) -> Option<u8> {
+        if self.0 >> 8 == Self::TRANSLATE_ERROR {
+            Some(self.0 as u8)
+        } else {
+            None
+        }
     }
 
     /// The action of a translation.
@@ -97,6 +120,9 @@ impl Verdict {
         if let Some(action) = self.action().and_then(Action::from_byte) {
             return Decision::Translate(action);
         }
+        if let Some(action) = self.error_action().and_then(Action::from_byte) {
+            return Decision::TranslateError(action);
+        }
         if let Some(counter) = self.rejected().and_then(counter) {
             return Decision::Reject(counter);
         }
@@ -120,6 +146,8 @@ impl core::fmt::Debug for Verdict {
 pub struct Work<A> {
     /// The packet's headers.
     pub packet: Headers<A>,
+    /// Of an ICMP error, what is not in `packet`.
+    pub quote: Quote<A>,
     /// The key of the packet's flow.
     pub key: FlowKey<A>,
     /// The packet's flow; its tuple is the packet's new one.
@@ -158,6 +186,10 @@ mod tests {
                 Verdict::of_action(action as u8).decision(),
                 Decision::Translate(action)
             );
+            assert_eq!(
+                Verdict::of_error(action as u8).decision(),
+                Decision::TranslateError(action)
+            );
         }
         for counter in Counter::ALL {
             assert_eq!(Verdict::reject(*counter).decision(), Decision::Reject(*counter));
@@ -165,5 +197,6 @@ mod tests {
         }
         assert_eq!(Verdict::PASS.decision(), Decision::Pass);
         assert_eq!(Verdict::of_action(Action::Foreign as u8), Verdict::PASS);
+        assert_eq!(Verdict::of_error(Action::Foreign as u8), Verdict::PASS);
     }
 }

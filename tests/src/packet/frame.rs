@@ -247,7 +247,7 @@ impl Frame {
 }
 
 /// Reads an IP header, whose checksum must be right: source, destination, hop limit and words of options.
-fn network(header: &NetHeaders) -> (IpAddr, IpAddr, u8, u8) {
+pub(super) fn network(header: &NetHeaders) -> (IpAddr, IpAddr, u8, u8) {
     match header {
         NetHeaders::Ipv4(header, _) => {
             assert_eq!(
@@ -302,47 +302,4 @@ fn set_checksum(header: &mut TransportHeader, source: IpAddr, destination: IpAdd
         other => panic!("two families in one packet: {other:?}"),
     };
     result.expect("a checksum");
-}
-
-/// An ICMP error that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quote {
-    /// MAC addresses: destination, source.
-    pub link: [[u8; 6]; 2],
-    /// Who says it.
-    pub source: IpAddr,
-    /// To whom.
-    pub destination: IpAddr,
-    /// Type and code.
-    pub kind: (u8, u8),
-    /// The four bytes behind the checksum.
-    pub word: u32,
-    /// What it quotes of the packet, from its network header on.
-    pub quoted: Vec<u8>,
-}
-
-/// Reads an ICMP error; every checksum in it must be right.
-pub fn quote(bytes: &[u8]) -> Quote {
-    let headers =
-        PacketHeaders::from_ethernet_slice(bytes).unwrap_or_else(|error| panic!("{error}: {bytes:02x?}"));
-    let link = headers
-        .link
-        .clone()
-        .and_then(|link| link.ethernet2())
-        .expect("an Ethernet header");
-    let (source, destination, ..) = network(headers.net.as_ref().expect("an IP header"));
-    let mut transport = headers.transport.clone().expect("an ICMP header");
-    let start = bytes.len() - headers.payload.slice().len() - transport.header_len();
-    let message = &bytes[start..];
-    let written = transport.clone();
-    set_checksum(&mut transport, source, destination, headers.payload.slice());
-    assert_eq!(transport, written, "ICMP's checksum");
-    Quote {
-        link: [link.destination, link.source],
-        source,
-        destination,
-        kind: (message[0], message[1]),
-        word: u32::from_be_bytes([message[4], message[5], message[6], message[7]]),
-        quoted: message[8..].to_vec(),
-    }
 }

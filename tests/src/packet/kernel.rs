@@ -1,5 +1,6 @@
 //! The object, loaded: its maps to write and read, its programs to run.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -58,6 +59,66 @@ pub struct Context {
     pub came_in_by: u32,
     /// `gso_size`.
     pub segment: u32,
+    /// CHECKSUM_COMPLETE, as of a NIC that sums up what it receives; the sum must still be right behind the program.
+    pub is_summed: bool,
+}
+
+/// The part of `union bpf_attr` that a test run reads (linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttributes {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
+}
+
+/// A test run under CHECKSUM_COMPLETE, which aya has no way to ask for: verdict and length. The kernel takes the sum over
+/// the packet again behind the program and says EBADMSG if the program left a wrong one.
+fn run_summed(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    context: &[u8],
+    packet: &mut [u8],
+) -> Result<(i32, usize)> {
+    const BPF_PROG_TEST_RUN: libc::c_long = 10;
+    const BPF_F_TEST_SKB_CHECKSUM_COMPLETE: u32 = 1 << 2;
+    let mut attributes = TestRunAttributes {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: frame.len() as u32,
+        data_size_out: packet.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: packet.as_mut_ptr() as u64,
+        ctx_size_in: context.len() as u32,
+        ctx_in: context.as_ptr() as u64,
+        flags: BPF_F_TEST_SKB_CHECKSUM_COMPLETE,
+        ..TestRunAttributes::default()
+    };
+    // SAFETY: the attributes and all buffers that they point to live through the call, each as long as said.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_TEST_RUN,
+            &raw mut attributes,
+            size_of::<TestRunAttributes>(),
+        )
+    };
+    if result < 0 {
+        return Err(std::io::Error::last_os_error()).context("a test run under CHECKSUM_COMPLETE");
+    }
+    Ok((attributes.retval as i32, attributes.data_size_out as usize))
 }
 
 /// The loaded object.
@@ -94,6 +155,28 @@ impl Kernel {
         Ok(Self { ebpf })
     }
 
+    /// How many instructions the verifier went through, for each program.
+    pub fn verified(&self) -> Vec<(&'static str, u32)> {
+        let count = |name| -> Result<u32> {
+            let program: &SchedClassifier = self
+                .ebpf
+                .program(name)
+                .context("it is not in the object")?
+                .try_into()?;
+            let count = program.info()?.verified_instruction_count();
+            count.context("the kernel tells no number of verified instructions: it is older than 5.16")
+        };
+        PROGRAMS
+            .into_iter()
+            .map(|name| {
+                (
+                    name,
+                    count(name).unwrap_or_else(|error| panic!("{name}: {error:?}")),
+                )
+            })
+            .collect()
+    }
+
     /// Runs a program on a frame.
     pub fn run(&self, program: &str, frame: &[u8], context: Context) -> Result<Output> {
         let program: &SchedClassifier = self
@@ -110,6 +193,11 @@ impl Kernel {
             skb[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
         }
         let mut packet = vec![0; LONGEST];
+        if context.is_summed {
+            let (verdict, length) = run_summed(program.fd()?.as_fd(), frame, &skb, &mut packet)?;
+            packet.truncate(length);
+            return Ok(Output { verdict, packet });
+        }
         let result = program.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut packet),

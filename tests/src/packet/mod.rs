@@ -2,7 +2,7 @@
 //!
 //! [`Kernel`] is the object, loaded and unpinned; [`Frame`] a packet to build, or one that was read and whose checksums
 //! were all computed again; [`bits`] the bytes of map keys and values, written down here a second time, so that a layout
-//! that changes by mistake is noticed; [`wire`] a network namespace with routes; [`stage`] a Service on a node;
+//! that changes by mistake is noticed; [`Error`] an ICMP error; [`wire`] a network namespace with routes; [`stage`] a Service on a node;
 //! [`pieces`] fragments; [`dice`] random numbers.
 
 #![allow(
@@ -12,6 +12,7 @@
 
 pub mod bits;
 pub mod dice;
+mod error;
 mod family;
 mod frame;
 mod kernel;
@@ -19,6 +20,7 @@ pub mod pieces;
 pub mod stage;
 pub mod wire;
 
+pub use error::Error;
 pub use family::Kin;
-pub use frame::{Frame, Quote, Transport, quote};
+pub use frame::{Frame, Transport};
 pub use kernel::{Context, Kernel, Output, PASS, REDIRECT, SHOT};

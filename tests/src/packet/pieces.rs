@@ -31,7 +31,8 @@ pub fn split(call: &Frame, at: usize, id: u16) -> [Vec<u8>; 2] {
     [piece(0, at, true), piece(at, bytes.len() - start, false)]
 }
 
-fn fix_checksum(header: &mut [u8]) {
+/// Writes an IPv4 header's checksum anew.
+pub fn fix_checksum(header: &mut [u8]) {
     header[10..12].copy_from_slice(&[0, 0]);
     let words = header
         .chunks(2)
