@@ -72,6 +72,7 @@ fn outcome(result: std::io::Result<Answer>) -> Outcome {
         Err(error) => match error.kind() {
             ErrorKind::ConnectionRefused => Outcome::Refused,
             ErrorKind::ConnectionReset => Outcome::Reset,
+            ErrorKind::HostUnreachable => Outcome::Unreachable,
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Timeout,
             _ => Outcome::Failed(error.to_string()),
         },
@@ -126,7 +127,22 @@ fn connection(calls: &Calls, number: usize) -> std::io::Result<Answer> {
 fn udp(calls: &Calls, number: usize) -> std::io::Result<UdpSocket> {
     let socket = UdpSocket::bind((wildcard(calls.to), source_port(calls, number)))?;
     socket.set_read_timeout(Some(calls.timeout))?;
+    if calls.hop_limit > 0 {
+        limit_hops(&socket, calls)?;
+    }
     Ok(socket)
+}
+
+/// Sends with a small hop limit, and hears of it where that ends: sockets are told of such errors only if they ask.
+fn limit_hops(socket: &UdpSocket, calls: &Calls) -> std::io::Result<()> {
+    if calls.to.is_ipv4() {
+        socket.set_ttl(calls.hop_limit.into())?;
+        setsockopt(socket, sockopt::Ipv4RecvErr, &true)?;
+    } else {
+        setsockopt(socket, sockopt::Ipv6Ttl, &calls.hop_limit.into())?;
+        setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+    }
+    Ok(())
 }
 
 fn datagram(socket: &UdpSocket, calls: &Calls) -> std::io::Result<Answer> {

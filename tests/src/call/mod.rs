@@ -82,6 +82,8 @@ pub struct Calls {
     pub payload: usize,
     /// The first socket's port, the next port for the next socket, and so on; 0: any.
     pub source_port: u16,
+    /// TTL or hop limit of datagrams; 0: the usual one.
+    pub hop_limit: u8,
 }
 
 impl Calls {
@@ -95,6 +97,7 @@ impl Calls {
             timeouts: 3,
             payload: 16,
             source_port: 0,
+            hop_limit: 0,
         }
     }
 }
@@ -108,6 +111,8 @@ pub enum Outcome {
     Refused,
     /// The connection was reset after it stood.
     Reset,
+    /// EHOSTUNREACH: an ICMP error says that the way ends before the server.
+    Unreachable,
     /// Nothing came in time.
     Timeout,
     /// Something else: the network is unreachable, or an answer was damaged.
@@ -175,6 +180,7 @@ impl fmt::Display for Outcomes {
                 Outcome::Answer(answer) => format!("answered by {}", answer.name),
                 Outcome::Refused => "refused".to_owned(),
                 Outcome::Reset => "reset".to_owned(),
+                Outcome::Unreachable => "unreachable".to_owned(),
                 Outcome::Timeout => "timed out".to_owned(),
                 Outcome::Failed(why) => format!("failed ({why})"),
             };
