@@ -382,7 +382,7 @@ fn a_packet_to_a_load_balancer_does_not_turn_back<A: Kin>() {
     let context = Context {
         interface: stage.wire.uplink,
         came_in_by: stage.wire.uplink,
-        segment: 0,
+        ..Context::default()
     };
     counted(&mut stage, &[(Counter::TurnedBack, 1)], |stage| {
         assert_eq!(
