@@ -25,6 +25,8 @@ pub struct Agent {
     instance: PathBuf,
     cgroup: PathBuf,
     options: Options,
+    /// How it reaches the Kubernetes API; empty: its source is its folder.
+    api: Vec<String>,
     running: Option<Running>,
 }
 
@@ -51,8 +53,15 @@ impl Agent {
             instance,
             cgroup: cgroup.to_owned(),
             options,
+            api: Vec::new(),
             running: None,
         })
+    }
+
+    /// From its next start on, its source is the Kubernetes API, reached as these arguments say; its log tells of every
+    /// change that is in the maps.
+    pub fn use_api(&mut self, arguments: &[&str]) {
+        self.api = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     }
 
     /// Starts it and waits until it is ready.
@@ -62,7 +71,7 @@ impl Agent {
     }
 
     /// Starts it.
-    pub(crate) fn launch(&mut self) -> Result<()> {
+    pub fn launch(&mut self) -> Result<()> {
         ensure!(
             self.running.is_none(),
             "the agent of {} runs already",
@@ -81,7 +90,7 @@ impl Agent {
     }
 
     /// Waits until it has installed what there is and attached everywhere.
-    pub(crate) fn wait_ready(&self) -> Result<()> {
+    pub fn wait_ready(&self) -> Result<()> {
         let what = format!("the agent of {} to be ready", self.node());
         self.events()?
             .wait(Mark::START, &what, |event| event.message() == "ready")
@@ -102,12 +111,18 @@ impl Agent {
                 "--attach",
                 self.options.attach.argument(),
             ])
-            .arg("--manifests")
-            .arg(self.folder.join("manifests"))
             .arg("--instance")
             .arg(&self.instance)
             .arg("--cgroup")
             .arg(&self.cgroup);
+        if self.api.is_empty() {
+            command.arg("--manifests").arg(self.folder.join("manifests"));
+        } else {
+            command.args(&self.api).env(
+                "SHUNT_LOG",
+                "info,proxy_agent=debug,kube_client=off,kube_runtime=off",
+            );
+        }
         Ok(command)
     }
 
@@ -195,7 +210,7 @@ impl Agent {
     }
 
     /// A point in its log.
-    pub(crate) fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Mark {
         self.running
             .as_ref()
             .map_or(Mark::START, |running| running.events.mark())

@@ -1,6 +1,7 @@
 //! A place where programs run: a network namespace together with a cgroup.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Child, Command, Output};
 
 use anyhow::{Context, Result};
@@ -26,6 +27,11 @@ impl Place {
     /// Its network namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// The directory of its cgroup.
+    pub fn cgroup(&self) -> &Path {
+        self.cgroup.path()
     }
 
     /// A command that will be in this place's cgroup from its first system call on; start it with [`Self::spawn`].

@@ -27,8 +27,12 @@ struct Ways {
 impl Gate {
     /// Opens one on the loopback of the control plane's namespace.
     pub(crate) fn open(plane: &ControlPlane) -> Self {
-        let namespace = plane.place().namespace().clone();
-        let listener = namespace
+        Self::open_from(plane, plane.place().namespace())
+    }
+
+    /// Opens one on the loopback of any namespace.
+    pub(crate) fn open_from(plane: &ControlPlane, clients: &Namespace) -> Self {
+        let listener = clients
             .run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening"))
             .unwrap();
         let address = listener.local_addr().unwrap();
@@ -36,7 +40,7 @@ impl Gate {
             is_open: true,
             ..Ways::default()
         }));
-        let (inside, kept) = (namespace.clone(), ways.clone());
+        let (inside, kept) = (plane.place().namespace().clone(), ways.clone());
         thread::spawn(move || serve_ways(&inside, listener, &kept));
         Self { address, ways }
     }

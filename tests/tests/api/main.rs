@@ -9,6 +9,7 @@
 mod access;
 mod changes;
 mod gate;
+mod node;
 mod outage;
 mod plane;
 mod source;

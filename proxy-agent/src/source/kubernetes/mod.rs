@@ -102,7 +102,10 @@ impl Kubernetes {
                     let Ok(permit) = permit else { return };
                     let batch = cache.batch();
                     warn(self.addresses.see_changes(&batch.changes));
-                    self.status.set_synced();
+                    if !self.status.is_synced() {
+                        tracing::info!(objects = batch.changes.len(), "received");
+                        self.status.set_synced();
+                    }
                     permit.send(batch);
                 }
                 () = outage.watch() => {}

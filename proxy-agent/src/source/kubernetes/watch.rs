@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
 use kube::client::Body;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use tower::{BoxError, Service};
 
@@ -23,6 +23,10 @@ use crate::source::{Status, Watched};
 const PAGE: u32 = 250;
 /// Answers in a row that refuse to go on from where the watch was, after which everything is listed anew.
 const REFUSALS: u32 = 3;
+/// Pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Pause after many failures: what changed during an outage waits for it after the outage.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// Pause before the API is asked again for what it does not have or does not give.
 const LONG_PAUSE: Duration = Duration::from_secs(600);
 
@@ -42,7 +46,7 @@ struct Watch<K: Kind> {
     watched: Watched,
     status: Arc<Status>,
     events: Events<K>,
-    backoff: DefaultBackoff,
+    backoff: ExponentialBackoff,
     pause: Option<Duration>,
     refusals: u32,
 }
@@ -69,7 +73,7 @@ pub(super) fn watch<K: Kind>(
         config,
         watched,
         status,
-        backoff: DefaultBackoff::default(),
+        backoff: backoff(),
         pause: None,
         refusals: 0,
     };
@@ -78,6 +82,16 @@ pub(super) fn watch<K: Kind>(
         Some((next, watch))
     })
     .boxed()
+}
+
+/// Up to as much again is added at random, so that not all nodes come back at once.
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 fn events<K: Kind>(client: &Client, config: &watcher::Config) -> Events<K> {
@@ -93,7 +107,7 @@ impl<K: Kind> Watch<K> {
             match self.events.next().await {
                 Some(Ok(event)) => {
                     self.refusals = 0;
-                    self.backoff.reset();
+                    self.backoff = backoff();
                     if matches!(event, Event::InitDone) {
                         self.status.set_listed(self.watched);
                     }
@@ -111,7 +125,7 @@ impl<K: Kind> Watch<K> {
     fn failed(&mut self, error: &watcher::Error) {
         if self.status.broken(self.watched).is_none() {
             // It was well since the last failure.
-            self.backoff.reset();
+            self.backoff = backoff();
         }
         self.status.set_broken(self.watched, describe(error));
         self.pause = if is_withheld(error) && !self.watched.is_required() {

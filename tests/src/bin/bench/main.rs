@@ -7,6 +7,7 @@ mod netfilter;
 mod packet;
 mod probe;
 mod record;
+mod scale;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +51,11 @@ enum Part {
     /// Be the client: connect and reset
     #[command(hide = true)]
     Probe(probe::Probe),
+    /// A proxy at scale, against a real API server: Shunt and kube-proxy
+    Scale(scale::Scale),
+    /// Be the client of the bench at scale
+    #[command(hide = true)]
+    ScaleProbe,
 }
 
 fn main() -> ExitCode {
@@ -66,6 +72,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.part {
         Some(Part::Serve { port }) => return probe::serve(*port),
         Some(Part::Probe(probe)) => return probe.run(),
+        Some(Part::Scale(scale)) => return scale::run(scale),
+        Some(Part::ScaleProbe) => return scale::serve_probe(),
         None => {}
     }
     let mut records = Records::default();

@@ -1,0 +1,176 @@
+//! What the bench makes of the API.
+
+use std::net::Ipv4Addr;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::config::Kubeconfig;
+use kube::{Client, Config};
+use lab::Namespace;
+use lab::cluster::ControlPlane;
+use serde_json::{Value, json};
+
+/// Requests at once.
+const AT_ONCE: usize = 32;
+/// Nodes that endpoints are on.
+const NODES: usize = 100;
+/// Where the client's server listens; on the node itself.
+pub(super) const SERVER: u16 = 8080;
+
+/// A client of the API inside the control plane's namespace.
+pub(super) struct Api {
+    kubeconfig: Kubeconfig,
+    namespace: Namespace,
+}
+
+impl Api {
+    pub(super) fn of(plane: &ControlPlane) -> Result<Self> {
+        Ok(Self {
+            kubeconfig: Kubeconfig::read_from(plane.kubeconfig()).context("reading the kubeconfig")?,
+            namespace: plane.place().namespace().clone(),
+        })
+    }
+
+    /// Makes the Services that are there before a proxy starts.
+    pub(super) fn fill(&self, services: usize, endpoints: usize) -> Result<()> {
+        self.run(async |client| {
+            let make = |number| {
+                let client = client.clone();
+                async move {
+                    let name = format!("s{number}");
+                    create(&client, SERVICES, &service(&name, cluster_ip(number))).await?;
+                    create(&client, SLICES, &slice(&name, &addresses(number, endpoints))).await
+                }
+            };
+            stream::iter((0..services).map(make))
+                .buffer_unordered(AT_ONCE)
+                .try_collect::<()>()
+                .await
+        })
+    }
+
+    /// Adds a Service whose endpoint is the server on the node. Tells where it is served, and when the API had it whole.
+    pub(super) fn add(&self, number: usize) -> Result<SystemTime> {
+        let name = format!("added{number}");
+        let endpoints = [lab::cluster::beside::ADDRESS];
+        self.run(async |client| {
+            create(&client, SERVICES, &service(&name, added_ip(number))).await?;
+            create(&client, SLICES, &slice(&name, &endpoints)).await
+        })?;
+        Ok(SystemTime::now())
+    }
+
+    /// Removes it.
+    pub(super) fn remove(&self, number: usize) -> Result<()> {
+        self.run(async |client| {
+            for path in [SERVICES, SLICES] {
+                let path = format!("{path}/added{number}");
+                let request = http::Request::delete(path)
+                    .body(Vec::new())
+                    .context("a request")?;
+                client
+                    .request::<Value>(request)
+                    .await
+                    .context("removing a Service")?;
+            }
+            Ok(())
+        })
+    }
+
+    fn run<T: Send>(&self, action: impl AsyncFnOnce(Client) -> Result<T> + Send) -> Result<T> {
+        self.namespace.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let config = Config::try_from(self.kubeconfig.clone()).context("using the kubeconfig")?;
+                action(Client::try_from(config).context("preparing a client")?).await
+            })
+        })
+    }
+}
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+
+async fn create(client: &Client, path: &str, object: &Value) -> Result<()> {
+    let body = serde_json::to_vec(object).context("writing an object")?;
+    let request = http::Request::post(path)
+        .header("content-type", "application/json")
+        .body(body)
+        .context("a request")?;
+    client
+        .request::<Value>(request)
+        .await
+        .context("creating an object")
+        .map(drop)
+}
+
+/// Of a Service that is there before.
+fn cluster_ip(number: usize) -> Ipv4Addr {
+    address([10, 96, 4, 0], number)
+}
+
+/// Of a Service that is added.
+pub(super) fn added_ip(number: usize) -> Ipv4Addr {
+    address([10, 96, 240, 0], number)
+}
+
+fn addresses(service: usize, count: usize) -> Vec<Ipv4Addr> {
+    (0..count)
+        .map(|index| address([10, 128, 0, 0], service * count + index))
+        .collect()
+}
+
+fn address(base: [u8; 4], offset: usize) -> Ipv4Addr {
+    let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+    Ipv4Addr::from_bits(Ipv4Addr::from(base).to_bits().wrapping_add(offset))
+}
+
+fn service(name: &str, address: Ipv4Addr) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "clusterIP": address,
+            "ports": [{"name": "http", "port": 80, "targetPort": SERVER}],
+            "selector": {"app": name},
+        },
+    })
+}
+
+/// As the controller writes them.
+fn slice(service: &str, addresses: &[Ipv4Addr]) -> Value {
+    let endpoint = |address: &Ipv4Addr| {
+        let node = format!("node-{}", address.to_bits() as usize % NODES);
+        json!({
+            "addresses": [address],
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "nodeName": node,
+            "zone": "zone-1",
+            "targetRef": {
+                "kind": "Pod",
+                "namespace": "default",
+                "name": format!("{service}-{address}"),
+                "uid": format!("00000000-0000-4000-8000-0000{:08x}", address.to_bits()),
+            },
+        })
+    };
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": format!("{service}-abcde"),
+            "labels": {
+                "app": service,
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                "kubernetes.io/service-name": service,
+            },
+        },
+        "addressType": "IPv4",
+        "endpoints": addresses.iter().map(endpoint).collect::<Vec<_>>(),
+        "ports": [{"name": "http", "port": SERVER, "protocol": "TCP"}],
+    })
+}
