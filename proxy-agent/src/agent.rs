@@ -143,6 +143,10 @@ where
         news.operations += done.operations;
         news.failed += done.failed;
         observer.did(&done);
+        let health_checks = reconciler.health_check_changes();
+        if !health_checks.is_empty() {
+            observer.health_checks(&health_checks);
+        }
         if !reconciler.has_more() {
             observer.settled(reconciler.failed_services());
             news.tell();

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod health;
+pub mod health_check;
 pub mod log;
 pub mod metrics;
 pub mod model;

@@ -186,6 +186,115 @@ fn load_balancers_kubelets_and_prometheus_are_answered() {
     );
 }
 
+const BALANCED: &str = "apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.1
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 32100
+  ports: [{port: 80, nodePort: 30080}, {name: more, port: 81, nodePort: 30081}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}, {name: more, port: 8081}]
+endpoints:
+- {addresses: [10.1.0.1], nodeName: here}
+- {addresses: [10.1.0.2], nodeName: here}
+- {addresses: [10.1.0.3], nodeName: there}
+- {addresses: [10.1.0.4], nodeName: here, conditions: {ready: false, serving: true, terminating: true}}
+";
+
+#[test]
+fn a_load_balancer_hears_of_the_endpoints_of_this_node() {
+    let place = place("balanced");
+    let taken = std::net::TcpListener::bind("[::]:32101").unwrap();
+    write(&place, "web.yaml", BALANCED);
+    let mut agent = Agent::start(&place);
+    agent.wait("ready");
+    for address in ["127.0.0.1:32100", "[::1]:32100"] {
+        let answer = eventually(address, "/any/path", |answer| {
+            answer.starts_with("HTTP/1.1 200 OK\r\n")
+        });
+        for header in [
+            "content-type: application/json\r\n",
+            "x-content-type-options: nosniff\r\n",
+            "x-load-balancing-endpoint-weight: 2\r\n",
+        ] {
+            assert!(answer.contains(header), "{header} is not in {answer}");
+        }
+        let said: Value = serde_json::from_str(body(&answer)).unwrap();
+        let expected = serde_json::json!({
+            "service": {"namespace": "shop", "name": "web"}, "localEndpoints": 2, "serviceProxyHealthy": true
+        });
+        assert_eq!(said, expected);
+    }
+
+    let elsewhere = BALANCED.replace("nodeName: here", "nodeName: there");
+    write(&place, "web.yaml", &elsewhere);
+    let answer = eventually("127.0.0.1:32100", "/", |answer| {
+        answer.starts_with("HTTP/1.1 503 ")
+    });
+    assert!(
+        answer.contains("x-load-balancing-endpoint-weight: 0\r\n"),
+        "{answer}"
+    );
+
+    // Another port at once, also one that is taken.
+    write(&place, "web.yaml", &BALANCED.replace("32100", "32101"));
+    let error = agent.wait(
+        "can't listen at spec.healthCheckNodePort: load balancers take this node for one without endpoints of the \
+         Service. It is tried again; stop what has the port, or give the Service another one",
+    );
+    assert_eq!(
+        (&error["service"], &error["port"]),
+        (&"shop/web".into(), &32101.into())
+    );
+    assert!(
+        get("127.0.0.1:32100", "/").is_err(),
+        "the old port is still served"
+    );
+    drop(taken);
+    eventually("127.0.0.1:32101", "/", |answer| {
+        answer.starts_with("HTTP/1.1 200 ")
+    });
+
+    // Two Services change ports with each other.
+    let other = BALANCED.replace("web", "app").replace("10.96.0.1", "10.96.0.2");
+    let other = other.replace("30080", "30082").replace("30081", "30083");
+    write(&place, "app.yaml", &other);
+    eventually("127.0.0.1:32100", "/", |answer| answer.contains("\"app\""));
+    write(
+        &place,
+        "both.yaml",
+        &format!("{BALANCED}---\n{}", other.replace("32100", "32101")),
+    );
+    for file in ["app.yaml", "web.yaml"] {
+        std::fs::remove_file(place.manifests.join(file)).unwrap();
+    }
+    eventually("127.0.0.1:32100", "/", |answer| answer.contains("\"web\""));
+    eventually("127.0.0.1:32101", "/", |answer| answer.contains("\"app\""));
+
+    // The policy decides, and the agent's end ends them.
+    let cluster = BALANCED.replace("externalTrafficPolicy: Local", "externalTrafficPolicy: Cluster");
+    write(&place, "both.yaml", &cluster);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for address in ["127.0.0.1:32100", "127.0.0.1:32101"] {
+        while get(address, "/").is_ok() {
+            assert!(Instant::now() < deadline, "{address} is still served");
+        }
+    }
+    write(&place, "both.yaml", BALANCED);
+    eventually("127.0.0.1:32100", "/", |answer| {
+        answer.starts_with("HTTP/1.1 200 ")
+    });
+    agent.stop();
+    assert!(get("127.0.0.1:32100", "/").is_err());
+}
+
 #[test]
 fn a_taken_port_is_named_and_the_agent_goes_on() {
     let place = place("taken");

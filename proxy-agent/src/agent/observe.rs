@@ -1,6 +1,8 @@
 //! What the run loop tells of itself.
 
 use super::Done;
+use crate::model::HealthCheck;
+use crate::name::ObjectName;
 use crate::source::Batch;
 
 /// Somebody who is told how the run loop gets on. It must not keep the loop waiting.
@@ -13,4 +15,29 @@ pub trait Observer {
 
     /// All that was taken on is in the maps, but for this many Services that stay as they were.
     fn settled(&mut self, failed_services: usize);
+
+    /// What load balancers are to hear of these Services has changed; none: nothing any more.
+    fn health_checks(&mut self, _changes: &[(ObjectName, Option<HealthCheck>)]) {}
+}
+
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn took(&mut self, batch: &Batch) {
+        self.0.took(batch);
+        self.1.took(batch);
+    }
+
+    fn did(&mut self, done: &Done) {
+        self.0.did(done);
+        self.1.did(done);
+    }
+
+    fn settled(&mut self, failed_services: usize) {
+        self.0.settled(failed_services);
+        self.1.settled(failed_services);
+    }
+
+    fn health_checks(&mut self, changes: &[(ObjectName, Option<HealthCheck>)]) {
+        self.0.health_checks(changes);
+        self.1.health_checks(changes);
+    }
 }

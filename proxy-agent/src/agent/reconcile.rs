@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::MapWriter;
-use crate::model::Model;
+use crate::model::{HealthCheck, Model};
 use crate::name::ObjectName;
 use crate::plan::{Plan, Planner, ServicePort, Snapshot, Token};
 use crate::source::Change;
@@ -35,6 +35,10 @@ pub struct Reconciler<M> {
     failed: BTreeMap<ObjectName, Retry>,
     /// Services that keep what they have until the whole source is known.
     held: BTreeSet<ObjectName>,
+    /// What load balancers hear of Services.
+    health_checks: BTreeMap<ObjectName, HealthCheck>,
+    /// Services of which they must hear something else.
+    health_check_changes: BTreeSet<ObjectName>,
     /// Whether the whole source was known once, so that what nobody asked for was taken away.
     is_synced: bool,
 }
@@ -82,6 +86,8 @@ impl<M: MapWriter> Reconciler<M> {
             later: BTreeSet::new(),
             failed: BTreeMap::new(),
             held: BTreeSet::new(),
+            health_checks: BTreeMap::new(),
+            health_check_changes: BTreeSet::new(),
             is_synced: false,
         })
     }
@@ -122,6 +128,28 @@ impl<M: MapWriter> Reconciler<M> {
         let slice: BTreeSet<ObjectName> = self.later.iter().take(SLICE).cloned().collect();
         self.later.retain(|name| !slice.contains(name));
         self.install(slice)
+    }
+
+    /// What has changed for load balancers since the last call.
+    pub fn health_check_changes(&mut self) -> Vec<(ObjectName, Option<HealthCheck>)> {
+        let changes = std::mem::take(&mut self.health_check_changes).into_iter();
+        changes
+            .map(|name| {
+                let health_check = self.health_checks.get(&name).copied();
+                (name, health_check)
+            })
+            .collect()
+    }
+
+    fn check_health(&mut self, name: &ObjectName) {
+        let new = self.model.health_check(name);
+        let old = match new {
+            Some(new) => self.health_checks.insert(name.clone(), new),
+            None => self.health_checks.remove(name),
+        };
+        if old != new {
+            self.health_check_changes.insert(name.clone());
+        }
     }
 
     /// How many Services stay as they were.
@@ -185,6 +213,7 @@ impl<M: MapWriter> Reconciler<M> {
             if let Err(error) = self.write(&plan) {
                 return self.recover(&error);
             }
+            part.iter().for_each(|name| self.check_health(name));
         }
         let rest = self.planner.take_rest_away();
         done.add(self.carry_out(rest)?);

@@ -9,6 +9,7 @@ use super::configure::Configuration;
 use crate::config::{GROUP, Settings};
 use crate::datapath::gauges::Gauges;
 use crate::health::{self, Health, NodeFitness};
+use crate::health_check::HealthChecks;
 use crate::metrics::{Metrics, Pages};
 use crate::serve::{Server, Serving, ServingError, Watcher};
 use crate::source::Status;
@@ -30,7 +31,7 @@ impl Telling {
         configuration: &Configuration,
         gauges: Gauges,
         source: Option<Arc<Status>>,
-    ) -> Result<(Self, Watcher), ServingError> {
+    ) -> Result<(Self, (Watcher, HealthChecks)), ServingError> {
         let health = Health::new(without_node);
         health.set_late(configuration.settings.late);
         let metrics = Arc::new(Metrics::new(gauges, source));
@@ -43,7 +44,9 @@ impl Telling {
             metrics: metrics.clone(),
             configuration: sender,
         };
-        Ok((telling, Watcher::new(node_name, without_node, health, metrics)))
+        let health_checks = HealthChecks::new(&telling.serving, health.clone());
+        let watcher = Watcher::new(node_name, without_node, health, metrics);
+        Ok((telling, (watcher, health_checks)))
     }
 
     /// Goes on with another configuration.

@@ -5,6 +5,7 @@ mod claims;
 mod compile;
 mod endpoints;
 mod frontends;
+mod health_check;
 mod warning;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use claims::{Claims, Rank};
 use foldhash::HashMap;
 use frontends::Served;
+pub use health_check::HealthCheck;
 pub use warning::Warning;
 
 use crate::name::ObjectName;

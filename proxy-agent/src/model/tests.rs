@@ -409,6 +409,37 @@ fn what_is_not_served_is_warned_of_by_name() {
 }
 
 #[test]
+fn health_checks_count_ready_endpoints_here_once() {
+    let asked = "type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 32100";
+    let checked = |spec: &str, endpoints: &[&str]| {
+        let mut model = model(&[]);
+        apply(&mut model, &service(spec));
+        apply(&mut model, &slice(endpoints));
+        model.health_check(&ObjectName::new("default", "web"))
+    };
+    let check = |endpoints| {
+        Some(HealthCheck {
+            port: 32100,
+            endpoints,
+        })
+    };
+    let here = "{addresses: [10.1.0.1], nodeName: here}";
+    let there = "{addresses: [10.1.0.2], nodeName: there}";
+    let ending = "{addresses: [10.1.0.3], nodeName: here, conditions: {ready: false, serving: true, terminating: true}}";
+    assert_eq!(checked(asked, &[]), check(0));
+    assert_eq!(checked(asked, &[here, there, ending]), check(1));
+    assert_eq!(checked(asked, &[there, ending]), check(0));
+    for other in [
+        "type: NodePort, externalTrafficPolicy: Local, healthCheckNodePort: 32100",
+        "type: LoadBalancer, externalTrafficPolicy: Cluster, healthCheckNodePort: 32100",
+        "type: LoadBalancer, externalTrafficPolicy: Local",
+        "type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: null",
+    ] {
+        assert_eq!(checked(other, &[here]), None, "{other}");
+    }
+}
+
+#[test]
 fn affinity_is_a_time_in_seconds() {
     for (spec, expected) in [
         ("sessionAffinity: None", 0),

@@ -51,7 +51,7 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// Tries to listen.
-    pub(super) fn listen(&self) -> io::Result<StdListener> {
+    pub(crate) fn listen(&self) -> io::Result<StdListener> {
         self.address.listen()
     }
 
@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// Serves until it is dropped.
-    pub(super) async fn run(self, listener: Option<StdListener>) {
+    pub(crate) async fn run(self, listener: Option<StdListener>) {
         let listener = match listener {
             Some(listener) => listener,
             None => self.bind().await,

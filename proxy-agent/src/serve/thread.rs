@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::thread;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -33,6 +33,7 @@ pub enum ServingError {
 /// Servers that run; dropping it ends them.
 #[derive(Debug)]
 pub struct Serving {
+    runtime: Handle,
     wanted: Option<UnboundedSender<Vec<Server>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -50,19 +51,25 @@ impl Serving {
         let (told, outcome) = std::sync::mpsc::sync_channel(1);
         let body = move || match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                drop(told.send(Ok(())));
+                drop(told.send(Ok(runtime.handle().clone())));
                 runtime.block_on(serve(bound, changes));
             }
             Err(error) => drop(told.send(Err(error))),
         };
         let thread = thread::Builder::new().name("serve".to_owned()).spawn(body);
-        let serving = Self {
-            wanted: Some(wanted),
-            thread: Some(thread.map_err(ServingError::Thread)?),
-        };
+        let thread = thread.map_err(ServingError::Thread)?;
         let gone = |_| io::Error::other("it ended at once");
         let built = outcome.recv().map_err(gone).flatten();
-        built.map(|()| serving).map_err(ServingError::Thread)
+        Ok(Self {
+            runtime: built.map_err(ServingError::Thread)?,
+            wanted: Some(wanted),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where more servers can run.
+    pub fn runtime(&self) -> Handle {
+        self.runtime.clone()
     }
 
     /// These servers in the place of those that run. One whose address is the same goes on.

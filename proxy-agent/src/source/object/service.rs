@@ -51,6 +51,9 @@ pub struct ServiceSpec {
     /// spec.sessionAffinityConfig
     #[serde(deserialize_with = "null_as_default")]
     pub session_affinity_config: SessionAffinityConfig,
+    /// spec.healthCheckNodePort; 0: none
+    #[serde(deserialize_with = "null_as_default")]
+    pub health_check_node_port: u16,
     /// spec.loadBalancerSourceRanges
     #[serde(deserialize_with = "null_as_default")]
     pub load_balancer_source_ranges: Vec<String>,
