@@ -16,5 +16,6 @@ pub mod metrics;
 pub mod model;
 pub mod name;
 pub mod plan;
+pub mod predecessor;
 pub mod serve;
 pub mod source;

@@ -8,6 +8,7 @@ use clap::Parser;
 use proxy_agent::cli::{self, Arguments, Command};
 use proxy_agent::datapath::doctor::{self, State};
 use proxy_agent::datapath::{cleanup, dump};
+use proxy_agent::predecessor;
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
@@ -57,8 +58,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Init(arguments) => cli::run_init(&mut out, &arguments)?,
         Command::Hold => cli::hold()?,
+        Command::Cleanup(arguments) if arguments.kube_proxy => {
+            let leftovers = predecessor::remove(arguments.host_root.as_deref());
+            cli::print_leftovers(&mut out, &leftovers.context("cleaning up after kube-proxy")?)?;
+        }
         Command::Cleanup(arguments) => {
-            let removed = cleanup::run(&arguments.instance).context("cleaning up")?;
+            let removed = cleanup::run(&arguments.instance.instance).context("cleaning up")?;
             cli::print_removed(&mut out, &removed)?;
         }
         Command::Doctor(arguments) => {

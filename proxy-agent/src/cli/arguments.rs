@@ -42,8 +42,8 @@ pub enum Command {
     Drops(ViewArguments),
     /// Prepares the node once, with more rights than the agent has: the BPF file system, the reserved ports.
     Init(InitArguments),
-    /// Detaches and removes everything of an instance. Its traffic ends.
-    Cleanup(InstanceArguments),
+    /// Detaches and removes everything of an instance, so that its traffic ends; or removes what kube-proxy left.
+    Cleanup(CleanupArguments),
     /// Does nothing until SIGTERM: keeps the pod of a DaemonSet whose work was done by an init container.
     #[command(hide = true)]
     Hold,
@@ -57,6 +57,21 @@ pub struct InstanceArguments {
     /// Directory on a BPF file system that is this instance's own.
     #[arg(long, value_name = "DIR", default_value = INSTANCE, env = "SHUNT_INSTANCE")]
     pub instance: PathBuf,
+}
+
+/// What to remove.
+#[derive(Debug, Args)]
+pub struct CleanupArguments {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArguments,
+    /// In the place of an instance, removes what kube-proxy left on this node: its chains and rules of iptables, both
+    /// variants and families, its tables of nftables, its interface for IPVS. Connections that it translated live on.
+    #[arg(long)]
+    pub kube_proxy: bool,
+    /// The host's root: takes the host's iptables, nft and ip, for an image that has none.
+    #[arg(long, value_name = "DIR", requires = "kube_proxy")]
+    pub host_root: Option<PathBuf>,
 }
 
 /// For people or for programs.

@@ -12,11 +12,14 @@ mod table;
 mod view;
 
 pub use arguments::{
-    AgentArguments, Arguments, Command, DoctorArguments, InstanceArguments, LogFormat, Output, ViewArguments,
+    AgentArguments, Arguments, CleanupArguments, Command, DoctorArguments, InstanceArguments, LogFormat,
+    Output, ViewArguments,
 };
 pub use configure::{ConfigArguments, Configuration};
 pub use daemon::run_agent;
 pub use hold::hold;
 pub use init::{InitArguments, run_init};
 pub use source::{SourceArguments, SourceChoice};
-pub use view::{print_backends, print_checks, print_drops, print_flows, print_removed, print_services};
+pub use view::{
+    print_backends, print_checks, print_drops, print_flows, print_leftovers, print_removed, print_services,
+};

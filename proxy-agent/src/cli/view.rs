@@ -11,6 +11,7 @@ use super::table::table;
 use crate::datapath::cleanup::Removed;
 use crate::datapath::doctor::{Check, State};
 use crate::datapath::dump::{BackendEntry, CounterEntry, FlowEntry, FrontendEntry, ListEntry, ServiceEntry};
+use crate::predecessor::Leftovers;
 
 /// Prints entries as JSON, or as the table that is made of them.
 fn print<T: Serialize>(
@@ -243,6 +244,18 @@ pub fn print_removed(writer: &mut impl Write, removed: &Removed) -> io::Result<(
         writeln!(writer, "no longer reserved: ports {}", reserved_ports.join(", "))?;
     }
     Ok(())
+}
+
+/// What of kube-proxy a cleanup took away, and what it did not.
+pub fn print_leftovers(writer: &mut impl Write, leftovers: &Leftovers) -> io::Result<()> {
+    let Leftovers { removed, left } = leftovers;
+    if removed.is_empty() && left.is_empty() {
+        return writeln!(writer, "nothing of kube-proxy is left");
+    }
+    removed
+        .iter()
+        .try_for_each(|removed| writeln!(writer, "removed: {removed}"))?;
+    left.iter().try_for_each(|left| writeln!(writer, "left: {left}"))
 }
 
 #[cfg(test)]
