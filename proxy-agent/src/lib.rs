@@ -3,7 +3,7 @@
 //! `source` (the Kubernetes API, or a folder of manifests) gives a stream of changes; `model` turns Services, EndpointSlices and this Node
 //! into service ports with their frontends and chosen backends; `plan` turns the difference between what is desired
 //! and what is installed into ordered map operations; `datapath` carries them out. `health`, `metrics` and
-//! `serve` tell others how it gets on; `cli` is the command line.
+//! `serve` tell others how it gets on; `uninstall` takes it off a cluster; `cli` is the command line.
 
 pub mod agent;
 pub mod cli;
@@ -19,3 +19,4 @@ pub mod plan;
 pub mod predecessor;
 pub mod serve;
 pub mod source;
+pub mod uninstall;

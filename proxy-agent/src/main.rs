@@ -57,6 +57,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             cli::print_drops(&mut out, view.output, dump::counters(&view.instance.instance)?)?;
         }
         Command::Init(arguments) => cli::run_init(&mut out, &arguments)?,
+        Command::Uninstall(arguments) => cli::run_uninstall(&mut out, &arguments)?,
         Command::Hold => cli::hold()?,
         Command::Cleanup(arguments) if arguments.kube_proxy => {
             let leftovers = predecessor::remove(arguments.host_root.as_deref());

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::ConfigArguments;
-use super::InitArguments;
-use super::SourceArguments;
+use super::{ConfigArguments, InitArguments, SourceArguments, UninstallArguments};
 use crate::datapath::doctor::DoctorOptions;
 use crate::datapath::{
     AttachMode, DatapathOptions, FlowLives, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks,
@@ -44,6 +42,8 @@ pub enum Command {
     Init(InitArguments),
     /// Detaches and removes everything of an instance, so that its traffic ends; or removes what kube-proxy left.
     Cleanup(CleanupArguments),
+    /// Cleans every node of a cluster, and says when all are clean: the DaemonSet's agents give way to a clean-up.
+    Uninstall(UninstallArguments),
     /// Does nothing until SIGTERM: keeps the pod of a DaemonSet whose work was done by an init container.
     #[command(hide = true)]
     Hold,

@@ -9,6 +9,7 @@ mod reload;
 mod serve;
 mod source;
 mod table;
+mod uninstall;
 mod view;
 
 pub use arguments::{
@@ -20,6 +21,7 @@ pub use daemon::run_agent;
 pub use hold::hold;
 pub use init::{InitArguments, run_init};
 pub use source::{SourceArguments, SourceChoice};
+pub use uninstall::{UninstallArguments, run_uninstall};
 pub use view::{
     print_backends, print_checks, print_drops, print_flows, print_leftovers, print_removed, print_services,
 };

@@ -23,7 +23,7 @@ pub(crate) enum Source {
     Tests(&'static str),
 }
 
-const MODULES: [Module; 5] = [
+const MODULES: [Module; 6] = [
     Module {
         name: "kubernetes",
         requirement: "k8s.io/kubernetes",
@@ -104,6 +104,19 @@ const MODULES: [Module; 5] = [
         name: "coredns",
         requirement: "github.com/coredns/coredns",
         programs: &[("coredns", Source::Package("."))],
+    },
+    // Not the cluster's: what reads the files of deploy/.
+    Module {
+        name: "deploy",
+        requirement: "helm.sh/helm/v3",
+        programs: &[
+            ("helm", Source::Package("helm.sh/helm/v3/cmd/helm")),
+            (
+                "actionlint",
+                Source::Package("github.com/rhysd/actionlint/cmd/actionlint"),
+            ),
+            ("check", Source::Package(".")),
+        ],
     },
 ];
 

@@ -1,4 +1,5 @@
-//! What is shipped beside the binary: manifests, image. Checked as their readers check them, and against the binary.
+//! What is shipped beside the binary: image, manifests, chart, workflows. Checked as their readers check them, and
+//! against the binary.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,6 +7,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod api;
+mod files;
+mod helm;
 mod image;
+mod kind;
 mod manifests;
+mod tool;
 mod yaml;

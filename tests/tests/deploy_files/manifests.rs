@@ -75,7 +75,7 @@ fn every_node_gets_one_and_keeps_it() {
 }
 
 #[test]
-fn the_steps_before_and_after_are_commands_of_the_binary() {
+fn what_containers_run_are_commands_of_the_binary() {
     let (agent, cleanup) = (pod("manifests"), pod("cleanup"));
     assert!(matches!(
         command(container(&agent, "initContainers")),
@@ -100,7 +100,8 @@ fn all_commands_speak_of_one_instance_that_all_see() {
     let Command::Cleanup(removal) = command(container(&cleanup, "initContainers")) else {
         panic!("no cleanup");
     };
-    assert_eq!(init.instance.instance, removal.instance);
+    assert_eq!(init.instance.instance, removal.instance.instance);
+    assert!(!removal.kube_proxy);
     for container in [
         container(&agent, "initContainers"),
         container(&agent, "containers"),
