@@ -36,8 +36,9 @@ pub fn clean(id: &str) -> Result<()> {
         ])?;
     }
     for cgroup in cgroup.tree() {
-        remove_cgroup(&cgroup)?;
+        remove_cgroup(cgroup.path())?;
     }
+    crate::cluster::remove_groups(id)?;
     remove_tree(&folder(id))
 }
 
@@ -70,16 +71,16 @@ fn end_processes(cgroup: &Cgroup) -> Result<()> {
 }
 
 /// A cgroup whose last process has just died may be busy for a moment more.
-fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
+pub(crate) fn remove_cgroup(directory: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match std::fs::remove_dir(cgroup.path()) {
+        match std::fs::remove_dir(directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            Err(error) => return Err(error).with_context(|| format!("removing {}", cgroup.path().display())),
+            Err(error) => return Err(error).with_context(|| format!("removing {}", directory.display())),
         }
     }
 }

@@ -9,6 +9,11 @@ pub fn lab() -> Result<PathBuf> {
     sibling("lab")
 }
 
+/// The cluster's program: its holder, and the first process of each node.
+pub fn cluster() -> Result<PathBuf> {
+    sibling("cluster")
+}
+
 /// Shunt.
 pub fn shunt() -> Result<PathBuf> {
     sibling("shunt")

@@ -34,7 +34,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     )
 }
 
-fn prepare() -> Result<()> {
+/// Sets up and builds everything.
+pub(crate) fn prepare() -> Result<()> {
     let toolchain = setup::run()?;
     object::build_with(&toolchain)?;
     build_programs()
@@ -50,7 +51,8 @@ pub(crate) fn build_programs() -> Result<()> {
     )
 }
 
-fn program(name: &str) -> std::process::Command {
+/// A program of the tests crate.
+pub(crate) fn program(name: &str) -> std::process::Command {
     let directory = std::env::current_exe()
         .ok()
         .and_then(|file| file.parent().map(ToOwned::to_owned));

@@ -1,5 +1,6 @@
 //! Every task of a developer or of CI as one cargo command: `cargo xtask`.
 
+mod cluster;
 mod command;
 mod image;
 mod lab;
@@ -49,6 +50,18 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         arguments: Vec<String>,
     },
+    /// Keep a real Kubernetes standing: etcd, API server, kubelets with containerd, CoreDNS, and Shunt or kube-proxy
+    Cluster {
+        /// up [--proxy P] [--nodes N] | down | status | kubectl ... | exec NODE -- COMMAND | build; see `cargo xtask cluster help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<String>,
+    },
+    /// Run Kubernetes' own suite against Shunt and kube-proxy; writes docs/conformance.md
+    Conformance {
+        /// --focus TEXT, --subset, --proxy P; see `cargo xtask conformance -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Watch a two-node cluster serve a Kubernetes Service
     Demo,
     /// Measure connections and packets beside nftables and iptables; writes target/bench/latest.json
@@ -77,6 +90,8 @@ fn run(task: Task) -> Result<()> {
         Task::Lint => lint::run(),
         Task::Test { all, layer } => test::run(all, &layer),
         Task::Lab { arguments } => lab::lab(&arguments),
+        Task::Cluster { arguments } => cluster::cluster(&arguments),
+        Task::Conformance { arguments } => cluster::conformance(&arguments),
         Task::Demo => lab::demo(),
         Task::Bench { arguments } => lab::bench(&arguments),
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{command, image, lab, lint, object, setup, workspace};
+use crate::{cluster, command, image, lab, lint, object, setup, workspace};
 
 /// Where property tests get their seed from.
 const SEED: &str = "PROPTEST_RNG_SEED";
@@ -65,6 +65,10 @@ pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
     }
     let mut counts = Vec::new();
     for layer in layers {
+        if matches!(layer, Layer::Api | Layer::Cluster) {
+            // With progress shown, and not as a part of some test.
+            cluster::build()?;
+        }
         counts.push((layer, run_layer(layer, &programs)?));
     }
     summary(&counts)

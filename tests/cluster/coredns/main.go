@@ -8,6 +8,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
 	_ "github.com/coredns/coredns/plugin/log"
@@ -19,7 +20,7 @@ import (
 func init() {
 	// The order is CoreDNS's own: it is the order in which plugins see a query.
 	dnsserver.Directives = []string{
-		"reload", "health", "ready", "prometheus", "errors", "log", "cache", "loadbalance", "kubernetes",
+		"reload", "health", "ready", "prometheus", "errors", "log", "cache", "loadbalance", "hosts", "kubernetes",
 	}
 }
 

@@ -17,3 +17,18 @@ pub const SERVICES: &str = "10.96.0.0/16,fd00:96::/112";
 pub const PODS: &str = "10.244.0.0/16,fd00:244::/32";
 /// The API server's port.
 pub const API_PORT: u16 = 6443;
+/// The DNS Service's.
+pub const DNS: &str = "10.96.0.10";
+
+/// A node's.
+pub const fn node(number: u8) -> Pair {
+    Pair {
+        v4: Ipv4Addr::new(172, 31, 99, 10 + number),
+        v6: Ipv6Addr::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 10 + number as u16),
+    }
+}
+
+/// The networks of a node's pods.
+pub fn pods(number: u8) -> [String; 2] {
+    [format!("10.244.{number}.0/24"), format!("fd00:244:{number}::/64")]
+}

@@ -9,11 +9,14 @@ use anyhow::{Context, Result, ensure};
 use super::address::{API_PORT, API_SERVICE, CONTROL_PLANE, PODS, SERVICES};
 use super::binaries::binary;
 use super::certificates::{Authority, Identity};
+use super::client::Client;
 use super::process::Process;
 use crate::cgroup::Cgroup;
 use crate::guard::Guard;
 use crate::place::Place;
 use crate::{Namespace, clean};
+
+const ETCD: &str = "http://127.0.0.1:2379";
 
 /// What runs beside etcd and the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,11 @@ impl ControlPlane {
         self.authority.kubeconfig(&file, user, group, &server())
     }
 
+    /// The certificate of the authority that signs all clients and servers.
+    pub fn authority(&self) -> PathBuf {
+        self.authority.certificate()
+    }
+
     /// Where it runs, and where clients of it have to run.
     pub fn place(&self) -> &Place {
         &self.place
@@ -135,22 +143,22 @@ impl ControlPlane {
 
     /// Runs kubectl as the administrator, and returns what it prints.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let mut kubectl = Command::new(binary("kubectl")?);
-        kubectl
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("HOME", &self.folder)
-            .args(arguments);
-        let output = self
-            .place
-            .namespace
-            .run(|| kubectl.output().context("starting kubectl"))?;
-        ensure!(
-            output.status.success(),
-            "kubectl {} failed: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        String::from_utf8(output.stdout).context("kubectl prints no text")
+        self.client().output(arguments, "")
+    }
+
+    /// Applies manifests.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        self.client()
+            .output(&["apply", "--filename=-"], manifests)
+            .map(drop)
+    }
+
+    /// What runs kubectl, also in another thread.
+    pub fn client(&self) -> Client {
+        Client {
+            namespace: self.place.namespace.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+        }
     }
 
     fn start_controllers(&mut self) -> Result<()> {
@@ -256,8 +264,6 @@ fn etcd_arguments(folder: &Path) -> Vec<String> {
         ("initial-cluster", &format!("etcd={peer}")),
     ])
 }
-
-const ETCD: &str = "http://127.0.0.1:2379";
 
 fn api_arguments(authority: &Authority) -> Result<Vec<String>> {
     let addresses = [

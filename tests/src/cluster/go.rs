@@ -61,6 +61,24 @@ fn command(module: &Module) -> Result<Command> {
     Ok(go)
 }
 
+/// Where a dependency's sources are.
+pub(crate) fn module_directory(module: &str, dependency: &str) -> Result<PathBuf> {
+    let module = super::modules::named(module)?;
+    let mut go = command(module)?;
+    go.args(["mod", "download", "-json", dependency]);
+    let result = go.output().with_context(|| format!("starting {go:?}"))?;
+    let said = String::from_utf8_lossy(&result.stderr);
+    if !result.status.success() {
+        bail!("{}", failure(module, dependency, &said));
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&result.stdout)
+        .with_context(|| format!("reading what go says of {dependency}"))?;
+    answer["Dir"]
+        .as_str()
+        .map(PathBuf::from)
+        .with_context(|| format!("go has no directory for {dependency}"))
+}
+
 fn find() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -47,6 +47,10 @@ const MODULES: [Module; 6] = [
                 "agnhost",
                 Source::Package("k8s.io/kubernetes/test/images/agnhost"),
             ),
+            (
+                "regression-issue-74839",
+                Source::Package("k8s.io/kubernetes/test/images/regression-issue-74839"),
+            ),
             ("ginkgo", Source::Package("github.com/onsi/ginkgo/v2/ginkgo")),
             ("e2e.test", Source::Tests("k8s.io/kubernetes/test/e2e")),
         ],
@@ -129,6 +133,22 @@ pub(crate) fn find(program: &str) -> Result<(&'static Module, Source)> {
             Some((module, entry.1))
         })
         .with_context(|| format!("no module below tests/cluster builds {program}"))
+}
+
+/// The module with this name.
+pub(crate) fn named(name: &str) -> Result<&'static Module> {
+    MODULES
+        .iter()
+        .find(|module| module.name == name)
+        .with_context(|| format!("tests/cluster has no {name}"))
+}
+
+/// Every program that a cluster runs.
+pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
+    MODULES
+        .iter()
+        .flat_map(|module| module.programs)
+        .map(|(name, _)| *name)
 }
 
 /// The version of Kubernetes, as `v1.36.2`.

@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: everything that builds, tests and the lab need.
 
+mod go;
 mod kernel;
 mod packages;
 pub(crate) mod toolchain;
@@ -23,6 +24,12 @@ pub(crate) fn run() -> Result<Toolchain> {
     kernel::ensure()?;
     say("ready");
     Ok(toolchain)
+}
+
+/// Installs what the real Kubernetes needs besides, and says where Go is.
+pub(crate) fn cluster() -> Result<()> {
+    packages::ensure_cluster_tools()?;
+    go::ensure()
 }
 
 /// One plain line about what was found or done.

@@ -21,15 +21,36 @@ const LAB_TOOLS: [(&str, &str); 10] = [
     ("curl", "curl"),
 ];
 
+/// Programs that the cluster needs besides, and the Debian package of each.
+const CLUSTER_TOOLS: [(&str, &str); 5] = [
+    ("runc", "runc"),
+    ("debootstrap", "debootstrap"),
+    ("cc", "gcc"),
+    ("ldd", "libc-bin"),
+    ("unshare", "util-linux"),
+];
+/// Where Debian's packages are signed, for another distribution's debootstrap too.
+const KEYS: &str = "debian-archive-keyring";
+
 /// Installs the lab's tools that are missing.
 pub(super) fn ensure_lab_tools() -> Result<()> {
-    let missing: Vec<_> = LAB_TOOLS
-        .into_iter()
+    ensure_tools("lab", &LAB_TOOLS)
+}
+
+/// Installs the cluster's tools that are missing.
+pub(super) fn ensure_cluster_tools() -> Result<()> {
+    ensure(&[KEYS])?;
+    ensure_tools("cluster", &CLUSTER_TOOLS)
+}
+
+fn ensure_tools(whose: &str, tools: &[(&str, &'static str)]) -> Result<()> {
+    let missing: Vec<_> = tools
+        .iter()
         .filter(|(program, _)| workspace::find_program(program).is_none())
-        .map(|(_, package)| package)
+        .map(|(_, package)| *package)
         .collect();
     if missing.is_empty() {
-        say("the lab's tools are there");
+        say(&format!("the {whose}'s tools are there"));
         return Ok(());
     }
     install(&missing)

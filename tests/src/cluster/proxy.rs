@@ -1,0 +1,104 @@
+//! Who serves Services in a cluster.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::control_plane::server;
+use super::images;
+
+/// Shunt, or kube-proxy in its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Proxy {
+    /// Shunt, from deploy/manifests
+    #[default]
+    Shunt,
+    /// kube-proxy in mode nftables
+    KubeProxyNftables,
+    /// kube-proxy in mode iptables
+    KubeProxyIptables,
+    /// Nobody: cluster addresses lead nowhere
+    None,
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Shunt => "shunt",
+            Self::KubeProxyNftables => "kube-proxy-nftables",
+            Self::KubeProxyIptables => "kube-proxy-iptables",
+            Self::None => "none",
+        })
+    }
+}
+
+impl Proxy {
+    /// Gives it to the cluster.
+    pub(crate) fn deploy(self, client: &Client, folder: &Path) -> Result<()> {
+        match self {
+            Self::Shunt => shunt(client, folder),
+            Self::KubeProxyNftables => kube_proxy(client, "nftables"),
+            Self::KubeProxyIptables => kube_proxy(client, "iptables"),
+            Self::None => Ok(()),
+        }
+    }
+
+    /// Its DaemonSet's name.
+    pub(crate) fn daemon_set(self) -> Option<&'static str> {
+        match self {
+            Self::Shunt => Some("shunt"),
+            Self::KubeProxyNftables | Self::KubeProxyIptables => Some("kube-proxy"),
+            Self::None => None,
+        }
+    }
+}
+
+fn kube_proxy(client: &Client, mode: &str) -> Result<()> {
+    let manifests = include_str!("../../cluster/manifests/kube-proxy.yaml")
+        .replace("MODE", mode)
+        .replace("SERVER", &server());
+    client
+        .output(&["apply", "--filename=-"], &manifests)
+        .context("deploying kube-proxy")
+        .map(drop)
+}
+
+/// Another value at a place of an object of Shunt's; that the place does not exist is an error.
+fn patch(kind: &str, path: &str, value: &str) -> Value {
+    let patch = json!([{"op": "replace", "path": path, "value": value}]);
+    json!({"target": {"kind": kind, "name": "shunt"}, "patch": patch.to_string()})
+}
+
+/// The project's own manifests, with this cluster's API server, image and place of cgroup version 2.
+fn shunt(client: &Client, folder: &Path) -> Result<()> {
+    let overlay = folder.join("overlay");
+    std::fs::create_dir_all(&overlay).with_context(|| format!("making {}", overlay.display()))?;
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests");
+    let base = base
+        .canonicalize()
+        .with_context(|| format!("there is no {}", base.display()))?;
+    let up = "../".repeat(overlay.components().count() - 1);
+    let resource = format!("{up}{}", base.display().to_string().trim_start_matches('/'));
+    let (name, tag) = images::SHUNT.rsplit_once(':').context("an image without a tag")?;
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [resource],
+        "images": [{"name": "shunt", "newName": name, "newTag": tag}],
+        "patches": [
+            patch("ConfigMap", "/data/masters", &server()),
+            patch("DaemonSet", "/spec/template/spec/volumes/1/hostPath/path", "/sys/fs/cgroup/unified"),
+        ],
+    });
+    let file = overlay.join("kustomization.yaml");
+    std::fs::write(&file, kustomization.to_string())
+        .with_context(|| format!("writing {}", file.display()))?;
+    client
+        .output(&["apply", &format!("--kustomize={}", overlay.display())], "")
+        .context("deploying Shunt")
+        .map(drop)
+}
