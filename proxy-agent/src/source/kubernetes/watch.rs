@@ -61,22 +61,7 @@ pub(super) fn watch<K: Kind>(
     watched: Watched,
     status: Arc<Status>,
 ) -> Events<K> {
-    let observed = Observed {
-        client,
-        watched,
-        status: status.clone(),
-    };
-    let client = Client::new(observed, "default");
-    let watch = Watch {
-        events: events(&client, &config),
-        client,
-        config,
-        watched,
-        status,
-        backoff: backoff(),
-        pause: None,
-        refusals: 0,
-    };
+    let watch = Watch::new(client, config, watched, status);
     stream::unfold(watch, |mut watch| async move {
         let next = watch.next().await;
         Some((next, watch))
@@ -99,6 +84,25 @@ fn events<K: Kind>(client: &Client, config: &watcher::Config) -> Events<K> {
 }
 
 impl<K: Kind> Watch<K> {
+    fn new(client: Client, config: watcher::Config, watched: Watched, status: Arc<Status>) -> Self {
+        let observed = Observed {
+            client,
+            watched,
+            status: status.clone(),
+        };
+        let client = Client::new(observed, "default");
+        Self {
+            events: events(&client, &config),
+            client,
+            config,
+            watched,
+            status,
+            backoff: backoff(),
+            pause: None,
+            refusals: 0,
+        }
+    }
+
     async fn next(&mut self) -> watcher::Result<Event<Wire<K>>> {
         loop {
             if let Some(pause) = self.pause.take() {
@@ -137,7 +141,7 @@ impl<K: Kind> Watch<K> {
             self.refusals += 1;
         }
         if self.refusals >= REFUSALS {
-            // The versions that the watch goes by may be another history's: a store restored from a backup.
+            // The version that the watch goes by may be none of this server's.
             self.refusals = 0;
             self.events = events(&self.client, &self.config);
         }
@@ -209,3 +213,6 @@ impl Service<Request<Body>> for Observed {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 const AT_ONCE: usize = 32;
 /// Nodes that endpoints are on.
 const NODES: usize = 100;
+/// The node that the proxy runs on.
+pub(super) const NODE: &str = "node-1";
 /// Where the client's server listens; on the node itself.
 pub(super) const SERVER: u16 = 8080;
 
@@ -35,6 +37,7 @@ impl Api {
     /// Makes the Services that are there before a proxy starts.
     pub(super) fn fill(&self, services: usize, endpoints: usize) -> Result<()> {
         self.run(async |client| {
+            make_node(&client).await?;
             let make = |number| {
                 let client = client.clone();
                 async move {
@@ -64,8 +67,10 @@ impl Api {
     /// Removes it.
     pub(super) fn remove(&self, number: usize) -> Result<()> {
         self.run(async |client| {
-            for path in [SERVICES, SLICES] {
-                let path = format!("{path}/added{number}");
+            for path in [
+                format!("{SERVICES}/added{number}"),
+                format!("{SLICES}/added{number}{SUFFIX}"),
+            ] {
                 let request = http::Request::delete(path)
                     .body(Vec::new())
                     .context("a request")?;
@@ -91,8 +96,31 @@ impl Api {
     }
 }
 
+/// What a slice's name has after its Service's.
+const SUFFIX: &str = "-abcde";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+
+/// kube-proxy waits for its Node's addresses.
+async fn make_node(client: &Client) -> Result<()> {
+    create(
+        client,
+        "/api/v1/nodes",
+        &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}),
+    )
+    .await?;
+    let addresses = [json!({"type": "InternalIP", "address": lab::cluster::beside::ADDRESS})];
+    let status = json!({"status": {"addresses": addresses}});
+    let request = http::Request::patch(format!("/api/v1/nodes/{NODE}/status"))
+        .header("content-type", "application/merge-patch+json")
+        .body(serde_json::to_vec(&status).context("writing an object")?)
+        .context("a request")?;
+    client
+        .request::<Value>(request)
+        .await
+        .context("giving the Node its address")
+        .map(drop)
+}
 
 async fn create(client: &Client, path: &str, object: &Value) -> Result<()> {
     let body = serde_json::to_vec(object).context("writing an object")?;
@@ -162,7 +190,7 @@ fn slice(service: &str, addresses: &[Ipv4Addr]) -> Value {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": format!("{service}-abcde"),
+            "name": format!("{service}{SUFFIX}"),
             "labels": {
                 "app": service,
                 "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",

@@ -14,12 +14,12 @@ use lab::{Namespace, Place, programs};
 use serde_json::Value;
 
 use super::Proxy;
+use super::api::NODE;
 
 /// How long the first sync may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Set by both once everything was programmed for the first time.
 const SYNCED: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
-const NODE: &str = "node-1";
 
 /// A proxy at work.
 pub(super) struct Subject {
