@@ -5,7 +5,7 @@ use lab::cluster::binaries::kubernetes_version;
 use proxy_agent::cli::{Arguments, Command};
 use serde_json::{Value, json};
 
-use super::tool::{complaint, output};
+use super::tool::{complaint, output, with_file};
 use super::yaml::{documents, object, objects, texts};
 
 const CHART: &str = "deploy/helm/shunt";
@@ -120,6 +120,16 @@ fn the_reserved_ports_are_those_of_the_agent() {
             "{list}"
         );
     }
+}
+
+#[test]
+fn fields_of_kube_proxys_configuration_reach_the_agent() {
+    let objects = rendered(&["--set", "config.metricsBindAddress=0.0.0.0:10249"]);
+    let text = object(&objects, "ConfigMap")["data"]["config.yaml"]
+        .as_str()
+        .unwrap();
+    let (document, _) = with_file(text, |file| proxy_agent::config::read(file.as_ref())).unwrap();
+    assert!(format!("{document:?}").contains("0.0.0.0:10249"), "{text}");
 }
 
 #[test]

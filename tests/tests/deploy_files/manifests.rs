@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use clap::Parser;
 use lab::agent::CAPABILITIES;
 use proxy_agent::cli::{Arguments, Command};
+use proxy_agent::config;
 use serde_json::{Value, json};
 
+use super::tool::with_file;
 use super::yaml::{object, objects, texts};
 
 fn pod(folder: &str) -> Value {
@@ -191,7 +193,42 @@ fn the_api_servers_addresses_come_from_the_config_map() {
 }
 
 #[test]
-fn the_role_is_what_the_agent_reads_and_writes() {
+fn the_configuration_of_the_config_map_is_taken_whole() {
+    let objects = objects("manifests");
+    let text = object(&objects, "ConfigMap")["data"]["config.yaml"]
+        .as_str()
+        .unwrap();
+    let (document, _) = with_file(text, |file| config::read(file.as_ref())).unwrap();
+    let advice: Vec<_> = config::advise(&document)
+        .into_iter()
+        .map(|advice| advice.field)
+        .collect();
+    assert!(advice.is_empty(), "{advice:?} does nothing");
+}
+
+#[test]
+fn the_agent_reads_the_configuration_where_it_is_mounted() {
+    let pod = pod("manifests");
+    let Command::Agent(agent) = command(container(&pod, "containers")) else {
+        panic!("no agent");
+    };
+    let file = agent.config.config.unwrap();
+    let mounts = container(&pod, "containers")["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["name"] == "config").unwrap();
+    assert_eq!(file.parent().unwrap().to_str(), mount["mountPath"].as_str());
+    // A mount of a single file would not follow changes.
+    assert!(mount.get("subPath").is_none());
+    let volumes = pod["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == "config").unwrap();
+    let item = &volume["configMap"]["items"][0];
+    assert_eq!(
+        (&item["key"], item["path"].as_str()),
+        (&json!("config.yaml"), file.file_name().unwrap().to_str())
+    );
+}
+
+#[test]
+fn the_role_is_what_the_agent_reads() {
     let objects = objects("manifests");
     let mut rights = BTreeSet::new();
     for rule in object(&objects, "ClusterRole")["rules"].as_array().unwrap() {
@@ -203,8 +240,6 @@ fn the_role_is_what_the_agent_reads_and_writes() {
     }
     let expected = [
         "endpointslices.discovery.k8s.io list,watch",
-        "events. create,patch,update",
-        "events.events.k8s.io create,patch,update",
         "nodes. get,list,watch",
         "servicecidrs.networking.k8s.io list,watch",
         "services. list,watch",
