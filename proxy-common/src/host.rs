@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::vec::Vec;
 
 use crate::layout::{
-    Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta, Service, ServiceId,
+    Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, Family, FilterBit, Flow, FlowKey,
+    FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta, Service,
+    ServiceId,
 };
 use crate::rules::{Bytes, Directory, FlowStore};
 
@@ -30,6 +31,8 @@ pub struct HostNode<A: Addr + Hash> {
     pub slots: Vec<BackendId>,
     /// BACKENDS.
     pub backends: HashMap<BackendId, Backend>,
+    /// SOURCE_RANGES of the family: service port, its tag, first address and prefix length.
+    pub source_ranges: Vec<(ServiceId, u16, A, u32)>,
     /// NODE_ADDRESSES of the family.
     pub node_addresses: HashSet<A>,
     /// The node's primary address.
@@ -65,6 +68,7 @@ impl<A: Addr + Hash> HostNode<A> {
             services: HashMap::new(),
             slots: Vec::new(),
             backends: HashMap::new(),
+            source_ranges: Vec::new(),
             node_addresses: HashSet::new(),
             primary: None,
             routes: HashMap::new(),
@@ -199,6 +203,27 @@ impl<A: Addr + Hash> Directory<A> for HostNode<A> {
         self.backends.get(&id).copied()
     }
 
+    fn allows(&self, service: ServiceId, tag: u16, source: &A) -> bool {
+        self.access();
+        let bits = |address: &A, length: u32| {
+            let length = match A::FAMILY {
+                Family::V4 => length + 96,
+                Family::V6 => length,
+            };
+            let number = u128::from_be_bytes(address.to_mapped().octets());
+            number.checked_shr(128 - length).unwrap_or_default()
+        };
+        let mine = self.source_ranges.iter().filter(|(owner, ..)| *owner == service);
+        let found = mine.filter(|(_, _, address, length)| bits(address, *length) == bits(source, *length));
+        found
+            .max_by_key(|(.., length)| *length)
+            .is_some_and(|(_, owner_tag, ..)| *owner_tag == tag)
+    }
+
+    fn primary_address(&self) -> Option<A> {
+        self.primary
+    }
+
     fn is_node_address(&self, address: &A) -> bool {
         self.access();
         self.node_addresses.contains(address)
@@ -302,10 +327,6 @@ impl<A: Addr + Hash> FlowStore<A> for HostNode<A> {
             .get(destination)
             .copied()
             .unwrap_or(self.default_route)
-    }
-
-    fn primary_address(&self) -> Option<A> {
-        self.primary
     }
 
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {

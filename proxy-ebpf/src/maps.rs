@@ -2,12 +2,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use proxy_common::layout::{
     Addr, Affinity, AffinityKey, Backend, Config, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, SocketKey, SocketValue, V4,
-    V6, protocol,
+    FrontendKey, FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, SocketKey, SocketValue,
+    SourceRange, V4, V6, protocol,
 };
 use proxy_common::rules::Work;
 
@@ -59,6 +59,10 @@ static FRAGMENTS4: LruHashMap<FragmentKey<V4>, FragmentPorts> = LruHashMap::with
 #[map]
 static FRAGMENTS6: LruHashMap<FragmentKey<V6>, FragmentPorts> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]
+static SOURCE_RANGES4: LpmTrie<SourceRange<V4>, u32> = LpmTrie::with_max_entries(SMALL, 0);
+#[map]
+static SOURCE_RANGES6: LpmTrie<SourceRange<V6>, u32> = LpmTrie::with_max_entries(SMALL, 0);
+#[map]
 pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]
 pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketValue> = LruHashMap::with_max_entries(SMALL, 0);
@@ -77,6 +81,9 @@ const _: () = assert!(proxy_common::layout::Counter::ALL.len() <= 64);
 pub(crate) trait Maps: Addr {
     fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue>;
     fn node_addresses() -> &'static HashMap<Self, u32>;
+    fn source_ranges() -> &'static LpmTrie<SourceRange<Self>, u32>;
+    /// Bits of an address.
+    const BITS: u32;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentPorts>;
     fn work() -> &'static PerCpuArray<Work<Self>>;
     fn flows(table: FlowTable, ip_protocol: u8) -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
@@ -87,7 +94,7 @@ pub(crate) trait Maps: Addr {
 }
 
 macro_rules! maps {
-    ($family:ty, $frontends:ident, $addresses:ident, $fragments:ident, $work:ident,
+    ($family:ty, $bits:literal, $frontends:ident, $addresses:ident, $ranges:ident, $fragments:ident, $work:ident,
      $tcp_embryos:ident, $tcp_flows:ident, $udp_embryos:ident, $udp_flows:ident,
      $address:ident => $last_word:expr, $field:ident) => {
         impl Maps for $family {
@@ -99,6 +106,11 @@ macro_rules! maps {
             fn node_addresses() -> &'static HashMap<Self, u32> {
                 &$addresses
             }
+            #[inline(always)]
+            fn source_ranges() -> &'static LpmTrie<SourceRange<Self>, u32> {
+                &$ranges
+            }
+            const BITS: u32 = $bits;
             #[inline(always)]
             fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentPorts> {
                 &$fragments
@@ -130,10 +142,10 @@ macro_rules! maps {
 }
 
 maps!(
-    V4, FRONTENDS4, NODE_ADDRESSES4, FRAGMENTS4, WORK4, TCP_EMBRYOS4, TCP_FLOWS4, UDP_EMBRYOS4, UDP_FLOWS4,
+    V4, 32, FRONTENDS4, NODE_ADDRESSES4, SOURCE_RANGES4, FRAGMENTS4, WORK4, TCP_EMBRYOS4, TCP_FLOWS4, UDP_EMBRYOS4, UDP_FLOWS4,
     address => address.0, v4
 );
 maps!(
-    V6, FRONTENDS6, NODE_ADDRESSES6, FRAGMENTS6, WORK6, TCP_EMBRYOS6, TCP_FLOWS6, UDP_EMBRYOS6, UDP_FLOWS6,
+    V6, 128, FRONTENDS6, NODE_ADDRESSES6, SOURCE_RANGES6, FRAGMENTS6, WORK6, TCP_EMBRYOS6, TCP_FLOWS6, UDP_EMBRYOS6, UDP_FLOWS6,
     address => address.0[3], v6
 );

@@ -9,11 +9,13 @@ use core::{
 use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64},
+    maps::lpm_trie::Key,
 };
 use proxy_common::{
     layout::{
         Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable,
-        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, Service, ServiceId,
+        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, SOURCE_RANGE_SERVICE_BITS,
+        Service, ServiceId, SourceRange,
     },
     rules::{Directory, FlowStore},
 };
@@ -120,6 +122,23 @@ impl<A: Maps> Directory<A> for Tables {
     }
 
     #[inline(always)]
+    fn allows(&self, service: ServiceId, tag: u16, source: &A) -> bool {
+        let range = SourceRange {
+            service,
+            address: *source,
+        };
+        let key = Key::new(SOURCE_RANGE_SERVICE_BITS + A::BITS, range);
+        A::source_ranges()
+            .get(&key)
+            .is_some_and(|owner| *owner == tag as u32)
+    }
+
+    #[inline(always)]
+    fn primary_address(&self) -> Option<A> {
+        interface_address(0)
+    }
+
+    #[inline(always)]
     fn is_node_address(&self, address: &A) -> bool {
         match A::node_addresses().get_ptr(address) {
             // SAFETY: map values stay readable while the program runs; the tag tells whether it is still the key's.
@@ -203,6 +222,14 @@ impl<A: Maps> Directory<A> for Node {
     #[inline(always)]
     fn backend(&self, id: BackendId) -> Option<Backend> {
         Directory::<A>::backend(&Tables, id)
+    }
+    #[inline(always)]
+    fn allows(&self, service: ServiceId, tag: u16, source: &A) -> bool {
+        Tables.allows(service, tag, source)
+    }
+    #[inline(always)]
+    fn primary_address(&self) -> Option<A> {
+        Tables.primary_address()
     }
     #[inline(always)]
     fn is_node_address(&self, address: &A) -> bool {
@@ -298,11 +325,6 @@ impl<A: Maps> FlowStore<A> for Node {
             Some(address) => Ok(address),
             None => Err(Counter::NoSourceAddress),
         }
-    }
-
-    #[inline(always)]
-    fn primary_address(&self) -> Option<A> {
-        interface_address(0)
     }
 
     #[inline(always)]

@@ -66,6 +66,8 @@ pub struct Service {
     pub internal_local: bool,
     /// sessionAffinity ClientIP for so many seconds; 0: none.
     pub affinity: u32,
+    /// loadBalancerSourceRanges.
+    pub source_ranges: Vec<String>,
     /// What it balances over.
     pub endpoints: Vec<Endpoint>,
 }
@@ -89,6 +91,7 @@ impl Service {
             external_local: false,
             internal_local: false,
             affinity: 0,
+            source_ranges: Vec::new(),
             endpoints: Vec::new(),
         }
     }
@@ -166,6 +169,10 @@ impl Service {
         }
         if let Some(Pair { v4, v6 }) = self.external {
             line(&mut text, &format!("  externalIPs: [\"{v4}\", \"{v6}\"]"));
+        }
+        if !self.source_ranges.is_empty() {
+            let ranges = join(&self.source_ranges, |range| format!("\"{range}\""));
+            line(&mut text, &format!("  loadBalancerSourceRanges: [{ranges}]"));
         }
         if self.affinity != 0 {
             let seconds = self.affinity;

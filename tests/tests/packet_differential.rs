@@ -26,7 +26,7 @@ use proxy_common::rules::{Decision, Headers, Origin, Work, hook};
 
 /// Ticks that stand for a second: so many that the test's own time does not count.
 const SECOND: u32 = 1_000_000;
-const SEQUENCES: u64 = 250;
+const SEQUENCES: u64 = 300;
 const PACKETS: usize = 40;
 
 const PROGRAMS: [&str; 4] = [
@@ -160,7 +160,11 @@ impl<A: Kin> Difference<A> {
                 let service = ServiceId(nth * 10 + u32::from(ip_protocol));
                 let kind = match nth {
                     1 | 2 => FrontendKind::ClusterIp,
-                    3 => FrontendKind::LoadBalancer,
+                    3 => dice.pick(&[
+                        FrontendKind::LoadBalancer,
+                        FrontendKind::LoadBalancer,
+                        FrontendKind::GuardedLoadBalancer,
+                    ]),
                     4 => FrontendKind::ExternalIp,
                     _ => FrontendKind::NodePort,
                 };
@@ -172,6 +176,24 @@ impl<A: Kin> Difference<A> {
                 let key = FrontendKey::new(address, Port::new(port), ip_protocol);
                 host.add_frontend(key, kind, service, nth as u16);
                 host.services.insert(service, Service::default());
+                if kind == FrontendKind::GuardedLoadBalancer {
+                    for _ in 0..=dice.below(3) {
+                        let tag = if dice.one_in(5) { 99 } else { nth as u16 };
+                        let (address, length) = dice.pick(&[
+                            (client(), A::BITS),
+                            (pod(), A::BITS - 1),
+                            (A::of(1, 0), 16),
+                            (A::of(4, 0), 16),
+                            (A::UNSPECIFIED, 0),
+                        ]);
+                        let is_same = |range: &(ServiceId, u16, A, u32)| {
+                            (range.0, range.2, range.3) == (service, address, length)
+                        };
+                        if !host.source_ranges.iter().any(is_same) {
+                            host.source_ranges.push((service, tag, address, length));
+                        }
+                    }
+                }
             }
         }
         for _ in 0..12 {
@@ -836,6 +858,7 @@ fn differ<A: Kin>(seed: u64) {
         Counter::ErrorSent,
         Counter::AffinityKept,
         Counter::ErrorTranslated,
+        Counter::SourceNotAllowed,
     ] {
         assert!(
             difference.seen.contains(counter.name()),

@@ -7,8 +7,8 @@ use lab::packet::bits::Bits;
 use lab::packet::dice::Dice;
 use lab::packet::stage::*;
 use proxy_common::layout::{
-    Affinity, AffinityWord, CONFIG_PODS_SOCKET_LB, Counter, Family, ListWord, Port, Service, V4, V6, When,
-    protocol,
+    Affinity, AffinityWord, CONFIG_PODS_SOCKET_LB, Counter, Family, FrontendKey, FrontendKind, ListWord,
+    Port, Service, V4, V6, When, protocol,
 };
 use proxy_common::rules::lifetime;
 use proxy_common::rules::socket::{self, Choice, Socket};
@@ -117,6 +117,19 @@ fn change_lists<A: Kin>(stage: &mut Stage<A>, dice: &mut Dice) {
     }
 }
 
+/// The load balancer's address is open, or for some that the host may be of.
+fn guard<A: Kin>(stage: &mut Stage<A>, dice: &mut Dice) {
+    stage.host.source_ranges.clear();
+    for ip_protocol in [protocol::TCP, protocol::UDP] {
+        let service = Stage::<A>::service(ip_protocol);
+        let kind = dice.pick(&[FrontendKind::LoadBalancer, FrontendKind::GuardedLoadBalancer]);
+        let key = FrontendKey::new(balancer(), Port::new(80), ip_protocol);
+        stage.host.add_frontend(key, kind, service, TAG);
+        let (address, length) = dice.pick(&[(node(), A::BITS), (client(), A::BITS), (node(), 16)]);
+        stage.host.source_ranges.push((service, TAG, address, length));
+    }
+}
+
 fn call<A: Kin>(dice: &mut Dice) -> Call<A> {
     let (address, port) = dice.pick(&[
         (cluster_ip(), 80),
@@ -142,6 +155,7 @@ fn choose_alike<A: Kin>(seed: u64) {
     let mut times = BTreeMap::new();
     for _ in 0..30 {
         change_lists(&mut stage, &mut dice);
+        guard(&mut stage, &mut dice);
         stage.host.config.flags ^= CONFIG_PODS_SOCKET_LB;
         if dice.one_in(4) {
             stage
@@ -149,7 +163,7 @@ fn choose_alike<A: Kin>(seed: u64) {
                 .kill_backend(Stage::<A>::backend(protocol::TCP, dice.below(4) as u32 + 1));
         }
         stage.kernel.set_config(&stage.host.config);
-        stage.install_tables();
+        stage.install();
         for _ in 0..100 {
             let call = call(&mut dice);
             if dice.one_in(20) {
@@ -176,6 +190,7 @@ fn choose_alike<A: Kin>(seed: u64) {
         (0, 0),
         (1, Counter::NoEndpoint as u32),
         (1, Counter::NoLocalEndpoint as u32),
+        (1, Counter::SourceNotAllowed as u32),
         (2, 0),
     ] {
         assert!(times.contains_key(&kind), "{kind:?} never came up: {times:?}");

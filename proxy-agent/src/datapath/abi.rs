@@ -31,6 +31,8 @@ pub(crate) mod map_type {
     pub(crate) const PERCPU_ARRAY: u32 = 6;
     /// BPF_MAP_TYPE_LRU_HASH
     pub(crate) const LRU_HASH: u32 = 9;
+    /// BPF_MAP_TYPE_LPM_TRIE
+    pub(crate) const LPM_TRIE: u32 = 11;
     /// BPF_MAP_TYPE_ARRAY_OF_MAPS
     pub(crate) const ARRAY_OF_MAPS: u32 = 12;
 }

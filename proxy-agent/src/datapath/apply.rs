@@ -7,7 +7,8 @@
 use std::net::IpAddr;
 
 use proxy_common::layout::{
-    Backend, BackendId, FrontendKey, FrontendValue, Identity, Service, ServiceId, V4, V6, names, protocol,
+    Backend, BackendId, FrontendKey, FrontendValue, Identity, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId,
+    SourceRange, SourceRangeKey, V4, V6, names, protocol,
 };
 
 use super::Datapath;
@@ -15,7 +16,7 @@ use super::error::{ApplyError, CallError, DatapathError};
 use super::map::Map;
 use super::memory::BeyondEnd;
 use super::sys::Layout;
-use crate::plan::{Frontend, Operation};
+use crate::plan::{Frontend, Operation, Range};
 
 /// Writes to one map that wait for each other, with the operations that they come from.
 struct Gathered<K, V> {
@@ -142,6 +143,14 @@ impl Datapath {
             Operation::PutSlots { first, backends } => {
                 tables.slots.put(*first, backends).map_err(beyond(names::SLOTS))
             }
+            Operation::PutRange(id, range, tag) => {
+                let tag = u32::from(*tag);
+                match range_key(*id, range) {
+                    RangeKey::V4(key) => tables.source_ranges4.put(&key, &tag)?,
+                    RangeKey::V6(key) => tables.source_ranges6.put(&key, &tag)?,
+                }
+                Ok(())
+            }
             Operation::PutService(id, service) => {
                 tables.services.put(*id, service).map_err(beyond(names::SERVICES))
             }
@@ -158,6 +167,10 @@ impl Datapath {
                 let backend = tables.backends.kill(*id).map_err(beyond(names::BACKENDS))?;
                 self.end_sockets(*id, backend);
             }
+            Operation::RemoveRange(id, range) => match range_key(*id, range) {
+                RangeKey::V4(key) => tables.source_ranges4.remove(&key).map(|_| ())?,
+                RangeKey::V6(key) => tables.source_ranges6.remove(&key).map(|_| ())?,
+            },
             Operation::RemoveFrontend(frontend) => match key(frontend) {
                 Key::V4(key) => tables.frontends4.remove(&key).map(|_| ())?,
                 Key::V6(key) => tables.frontends6.remove(&key).map(|_| ())?,
@@ -186,11 +199,13 @@ fn adds(operation: &Operation) -> bool {
         | Operation::SetFilter(_)
         | Operation::PutBackend(..)
         | Operation::PutSlots { .. }
+        | Operation::PutRange(..)
         | Operation::PutService(..)
         | Operation::PutFrontend(..) => true,
         Operation::RemoveIdentity(_)
         | Operation::ReleaseFilter(_)
         | Operation::KillBackend(_)
+        | Operation::RemoveRange(..)
         | Operation::RemoveFrontend(_) => false,
     }
 }
@@ -204,6 +219,31 @@ fn key(frontend: &Frontend) -> Key {
     match frontend.address {
         IpAddr::V4(address) => Key::V4(FrontendKey::new(address.into(), frontend.port, frontend.protocol)),
         IpAddr::V6(address) => Key::V6(FrontendKey::new(address.into(), frontend.port, frontend.protocol)),
+    }
+}
+
+enum RangeKey {
+    V4(SourceRangeKey<V4>),
+    V6(SourceRangeKey<V6>),
+}
+
+fn range_key(service: ServiceId, range: &Range) -> RangeKey {
+    let prefix_length = SOURCE_RANGE_SERVICE_BITS + u32::from(range.length);
+    match range.address {
+        IpAddr::V4(address) => RangeKey::V4(SourceRangeKey {
+            prefix_length,
+            range: SourceRange {
+                service,
+                address: address.into(),
+            },
+        }),
+        IpAddr::V6(address) => RangeKey::V6(SourceRangeKey {
+            prefix_length,
+            range: SourceRange {
+                service,
+                address: address.into(),
+            },
+        }),
     }
 }
 

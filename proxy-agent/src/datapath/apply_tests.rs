@@ -11,7 +11,7 @@ use proxy_common::layout::{
 use super::clock::Clock;
 use super::testing::{Namespace, Place};
 use super::{Datapath, dump};
-use crate::plan::{Frontend, Operation};
+use crate::plan::{Frontend, Operation, Range};
 
 fn running() -> (Namespace, Place, Datapath) {
     let (node, place) = (Namespace::new(), Place::new());
@@ -142,6 +142,38 @@ fn what_is_taken_away_is_gone() {
         .map(|(frontend, _)| frontend.address.to_string())
         .collect();
     assert_eq!(found, ["0.0.0.0", "fd00:96::7"]);
+}
+
+#[test]
+fn source_ranges_come_are_read_back_and_go() {
+    let (node, place, mut datapath) = running();
+    let ranges: Vec<Range> = [
+        ("10.0.0.0", 8),
+        ("10.1.2.3", 32),
+        ("0.0.0.0", 0),
+        ("fd00::", 8),
+        ("fd00::1", 128),
+    ]
+    .map(|(address, length)| Range::new(address.parse().unwrap(), length))
+    .to_vec();
+    let put = |id, range: &Range| Operation::PutRange(ServiceId(id), *range, 7);
+    let operations: Vec<_> = (1..40)
+        .flat_map(|id| ranges.iter().map(move |range| put(id, range)))
+        .collect();
+    datapath.apply(&operations).unwrap();
+    let mut expected: Vec<_> = (1..40)
+        .flat_map(|id| ranges.iter().map(move |range| (ServiceId(id), *range, 7)))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(datapath.snapshot().unwrap().ranges, expected);
+    drop(datapath);
+    let mut datapath = place.start(&node).unwrap();
+    assert_eq!(datapath.snapshot().unwrap().ranges, expected);
+    let remove = |(id, range, _): &(ServiceId, Range, u32)| Operation::RemoveRange(*id, *range);
+    datapath
+        .apply(&expected.iter().skip(1).map(remove).collect::<Vec<_>>())
+        .unwrap();
+    assert_eq!(datapath.snapshot().unwrap().ranges, expected[..1]);
 }
 
 #[test]

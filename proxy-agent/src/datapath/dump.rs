@@ -310,7 +310,7 @@ fn kind_name(kind: FrontendKind) -> &'static str {
     match kind {
         FrontendKind::ClusterIp => "ClusterIP",
         FrontendKind::NodePort => "NodePort",
-        FrontendKind::LoadBalancer => "LoadBalancer",
+        FrontendKind::LoadBalancer | FrontendKind::GuardedLoadBalancer => "LoadBalancer",
         FrontendKind::ExternalIp => "ExternalIP",
     }
 }

@@ -34,6 +34,8 @@ pub struct MapSizes {
     pub udp_flows: u32,
     /// FRAGMENTS4 and FRAGMENTS6, each.
     pub fragments: u32,
+    /// SOURCE_RANGES4 and SOURCE_RANGES6, each.
+    pub source_ranges: u32,
     /// AFFINITY.
     pub affinity: u32,
     /// SOCKETS.
@@ -74,6 +76,7 @@ impl MapSizes {
             tcp_flows: entries(131_072),
             udp_flows: entries(65_536),
             fragments: entries(8192),
+            source_ranges: of_cluster(4096),
             affinity: entries(32_768),
             sockets: entries(131_072),
         }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use proxy_common::layout::{Addr, FrontendKey, FrontendValue, ListWord, V6};
+use proxy_common::layout::{
+    Addr, FrontendKey, FrontendValue, ListWord, SOURCE_RANGE_SERVICE_BITS, ServiceId, SourceRangeKey, V6,
+};
 
 use super::error::DatapathError;
 use super::tables::Tables;
-use crate::plan::{Capacity, Frontend, Snapshot};
+use crate::plan::{Capacity, Frontend, Range, Snapshot};
 
 pub(super) fn capacity(tables: &Tables) -> Capacity {
     Capacity {
@@ -16,6 +18,8 @@ pub(super) fn capacity(tables: &Tables) -> Capacity {
         backends: tables.backends.len(),
         frontends4: tables.frontends4.capacity(),
         frontends6: tables.frontends6.capacity(),
+        ranges4: tables.source_ranges4.capacity(),
+        ranges6: tables.source_ranges6.capacity(),
     }
 }
 
@@ -44,10 +48,29 @@ pub(super) fn read(tables: &Tables) -> Result<Snapshot, DatapathError> {
             .collect(),
         backends: tables.backends.used(),
         frontends: frontends(tables)?,
+        ranges: ranges(tables)?,
         filter: tables.prefilter.used(),
         identities,
         services,
     })
+}
+
+/// All source ranges of both families.
+fn ranges(tables: &Tables) -> Result<Vec<(ServiceId, Range, u32)>, DatapathError> {
+    let four = tables.source_ranges4.entries()?;
+    let six = tables.source_ranges6.entries()?;
+    let four = four.into_iter().map(|(key, tag)| range(&key, tag));
+    let mut all: Vec<_> = four
+        .chain(six.into_iter().map(|(key, tag)| range(&key, tag)))
+        .collect();
+    all.sort_unstable();
+    Ok(all)
+}
+
+fn range<A: Addr>(key: &SourceRangeKey<A>, tag: u32) -> (ServiceId, Range, u32) {
+    let length = key.prefix_length.saturating_sub(SOURCE_RANGE_SERVICE_BITS);
+    let range = Range::new(ip(key.range.address), u8::try_from(length).unwrap_or(u8::MAX));
+    (key.range.service, range, tag)
 }
 
 /// All frontends of both families.

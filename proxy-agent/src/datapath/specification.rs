@@ -4,7 +4,7 @@
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FragmentKey, FragmentPorts,
     FrontendKey, FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, ServiceId, SocketKey,
-    SocketValue, V4, V6, names,
+    SocketValue, SourceRangeKey, V4, V6, names,
 };
 
 use super::size::MapSizes;
@@ -40,6 +40,8 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
         lru::<FlowKey<V6>, Flow<V6>>(names::UDP_FLOWS6, sizes.udp_flows),
         lru::<FragmentKey<V4>, FragmentPorts>(names::FRAGMENTS4, sizes.fragments),
         lru::<FragmentKey<V6>, FragmentPorts>(names::FRAGMENTS6, sizes.fragments),
+        trie::<SourceRangeKey<V4>>(names::SOURCE_RANGES4, sizes.source_ranges),
+        trie::<SourceRangeKey<V6>>(names::SOURCE_RANGES6, sizes.source_ranges),
         lru::<AffinityKey, Affinity>(names::AFFINITY, sizes.affinity),
         lru::<SocketKey, SocketValue>(names::SOCKETS, sizes.sockets),
         definition::<u32>(
@@ -84,6 +86,11 @@ fn lru<K, V>(name: &'static str, entries: u32) -> MapDefinition<'static> {
     definition::<K>(name, map_type::LRU_HASH, size_of::<V>(), entries, 0)
 }
 
+/// A longest-prefix-match trie of service tags, whose nodes are made when they are needed.
+fn trie<K>(name: &'static str, entries: u32) -> MapDefinition<'static> {
+    definition::<K>(name, map_type::LPM_TRIE, size_of::<u32>(), entries, NO_PREALLOC)
+}
+
 /// What of a pinned map does not fit; `None` if it fits. Its capacity may differ: the pinned one stays.
 pub(super) fn mismatch(expected: &MapDefinition<'_>, found: &MapInfo) -> Option<String> {
     let pairs = [
@@ -113,6 +120,8 @@ pub(super) fn bytes(definition: &MapDefinition<'_>, cpus: u64) -> u64 {
         map_type::HASH | map_type::LRU_HASH => {
             entries * (ELEMENT + key.next_multiple_of(8) + value) + entries.next_power_of_two() * BUCKET
         }
+        // Each entry can need a node of its own between two others.
+        map_type::LPM_TRIE => entries * 2 * (ELEMENT + key.next_multiple_of(8) + value),
         map_type::PERCPU_ARRAY => entries * (8 + value * cpus),
         _ => entries * value,
     }

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, Service, ServiceId, SocketKey, SocketValue, V4, V6,
+    FrontendKey, FrontendValue, Identity, Interface, Service, ServiceId, SocketKey, SocketValue,
+    SourceRangeKey, V4, V6,
 };
 
 use super::abi::{
@@ -68,6 +69,8 @@ layouts!(
     Affinity,
     SocketKey,
     SocketValue,
+    SourceRangeKey<V4>,
+    SourceRangeKey<V6>,
 );
 
 /// The bytes of a value.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proxy_common::layout::{
     Affinity, AffinityKey, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface, ServiceId,
-    SocketKey, SocketValue, V4, V6, names,
+    SocketKey, SocketValue, SourceRangeKey, V4, V6, names,
 };
 
 use super::error::{Context, DatapathError};
@@ -31,6 +31,8 @@ pub(super) struct Tables {
     pub(super) identity: Map<ServiceId, Identity>,
     pub(super) flows4: FlowTables<V4>,
     pub(super) flows6: FlowTables<V6>,
+    pub(super) source_ranges4: Map<SourceRangeKey<V4>, u32>,
+    pub(super) source_ranges6: Map<SourceRangeKey<V6>, u32>,
     pub(super) affinity: Map<AffinityKey, Affinity>,
     pub(super) sockets: Map<SocketKey, SocketValue>,
     pub(super) counters: CounterMap,
@@ -93,6 +95,8 @@ impl Tables {
                 udp_embryos: opener.map(names::UDP_EMBRYOS6)?,
                 udp_flows: opener.map(names::UDP_FLOWS6)?,
             },
+            source_ranges4: opener.map(names::SOURCE_RANGES4)?,
+            source_ranges6: opener.map(names::SOURCE_RANGES6)?,
             affinity: opener.map(names::AFFINITY)?,
             sockets: opener.map(names::SOCKETS)?,
             counters: CounterMap::new(opener.open(names::COUNTERS)?, names::COUNTERS),

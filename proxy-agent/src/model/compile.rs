@@ -1,20 +1,17 @@
 //! One Service -> its service ports (semantics A4, A5).
 
-use std::sync::Arc;
-
 use proxy_common::layout::{Family, FrontendKind, When};
 
 use super::Model;
 use super::choice::Choice;
 use super::frontends::Served;
 use crate::name::ObjectName;
-use crate::plan::{Frontend, List, PortKey, ServicePort};
+use crate::plan::{Frontend, List, PortKey, Range, ServicePort};
 use crate::source::{self, Service, SessionAffinity, TrafficPolicy};
 
 /// All service ports of a Service that have a frontend.
 pub(super) fn compile(model: &Model, name: &ObjectName, service: &Service) -> Vec<ServicePort> {
     let served = Served::by(service);
-    let uid = &service.metadata.uid;
     let mut ports = Vec::new();
     for (index, port) in service.spec.ports.iter().enumerate() {
         for family in &served.families {
@@ -32,8 +29,8 @@ pub(super) fn compile(model: &Model, name: &ObjectName, service: &Service) -> Ve
                     service,
                     port,
                     *family,
-                    uid.clone(),
                     frontends,
+                    &served.source_ranges,
                 ));
             }
         }
@@ -47,8 +44,8 @@ fn service_port(
     service: &Service,
     port: &source::ServicePort,
     family: Family,
-    uid: Arc<str>,
     frontends: Vec<(Frontend, FrontendKind)>,
+    source_ranges: &[Range],
 ) -> ServicePort {
     let mut candidates = model.candidates(name, &port.name, port.protocol, family);
     candidates.retain(|candidate| candidate.conditions.ready() || candidate.conditions.serving());
@@ -70,14 +67,27 @@ fn service_port(
             protocol: port.protocol.number(),
             family,
         },
-        uid,
+        uid: service.metadata.uid.clone(),
         internal: list(inside, service.spec.internal_traffic_policy),
         external: list(outside, service.spec.external_traffic_policy),
         shortcut: list(outside, TrafficPolicy::Cluster),
         affinity: affinity_seconds(service),
+        source_ranges: guarding(&frontends, source_ranges),
         frontends,
         endpoints: candidates.iter().map(|candidate| candidate.endpoint).collect(),
     }
+}
+
+/// The ranges of the family of these frontends, if one of them is guarded.
+fn guarding(frontends: &[(Frontend, FrontendKind)], ranges: &[Range]) -> Vec<Range> {
+    let guarded = frontends
+        .iter()
+        .find(|(_, kind)| *kind == FrontendKind::GuardedLoadBalancer);
+    let Some((frontend, _)) = guarded else {
+        return Vec::new();
+    };
+    let same_family = |range: &&Range| range.address.is_ipv4() == frontend.address.is_ipv4();
+    ranges.iter().filter(same_family).copied().collect()
 }
 
 /// How long a client keeps its endpoint; 0: not at all.

@@ -6,7 +6,7 @@ use proxy_common::layout::{Family, FrontendKind, Port};
 
 use super::Warning;
 use crate::name::ObjectName;
-use crate::plan::Frontend;
+use crate::plan::{Frontend, Range};
 use crate::source::{Address, ClusterIp, IpMode, Protocol, Service, ServicePort, ServiceType};
 
 /// A frontend that a Service asks for, and what for.
@@ -25,6 +25,8 @@ pub(super) struct Served {
     pub(super) families: Vec<Family>,
     /// Each frontend once, in the order of the kinds.
     pub(super) frontends: Vec<Wanted>,
+    /// Who may use the load balancer's addresses, if not everyone.
+    pub(super) source_ranges: Vec<Range>,
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -63,25 +65,24 @@ impl Served {
         name: &ObjectName,
         cluster_ips: Vec<IpAddr>,
     ) -> Vec<(IpAddr, FrontendKind)> {
-        let mut load_balancer = load_balancer_ips(service);
-        let mut external: Vec<IpAddr> = service.spec.external_ips.iter().map(|Address(ip)| *ip).collect();
-        if !service.spec.load_balancer_source_ranges.is_empty() && !load_balancer.is_empty() {
-            // What the ranges guard must not be open under another name either.
-            external.retain(|address| !load_balancer.contains(address));
-            let addresses = std::mem::take(&mut load_balancer);
-            self.warnings.push(Warning::SourceRanges {
+        self.source_ranges = source_ranges(service);
+        let load_balancer: Vec<(IpAddr, FrontendKind)> = load_balancer_ips(service)
+            .into_iter()
+            .map(|address| (address, self.balancer_kind(family_of(address))))
+            .collect();
+        let is_open = |(_, kind): &&(IpAddr, FrontendKind)| *kind == FrontendKind::LoadBalancer;
+        let open: Vec<IpAddr> = load_balancer.iter().filter(is_open).map(|(ip, _)| *ip).collect();
+        if !self.source_ranges.is_empty() && !open.is_empty() {
+            self.warnings.push(Warning::OpenFamily {
                 service: name.clone(),
-                addresses,
+                addresses: open,
             });
         }
-        let kinds = [
-            (cluster_ips, FrontendKind::ClusterIp),
-            (load_balancer, FrontendKind::LoadBalancer),
-            (external, FrontendKind::ExternalIp),
-        ];
-        let all = kinds
-            .into_iter()
-            .flat_map(|(list, kind)| list.into_iter().map(move |ip| (ip, kind)));
+        let external = service.spec.external_ips.iter();
+        let external = external.map(|Address(ip)| (*ip, FrontendKind::ExternalIp));
+        let cluster_ips = cluster_ips.into_iter().map(|ip| (ip, FrontendKind::ClusterIp));
+        // The first kind of an address counts: what the ranges guard is not open under another name.
+        let all = cluster_ips.chain(load_balancer).chain(external);
         let mut addresses: Vec<(IpAddr, FrontendKind)> = Vec::new();
         for (address, kind) in all {
             if !self.families.contains(&family_of(address)) {
@@ -94,6 +95,16 @@ impl Served {
             }
         }
         addresses
+    }
+
+    /// A family of which there is no range is open to everyone, as kube-proxy has it.
+    fn balancer_kind(&self, family: Family) -> FrontendKind {
+        let mut ranges = self.source_ranges.iter();
+        if ranges.any(|range| family_of(range.address) == family) {
+            FrontendKind::GuardedLoadBalancer
+        } else {
+            FrontendKind::LoadBalancer
+        }
     }
 
     fn add_port(
@@ -163,6 +174,16 @@ fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
     ingress
         .filter_map(|ingress| ingress.ip.map(|Address(address)| address))
         .collect()
+}
+
+fn source_ranges(service: &Service) -> Vec<Range> {
+    let ranges = service.spec.load_balancer_source_ranges.iter();
+    let mut ranges: Vec<Range> = ranges
+        .map(|range| Range::new(range.address, range.length))
+        .collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges
 }
 
 fn has_node_ports(service: &Service) -> bool {

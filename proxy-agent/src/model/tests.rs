@@ -1,3 +1,5 @@
+mod oracle;
+
 use proptest::prelude::*;
 use proxy_common::layout::{FrontendKind, When};
 
@@ -468,27 +470,53 @@ fn affinity_is_a_time_in_seconds() {
 }
 
 #[test]
-fn source_ranges_fail_closed() {
-    let manifest = service(
-        "type: LoadBalancer, loadBalancerSourceRanges: [10.0.0.0/8], externalIPs: [192.0.2.1, 192.0.2.9]",
-    ) + "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}\n";
-    let mut model = model(&[]);
-    let touched = apply(&mut model, &manifest);
-    let [warning] = &touched.warnings[..] else {
-        panic!("{touched:?}")
+fn source_ranges_guard_the_load_balancers_addresses() {
+    let with = |ranges: &str| {
+        let spec = format!(
+            "clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 'fd00::1'], ports: [{{port: 80, nodePort: 30080}}], type: \
+             LoadBalancer, loadBalancerSourceRanges: [{ranges}], externalIPs: [192.0.2.1, 192.0.2.9]"
+        );
+        let manifest = service_with(&spec)
+            + "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}, {ip: '2001:db8::1'}]}}\n";
+        let mut model = model(&[]);
+        let warnings = apply(&mut model, &manifest).warnings;
+        (compile(&model), warnings)
     };
-    assert!(
-        warning.to_string().contains("(192.0.2.1) are closed"),
-        "{warning}"
-    );
+    let ranges = |port: &ServicePort| -> Vec<String> {
+        let ranges = port.source_ranges.iter();
+        ranges
+            .map(|range| format!("{}/{}", range.address, range.length))
+            .collect()
+    };
+    let (ports, warnings) = with("' 10.9.8.7/8', 10.0.0.0/8, 'fd01::5/16', 9.0.0.0/32");
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(ranges(&ports[0]), ["9.0.0.0/32", "10.0.0.0/8"]);
+    assert_eq!(ranges(&ports[1]), ["fd01::/16"]);
+    // An address that is both is guarded under either name.
     assert_eq!(
-        frontends(&compile(&model)[0]),
+        frontends(&ports[0]),
         [
             "ClusterIp 10.96.0.1 80 TCP",
+            "GuardedLoadBalancer 192.0.2.1 80 TCP",
             "ExternalIp 192.0.2.9 80 TCP",
-            "NodePort 0.0.0.0 30080 TCP"
+            "NodePort 0.0.0.0 30080 TCP",
         ]
     );
+
+    let (ports, warnings) = with("10.0.0.0/8");
+    let [warning] = &warnings[..] else {
+        panic!("{warnings:?}")
+    };
+    assert!(
+        warning
+            .to_string()
+            .contains("addresses 2001:db8::1 are open to everyone"),
+        "{warning}"
+    );
+    assert!(ports[1].source_ranges.is_empty());
+    assert!(frontends(&ports[1]).contains(&"LoadBalancer 2001:db8::1 80 TCP".to_owned()));
+    let (ports, warnings) = with("");
+    assert!(warnings.is_empty() && ports.iter().all(|port| port.source_ranges.is_empty()));
 }
 
 fn claimant(name: &str, created: &str, external_ip: &str, cluster_ip: &str) -> String {

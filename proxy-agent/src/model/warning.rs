@@ -17,15 +17,15 @@ pub enum Warning {
         /// The port.
         port: u16,
     },
-    /// Source ranges are not served yet, so what they guard is closed.
+    /// Source ranges of one family leave the other open.
     #[error(
-        "Service {service}: loadBalancerSourceRanges is not served yet: its load balancer addresses ({}) are \
-         closed to everyone until it is removed", list(.addresses)
+        "Service {service}: its load balancer addresses {} are open to everyone: loadBalancerSourceRanges has no range \
+         of their family; add one to close them", list(.addresses)
     )]
-    SourceRanges {
+    OpenFamily {
         /// The Service.
         service: ObjectName,
-        /// The addresses left out.
+        /// The addresses that are open.
         addresses: Vec<IpAddr>,
     },
     /// A Service without an address can't be reached.

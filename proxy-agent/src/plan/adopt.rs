@@ -12,7 +12,7 @@ use super::installed::{InstalledPort, Listed, PortIdentity, words};
 use super::planner::FrontendCounts;
 use super::retire::Retired;
 use super::slots::{Run, Slots};
-use super::{Capacity, Endpoint, Frontend, Operation, Planner, Snapshot};
+use super::{Capacity, Endpoint, Frontend, Operation, Planner, Range, Snapshot};
 
 impl Planner {
     /// Takes over what the maps hold; empty maps are an empty snapshot. The operations repair what must not wait:
@@ -33,6 +33,7 @@ impl Planner {
             retired: Retired::default(),
             leftovers: Vec::new(),
             frontend_counts: FrontendCounts::default(),
+            range_counts: FrontendCounts::default(),
             stray_frontends: BTreeSet::new(),
             stray_backends: Vec::new(),
         };
@@ -40,6 +41,9 @@ impl Planner {
         planner.adopt_services(snapshot);
         for (id, backend) in snapshot.backends.iter().filter(|(_, backend)| backend.is_alive()) {
             planner.adopt_backend(*id, backend, &mut repairs);
+        }
+        for (id, range, tag) in &snapshot.ranges {
+            planner.adopt_range(*id, *range, *tag, &mut repairs);
         }
         for (frontend, value) in &snapshot.frontends {
             planner.adopt_frontend(*frontend, value, &mut repairs);
@@ -125,6 +129,18 @@ impl Planner {
         port.protocol = protocol;
         let place = port.backends.partition_point(|(other, _)| *other < endpoint);
         port.backends.insert(place, (endpoint, id));
+    }
+
+    /// A range of nobody's must not wait: the next owner of the id would let its sources in.
+    fn adopt_range(&mut self, id: ServiceId, range: Range, tag: u32, repairs: &mut Vec<Operation>) {
+        let port = self.installed.get_mut(&id);
+        let Some(port) = port.filter(|port| u32::from(port.identity.tag) == tag) else {
+            repairs.push(Operation::RemoveRange(id, range));
+            return;
+        };
+        *self.range_counts.of_address(&range.address) += 1;
+        let place = port.ranges.partition_point(|other| *other < range);
+        port.ranges.insert(place, range);
     }
 
     fn adopt_frontend(&mut self, frontend: Frontend, value: &FrontendValue, repairs: &mut Vec<Operation>) {

@@ -15,6 +15,10 @@ pub struct Capacity {
     pub frontends4: u32,
     /// FRONTENDS6.
     pub frontends6: u32,
+    /// SOURCE_RANGES4.
+    pub ranges4: u32,
+    /// SOURCE_RANGES6.
+    pub ranges6: u32,
 }
 
 /// A Service does not fit. It stays as it was; other Services are not affected.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proxy_common::layout::{Family, FrontendKind, Port, When};
 
-use super::Frontend;
+use super::{Frontend, Range};
 use crate::name::ObjectName;
 
 /// One service port: a port of a Service in one family. It owns a service id, lists and backends.
@@ -95,6 +95,8 @@ pub struct ServicePort {
     pub shortcut: List,
     /// Seconds for which a client keeps its endpoint, counted from its last new flow; 0: each flow on its own.
     pub affinity: u32,
+    /// Who may use its guarded frontends; in order, none twice.
+    pub source_ranges: Vec<Range>,
 }
 
 impl ServicePort {

@@ -7,7 +7,7 @@ use proxy_common::layout::{AffinityWord, BackendId, ListWord, Service, ServiceId
 use super::installed::{Listed, PortIdentity, service_of};
 use super::planner::FrontendCounts;
 use super::slots::Run;
-use super::{Endpoint, PlanError, Planner, ServicePort};
+use super::{Endpoint, PlanError, Planner, Range, ServicePort};
 use crate::name::ObjectName;
 
 /// What a service port will be.
@@ -35,6 +35,7 @@ pub(super) enum Origin {
 /// What was taken for a Service so far.
 #[derive(Debug, Default)]
 struct Reservation {
+    ranges: FrontendCounts,
     services: Vec<u32>,
     backends: Vec<BackendId>,
     runs: Vec<Run>,
@@ -144,6 +145,43 @@ impl Planner {
         )
     }
 
+    fn check_ranges(
+        &self,
+        port: &ServicePort,
+        draft: &Draft,
+        reservation: &mut Reservation,
+    ) -> Result<(), Full> {
+        let installed = self.installed.get(&draft.id);
+        let is_new = |range: &&Range| installed.is_none_or(|installed| !installed.ranges.contains(range));
+        for range in port.source_ranges.iter().filter(is_new) {
+            *reservation.ranges.of_address(&range.address) += 1;
+        }
+        let FrontendCounts { v4, v6 } = reservation.ranges;
+        for (map, count, needed, capacity) in [
+            (
+                names::SOURCE_RANGES4,
+                self.range_counts.v4,
+                v4,
+                self.capacity.ranges4,
+            ),
+            (
+                names::SOURCE_RANGES6,
+                self.range_counts.v6,
+                v6,
+                self.capacity.ranges6,
+            ),
+        ] {
+            if needed != 0 && count + needed > capacity {
+                return Err(Full {
+                    map,
+                    needed,
+                    capacity,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn cancel(&mut self, reservation: Reservation) {
         for id in reservation.services.into_iter().rev() {
             self.ids.untake(id);
@@ -175,6 +213,7 @@ impl Planner {
         };
         self.draft_backends(port, &mut draft, reservation)?;
         self.draft_lists(port, &mut draft, reservation)?;
+        self.check_ranges(port, &draft, reservation)?;
         draft.backends.sort_unstable();
         Ok(draft)
     }

@@ -8,7 +8,7 @@ use proxy_common::layout::{
 };
 
 use super::slots::Run;
-use super::{Endpoint, Frontend, PortKey, ServicePort};
+use super::{Endpoint, Frontend, PortKey, Range, ServicePort};
 
 /// What tells one service port from another over a restart: uid and name hash.
 pub(super) type IdentityKey = ([u64; 2], u64);
@@ -97,6 +97,8 @@ pub(super) struct InstalledPort {
     pub(super) backends: Vec<(Endpoint, BackendId)>,
     /// In the order of frontends, with the kind's byte.
     pub(super) frontends: Vec<(Frontend, u8)>,
+    /// In order.
+    pub(super) ranges: Vec<Range>,
 }
 
 impl InstalledPort {
@@ -109,6 +111,7 @@ impl InstalledPort {
             lists: Default::default(),
             backends: Vec::new(),
             frontends: Vec::new(),
+            ranges: Vec::new(),
         }
     }
 

@@ -17,7 +17,7 @@ mod takeaway;
 
 pub use capacity::{Capacity, PlanError};
 pub use desired::{Endpoint, List, PortKey, ServicePort, protocol_name};
-pub use operation::{Frontend, Operation, Snapshot};
+pub use operation::{Frontend, Operation, Range, Snapshot};
 pub use planner::{Plan, Planner};
 pub use retire::Token;
 

@@ -17,6 +17,33 @@ pub struct Frontend {
     pub protocol: u8,
 }
 
+/// Addresses with a common prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Range {
+    /// The first of them.
+    pub address: IpAddr,
+    /// Bits of the prefix.
+    pub length: u8,
+}
+
+impl Range {
+    /// The range of this length that holds an address.
+    pub fn new(address: IpAddr, length: u8) -> Self {
+        let length = length.min(if address.is_ipv4() { 32 } else { 128 });
+        let address = match address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or_default();
+                IpAddr::V4((u32::from(address) & mask).into())
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or_default();
+                IpAddr::V6((u128::from(address) & mask).into())
+            }
+        };
+        Self { address, length }
+    }
+}
+
 /// One write to the maps. A plan's operations are carried out in order; an order that is safe for readers is the
 /// planner's duty (identity, filter bits, backends, slots, service, frontends; the reverse to take away).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +68,10 @@ pub enum Operation {
         /// Its content.
         backends: Vec<BackendId>,
     },
+    /// Lets the sources of a range use the guarded frontends of a service port with this tag.
+    PutRange(ServiceId, Range, u16),
+    /// Lets them do so no more.
+    RemoveRange(ServiceId, Range),
     /// Stores the list words of a service port, each in one atomic store with release order.
     PutService(ServiceId, Service),
     /// Inserts a frontend or gives it a new owner, in one update.
@@ -62,6 +93,8 @@ pub struct Snapshot {
     pub backends: Vec<(BackendId, Backend)>,
     /// FRONTENDS4 and FRONTENDS6.
     pub frontends: Vec<(Frontend, FrontendValue)>,
+    /// SOURCE_RANGES4 and SOURCE_RANGES6, with the tags that they carry.
+    pub ranges: Vec<(ServiceId, Range, u32)>,
     /// The words of PREFILTER that are not 0.
     pub filter: Vec<(u32, u64)>,
 }

@@ -32,12 +32,14 @@ pub struct Planner {
     pub(super) leftovers: Vec<Leftover>,
     /// Entries of FRONTENDS4 and FRONTENDS6.
     pub(super) frontend_counts: FrontendCounts,
+    /// Entries of SOURCE_RANGES4 and SOURCE_RANGES6.
+    pub(super) range_counts: FrontendCounts,
     /// What a restart found and no service port owns.
     pub(super) stray_frontends: BTreeSet<Frontend>,
     pub(super) stray_backends: Vec<(BackendId, Backend)>,
 }
 
-/// How many frontends there are of each family.
+/// How many frontends or ranges there are of each family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FrontendCounts {
     pub(super) v4: u32,
@@ -46,7 +48,11 @@ pub(super) struct FrontendCounts {
 
 impl FrontendCounts {
     pub(super) fn of(&mut self, frontend: &Frontend) -> &mut u32 {
-        if frontend.address.is_ipv4() {
+        self.of_address(&frontend.address)
+    }
+
+    pub(super) fn of_address(&mut self, address: &std::net::IpAddr) -> &mut u32 {
+        if address.is_ipv4() {
             &mut self.v4
         } else {
             &mut self.v6

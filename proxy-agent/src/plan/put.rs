@@ -7,7 +7,7 @@ use super::draft::{Draft, Origin};
 use super::filter::{backend_bits, frontend_bits};
 use super::installed::{InstalledPort, PortIdentity, frontend_value, service_of};
 use super::takeaway::Leftover;
-use super::{Endpoint, Operation, Planner, ServicePort};
+use super::{Endpoint, Operation, Planner, Range, ServicePort};
 use crate::name::ObjectName;
 
 impl Planner {
@@ -74,6 +74,7 @@ impl Planner {
                 backends: members.to_vec(),
             });
         }
+        self.put_ranges(port, id, identity.tag, operations);
         self.put_frontends(port, id, identity.tag, words, operations);
         let mut frontends: Vec<_> = port
             .frontends
@@ -89,6 +90,7 @@ impl Planner {
             lists,
             backends,
             frontends,
+            ranges: port.source_ranges.clone(),
         };
         let leftover = self
             .installed
@@ -118,6 +120,21 @@ impl Planner {
         }
         self.by_identity.insert(identity.key, id);
         self.installed.insert(id, InstalledPort::new(identity, words));
+    }
+
+    fn put_ranges(
+        &mut self,
+        port: &ServicePort,
+        id: ServiceId,
+        service_tag: u16,
+        operations: &mut Vec<Operation>,
+    ) {
+        let installed = self.installed.get(&id);
+        let is_new = |range: &&Range| installed.is_none_or(|installed| !installed.ranges.contains(range));
+        for range in port.source_ranges.iter().filter(is_new) {
+            *self.range_counts.of_address(&range.address) += 1;
+            operations.push(Operation::PutRange(id, *range, service_tag));
+        }
     }
 
     fn put_frontends(

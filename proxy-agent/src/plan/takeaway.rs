@@ -7,7 +7,7 @@ use super::filter::{backend_bits, frontend_bits};
 use super::installed::InstalledPort;
 use super::put::closed;
 use super::slots::Run;
-use super::{Endpoint, Frontend, Operation, Plan, Planner};
+use super::{Endpoint, Frontend, Operation, Plan, Planner, Range};
 
 /// What a service port no longer needs.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(super) struct Leftover {
     frontends: Vec<Frontend>,
     backends: Vec<(Endpoint, BackendId)>,
     runs: Vec<Run>,
+    ranges: Vec<Range>,
 }
 
 impl Leftover {
@@ -28,6 +29,7 @@ impl Leftover {
             frontends: Vec::new(),
             backends: Vec::new(),
             runs: Vec::new(),
+            ranges: Vec::new(),
         }
     }
 
@@ -39,7 +41,11 @@ impl Leftover {
     }
 
     pub(super) fn is_something(&self) -> bool {
-        self.whole || !self.frontends.is_empty() || !self.backends.is_empty() || !self.runs.is_empty()
+        self.whole
+            || !self.frontends.is_empty()
+            || !self.backends.is_empty()
+            || !self.runs.is_empty()
+            || !self.ranges.is_empty()
     }
 
     /// What the old state has and the new one lacks.
@@ -57,6 +63,12 @@ impl Leftover {
                 .filter(|(endpoint, id)| new.backend(endpoint) != Some(*id))
                 .collect(),
             runs: old.runs().into_iter().filter(|run| !kept.contains(run)).collect(),
+            ranges: old
+                .ranges
+                .iter()
+                .filter(|range| !new.ranges.contains(range))
+                .copied()
+                .collect(),
         }
     }
 }
@@ -70,6 +82,7 @@ impl Planner {
             leftover.frontends = port.frontends.iter().map(|(frontend, _)| *frontend).collect();
             leftover.backends = port.backends.clone();
             leftover.runs = port.runs();
+            leftover.ranges = port.ranges.clone();
         }
         let protocol = port.protocol;
         // What another service port has taken over meanwhile is no longer ours to take away.
@@ -81,6 +94,10 @@ impl Planner {
         }
         if leftover.whole {
             self.close(leftover.id, operations);
+        }
+        for range in leftover.ranges {
+            *self.range_counts.of_address(&range.address) -= 1;
+            operations.push(Operation::RemoveRange(leftover.id, range));
         }
         operations.extend(
             leftover

@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use kernel::Kernel;
-use proxy_common::layout::{FrontendKind, Port, When, protocol};
+use proxy_common::layout::{FrontendKind, Port, ServiceId, When, protocol};
 
 use super::*;
 use crate::name::ObjectName;
@@ -18,6 +18,8 @@ const AMPLE: Capacity = Capacity {
     slots: 256,
     frontends4: 64,
     frontends6: 64,
+    ranges4: 64,
+    ranges6: 64,
 };
 
 fn name(text: &str) -> ObjectName {
@@ -63,6 +65,7 @@ fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> ServicePort {
         external: all.clone(),
         shortcut: all,
         affinity: 0,
+        source_ranges: Vec::new(),
     }
 }
 
@@ -107,6 +110,43 @@ fn kinds(operations: &[Operation]) -> Vec<String> {
         text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
     };
     operations.iter().map(kind).collect()
+}
+
+#[test]
+fn ranges_come_before_their_frontend_and_go_after_it() {
+    let mut bench = Bench::new(AMPLE);
+    let guarded = |kind, ranges: &[u8]| {
+        let mut port = port("web", &[1], &[1]);
+        port.frontends[0].1 = kind;
+        let range = |number: &u8| Range::new([192, *number, 3, 9].into(), 16);
+        port.source_ranges = ranges.iter().map(range).collect();
+        port
+    };
+    let (open, closed) = (FrontendKind::LoadBalancer, FrontendKind::GuardedLoadBalancer);
+    bench.install("web", &[guarded(open, &[])]);
+    let plan = bench.apply("web", &[guarded(closed, &[1, 2])]);
+    assert_eq!(kinds(&plan.operations), ["PutRange", "PutRange", "PutFrontend"]);
+    let plan = bench.apply("web", &[guarded(closed, &[2, 3])]);
+    assert_eq!(kinds(&plan.operations), ["PutRange", "RemoveRange"]);
+    let plan = bench.apply("web", &[guarded(open, &[])]);
+    assert_eq!(
+        kinds(&plan.operations),
+        ["PutFrontend", "RemoveRange", "RemoveRange"]
+    );
+    // Of nobody's ranges none is left for the next owner of the id.
+    let mut snapshot = bench.kernel.snapshot();
+    let (id, identity) = snapshot.identities[0];
+    let range = Range::new([192, 9, 0, 0].into(), 16);
+    let strangers = [
+        (id, identity.service_tag + 1),
+        (ServiceId(63), identity.service_tag),
+    ];
+    snapshot.ranges = strangers.map(|(id, tag)| (id, range, u32::from(tag))).to_vec();
+    let (_, repairs) = Planner::adopt(&snapshot, AMPLE);
+    assert_eq!(
+        repairs,
+        strangers.map(|(id, _)| Operation::RemoveRange(id, range))
+    );
 }
 
 #[test]

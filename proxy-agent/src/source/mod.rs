@@ -25,7 +25,7 @@ pub use object::{
     Address, AffinitySeconds, Annotations, ClientIpConfig, ClusterIp, Conditions, Endpoint, EndpointAddress,
     EndpointSlice, Hints, Ingress, IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeSpec,
     PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity,
-    SessionAffinityConfig, SliceAddressType, SlicePort, Taint, TrafficPolicy,
+    SessionAffinityConfig, SliceAddressType, SlicePort, SourceRange, Taint, TrafficPolicy,
 };
 pub(crate) use parse::options as yaml_options;
 pub use refusal::Refusal;

@@ -80,6 +80,8 @@ counters! {
     SocketTranslated = "socket_translated", false;
     /// A TCP reset or ICMP error was sent for a refused or dropped packet.
     ErrorSent = "error_sent", false;
+    /// Dropped: the source is in none of the Service's loadBalancerSourceRanges.
+    SourceNotAllowed = "source_not_allowed", true;
     /// Session affinity gave a client's new flow the backend of the one before.
     AffinityKept = "affinity_kept", false;
     /// An ICMP error about a packet of a flow was translated as the packet had been.

@@ -57,6 +57,9 @@ pub enum FrontendKind {
     LoadBalancer = 3,
     /// spec.externalIPs
     ExternalIp = 4,
+    /// [`Self::LoadBalancer`], for sources of SOURCE_RANGES alone. A kind of its own, so that a program that does not
+    /// know it serves nobody there.
+    GuardedLoadBalancer = 5,
 }
 
 impl FrontendKind {
@@ -68,6 +71,7 @@ impl FrontendKind {
             2 => Some(Self::NodePort),
             3 => Some(Self::LoadBalancer),
             4 => Some(Self::ExternalIp),
+            5 => Some(Self::GuardedLoadBalancer),
             _ => None,
         }
     }

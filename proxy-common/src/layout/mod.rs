@@ -19,6 +19,7 @@ mod port;
 mod prefilter;
 mod service;
 mod socket;
+mod source_range;
 
 pub use address::{Addr, Family, MappedAddress, V4, V6};
 pub use affinity::{Affinity, AffinityKey, AffinityWord};
@@ -36,6 +37,7 @@ pub use prefilter::{
 };
 pub use service::{ListWord, Service, ServiceId, When};
 pub use socket::{SocketKey, SocketValue};
+pub use source_range::{SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey};
 
 /// IP protocol numbers that Shunt knows.
 pub mod protocol {

@@ -42,6 +42,10 @@ pub const UDP_FLOWS6: &str = "UDP_FLOWS6";
 pub const FRAGMENTS4: &str = "FRAGMENTS4";
 /// The same for IPv6.
 pub const FRAGMENTS6: &str = "FRAGMENTS6";
+/// Longest-prefix-match trie: [`super::SourceRangeKey`] of IPv4 -> tag of the service port (u32).
+pub const SOURCE_RANGES4: &str = "SOURCE_RANGES4";
+/// The same for IPv6.
+pub const SOURCE_RANGES6: &str = "SOURCE_RANGES6";
 /// LRU hash: [`super::AffinityKey`] -> [`super::Affinity`].
 pub const AFFINITY: &str = "AFFINITY";
 /// LRU hash: [`super::SocketKey`] -> [`super::SocketValue`].

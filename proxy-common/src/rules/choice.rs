@@ -73,6 +73,12 @@ pub struct Offer {
     pub affinity: AffinityWord,
 }
 
+/// Whether a frontend is open to a source.
+#[inline(always)]
+pub fn admits<A: Addr, D: Directory<A>>(node: &D, found: &Found, source: &A) -> bool {
+    found.kind != FrontendKind::GuardedLoadBalancer || node.allows(found.service, found.tag, source)
+}
+
 /// The list that serves a caller at a frontend, and whether the caller keeps its backend.
 #[inline(always)]
 pub fn offer<A: Addr, D: Directory<A>>(node: &D, found: &Found, caller: Caller) -> Offer {

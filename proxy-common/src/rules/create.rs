@@ -25,6 +25,9 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
     ) else {
         return Verdict::PASS;
     };
+    if !choice::admits(node, &found, &work.key.source) {
+        return Verdict::drop(Counter::SourceNotAllowed);
+    }
     if work.packet.protocol == protocol::TCP && !work.packet.opens() {
         // Only a SYN makes a flow. Netfilter may own it, after kube-proxy.
         node.count(Counter::TcpWithoutFlow);

@@ -177,7 +177,9 @@ fn untranslated<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>, turns_back: 
     )?;
     match found.kind {
         FrontendKind::ClusterIp => Some(Verdict::reject(Counter::HostUntranslated)),
-        FrontendKind::LoadBalancer | FrontendKind::ExternalIp if turns_back => {
+        FrontendKind::LoadBalancer | FrontendKind::GuardedLoadBalancer | FrontendKind::ExternalIp
+            if turns_back =>
+        {
             Some(Verdict::drop(Counter::TurnedBack))
         }
         _ => None,

@@ -17,6 +17,10 @@ pub trait Directory<A: Addr> {
     fn slot(&self, index: u32) -> Option<BackendId>;
     /// A backend.
     fn backend(&self, id: BackendId) -> Option<Backend>;
+    /// Whether an address is in one of a service port's source ranges.
+    fn allows(&self, service: ServiceId, tag: u16, source: &A) -> bool;
+    /// The node's primary address.
+    fn primary_address(&self) -> Option<A>;
     /// Whether NodePorts answer at this address.
     fn is_node_address(&self, address: &A) -> bool;
     /// A random number, uniform over all u32.
@@ -62,8 +66,6 @@ pub trait FlowStore<A: Addr>: Directory<A> {
     /// # Errors
     /// [`Counter::NoRoute`] or [`Counter::NoSourceAddress`].
     fn source_towards(&self, destination: &A) -> Result<A, Counter>;
-    /// The node's primary address: the source of a hairpin.
-    fn primary_address(&self) -> Option<A>;
     /// The ports of a fragmented datagram.
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     /// Remembers the ports of a fragmented datagram.

@@ -5,8 +5,8 @@ use std::vec::Vec;
 
 use crate::host::HostNode;
 use crate::layout::{
-    AffinityWord, BACKEND_LOCAL, Backend, BackendId, Config, Counter, Direction, Flow, FlowKey, FlowTable,
-    FrontendKey, FrontendKind, ListWord, Port, Service, ServiceId, V4, V6, When, protocol,
+    AffinityWord, BACKEND_LOCAL, Backend, BackendId, Config, Counter, Direction, Family, Flow, FlowKey,
+    FlowTable, FrontendKey, FrontendKind, ListWord, Port, Service, ServiceId, V4, V6, When, protocol,
 };
 use crate::rules::headers::{Readable, tcp};
 use crate::rules::{Decision, Origin, Verdict, Work, hook};
@@ -270,6 +270,22 @@ impl<A: Spoken> Scene<A> {
             }
             let list = self.node.add_list(&ids, TAG);
             self.set_lists(ip_protocol, list, list, list);
+        }
+    }
+
+    /// Guards the load balancer's address: it is for these numbers of addresses alone.
+    pub(crate) fn guard(&mut self, numbers: &[u16]) {
+        let length = if A::FAMILY == Family::V4 { 32 } else { 128 };
+        for ip_protocol in [protocol::TCP, protocol::UDP] {
+            let service = Self::service_of(ip_protocol);
+            let key = FrontendKey::new(A::of(LOAD_BALANCER), Port::new(80), ip_protocol);
+            self.node
+                .add_frontend(key, FrontendKind::GuardedLoadBalancer, service, TAG);
+            self.node.source_ranges.retain(|(owner, ..)| *owner != service);
+            let ranges = numbers
+                .iter()
+                .map(|number| (service, TAG, A::of(*number), length));
+            self.node.source_ranges.extend(ranges);
         }
     }
 

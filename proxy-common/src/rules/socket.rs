@@ -1,8 +1,8 @@
 //! Socket LB: the choice at the system call.
 
 use crate::layout::{
-    Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_PODS_SOCKET_LB, Config, Counter, FilterBit, Port,
-    When, protocol,
+    Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_PODS_SOCKET_LB, Config, Counter, FilterBit,
+    FrontendKind, Port, When, protocol,
 };
 use crate::rules::Directory;
 use crate::rules::affinity;
@@ -62,6 +62,16 @@ pub fn choose<A: Addr, D: Directory<A>>(
     let Some(found) = found else {
         return Choice::Untouched;
     };
+    if found.kind == FrontendKind::GuardedLoadBalancer {
+        if socket.netns_cookie != config.host_netns_cookie {
+            // A pod's address is not known here: it is judged by its packets.
+            return Choice::Untouched;
+        }
+        let source = node.primary_address();
+        if !source.is_some_and(|source| choice::admits(node, &found, &source)) {
+            return Choice::Refuse(Counter::SourceNotAllowed);
+        }
+    }
     let offer = choice::offer(node, &found, Caller::Node);
     if offer.list.count() == 0 {
         return Choice::Refuse(match offer.list.when_empty() {

@@ -2,7 +2,8 @@
 
 use proxy_common::layout::{
     Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Flow, FlowKey, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, Port, Service, ServiceId, V4, V6,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, Port, Service, ServiceId,
+    SourceRange, V4, V6,
 };
 
 /// Something that stands in a map.
@@ -119,6 +120,7 @@ structs! {
     FrontendValue { service, tag, service_tag, kind, pad }
     FragmentPorts { source, destination, tag }
     FrontendKey<A> { address, port, protocol, pad }
+    SourceRange<A> { service, address }
     FragmentKey<A> { source, destination, id, protocol }
     FlowKey<A> { source, destination, source_port, destination_port, protocol, direction, pad }
     Flow<A> {

@@ -26,6 +26,12 @@ pub trait Kin: Readable + Hash + Bits + Into<IpAddr> + Debug {
     type Frontend: Packed;
     /// Bytes of a fragment key.
     type Fragment: Packed;
+    /// Bytes of a source range, without its prefix length.
+    type SourceRange: Packed;
+    /// Bits of an address.
+    const BITS: u32;
+    /// Name of the source ranges' map.
+    const SOURCE_RANGES: &str;
     /// Name of the frontends' map.
     const FRONTENDS: &str;
     /// Name of the node addresses' map.
@@ -54,6 +60,9 @@ impl Kin for V4 {
     type Flow = [u8; 40];
     type Frontend = [u8; 8];
     type Fragment = [u8; 16];
+    type SourceRange = [u8; 8];
+    const BITS: u32 = 32;
+    const SOURCE_RANGES: &str = names::SOURCE_RANGES4;
     const FRONTENDS: &str = names::FRONTENDS4;
     const NODE_ADDRESSES: &str = names::NODE_ADDRESSES4;
     const FRAGMENTS: &str = names::FRAGMENTS4;
@@ -86,6 +95,9 @@ impl Kin for V6 {
     type Flow = [u8; 64];
     type Frontend = [u8; 20];
     type Fragment = [u8; 40];
+    type SourceRange = [u8; 20];
+    const BITS: u32 = 128;
+    const SOURCE_RANGES: &str = names::SOURCE_RANGES6;
     const FRONTENDS: &str = names::FRONTENDS6;
     const NODE_ADDRESSES: &str = names::NODE_ADDRESSES6;
     const FRAGMENTS: &str = names::FRAGMENTS6;

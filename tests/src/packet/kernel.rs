@@ -4,13 +4,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, PREFILTER_WORDS, Service, ServiceId, V4, V6, names,
-    protocol,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, PREFILTER_WORDS, SOURCE_RANGE_SERVICE_BITS,
+    Service, ServiceId, SourceRange, V4, V6, names, protocol,
 };
 
 use super::Kin;
@@ -295,6 +296,38 @@ impl Kernel {
         self.put::<[u8; 20], [u8; 16]>(names::AFFINITY, pack(key), pack(record));
     }
 
+    /// Writes a range of sources that may use a service port's guarded frontends.
+    pub fn set_source_range<A: Kin>(&mut self, service: ServiceId, tag: u16, address: &A, length: u32) {
+        let range = SourceRange {
+            service,
+            address: *address,
+        };
+        let key = Key::new(
+            SOURCE_RANGE_SERVICE_BITS + length,
+            pack::<_, A::SourceRange>(&range),
+        );
+        let result = self
+            .trie::<A::SourceRange>(A::SOURCE_RANGES)
+            .insert(&key, u32::from(tag), 0);
+        result.unwrap_or_else(|error| panic!("writing to {}: {error}", A::SOURCE_RANGES));
+    }
+
+    /// Forgets all of a family.
+    pub fn clear_source_ranges<A: Kin>(&mut self) {
+        let mut trie = self.trie::<A::SourceRange>(A::SOURCE_RANGES);
+        let keys: Vec<_> = trie.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            if let Err(error) = trie.remove(&key) {
+                panic!("clearing {}: {error}", A::SOURCE_RANGES);
+            }
+        }
+    }
+
+    fn trie<K: Packed>(&mut self, name: &str) -> LpmTrie<&mut MapData, K, u32> {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+        LpmTrie::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
     /// Writes a frontend.
     pub fn set_frontend<A: Kin>(&mut self, key: &FrontendKey<A>, value: &FrontendValue) {
         self.put::<A::Frontend, [u8; 12]>(A::FRONTENDS, pack(key), pack(value));
@@ -392,6 +425,8 @@ impl Kernel {
     /// Empties everything but the arrays of services, slots and backends, which nothing points to any more.
     pub fn reset(&mut self) {
         self.forget_flows();
+        self.clear_source_ranges::<V4>();
+        self.clear_source_ranges::<V6>();
         self.clear::<[u8; 8], [u8; 12]>(names::FRONTENDS4);
         self.clear::<[u8; 20], [u8; 12]>(names::FRONTENDS6);
         self.clear::<[u8; 4], [u8; 4]>(names::NODE_ADDRESSES4);

@@ -223,6 +223,10 @@ impl<A: Kin> Stage<A> {
         for (key, value) in &host.frontends {
             kernel.set_frontend(key, value);
         }
+        kernel.clear_source_ranges::<A>();
+        for (service, tag, address, length) in &host.source_ranges {
+            kernel.set_source_range(*service, *tag, address, *length);
+        }
         for address in &host.node_addresses {
             kernel.set_node_address(address);
         }

@@ -36,10 +36,12 @@ pub(crate) enum Kind {
     Changing,
     /// Session affinity, and pods on both nodes.
     Sticky,
+    /// loadBalancerSourceRanges that hold the client, pod a and node n1.
+    Guarded,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Both,
         Self::First,
         Self::Second,
@@ -49,6 +51,7 @@ impl Kind {
         Self::InternalLocal,
         Self::Changing,
         Self::Sticky,
+        Self::Guarded,
     ];
 
     fn number(self) -> u8 {
@@ -58,7 +61,7 @@ impl Kind {
     /// The pods that may answer, and each must if called often enough.
     pub(crate) fn pods(self) -> &'static [&'static str] {
         match self {
-            Self::Both => &["b", "c"],
+            Self::Both | Self::Guarded => &["b", "c"],
             Self::First | Self::ExternalLocal | Self::InternalLocal => &["b"],
             Self::Second | Self::Changing => &["c"],
             Self::Sticky => STICKY,
@@ -141,6 +144,15 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The client, pod a and node n1, each alone.
+    fn allowed(&self) -> Vec<String> {
+        let addresses = [address::CLIENT, self.lab.pod("a").address, address::node(1)];
+        let both = addresses
+            .into_iter()
+            .flat_map(|pair| [format!("{}/32", pair.v4), format!(" {}/128 ", pair.v6)]);
+        both.collect()
+    }
+
     /// The first of so many ports for clients that no other call has: below NodePorts and ephemeral ports.
     pub(crate) fn ports(&self, count: usize) -> u16 {
         let count = u16::try_from(count).unwrap_or(u16::MAX);
@@ -157,6 +169,9 @@ impl Cluster {
         service.external = Some(address::EXTERNAL);
         service.external_local = kind == Kind::ExternalLocal;
         service.internal_local = kind == Kind::InternalLocal;
+        if kind == Kind::Guarded {
+            service.source_ranges = self.allowed();
+        }
         service.affinity = if kind == Kind::Sticky { 3600 } else { 0 };
         service
     }

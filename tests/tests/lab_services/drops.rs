@@ -7,8 +7,13 @@ use crate::cluster::Cluster;
 use crate::runner::Rows;
 
 /// Reasons that the rows before gave: Services without endpoints, called by connected UDP sockets of the host too, and
-/// Local policies on a node without an endpoint.
-const EXPECTED: [&str; 3] = ["no_endpoint", "no_local_endpoint", "host_untranslated"];
+/// Local policies on a node without an endpoint; and sources outside a Service's ranges.
+const EXPECTED: [&str; 4] = [
+    "no_endpoint",
+    "no_local_endpoint",
+    "host_untranslated",
+    "source_not_allowed",
+];
 
 /// Comes after calls that must succeed, be refused or be dropped, and before changes.
 pub(crate) fn rows(cluster: &Cluster, rows: &mut Rows) {

@@ -8,6 +8,7 @@ mod change;
 mod cluster;
 mod drops;
 mod expect;
+mod guard;
 mod life;
 mod local;
 mod programs;
@@ -36,6 +37,7 @@ fn everything(cluster: &mut Cluster, rows: &mut Rows) {
     reach::rows(cluster, rows);
     refuse::rows(cluster, rows);
     local::rows(cluster, rows);
+    guard::rows(cluster, rows);
     transfer::rows(cluster, rows);
     drops::rows(cluster, rows);
     change::rows(cluster, rows);

@@ -11,6 +11,8 @@ const CAPACITY: Capacity = Capacity {
     slots: 128,
     frontends4: 32,
     frontends6: 32,
+    ranges4: 16,
+    ranges6: 16,
 };
 
 /// Maps that refuse writes for some frontends' sake.

@@ -8,7 +8,7 @@ use proxy_common::layout::{
 
 use super::super::filter::{backend_bits, frontend_bits};
 use super::super::installed::words;
-use super::super::{Capacity, Endpoint, Frontend, List, Operation, ServicePort, Snapshot};
+use super::super::{Capacity, Endpoint, Frontend, List, Operation, Range, ServicePort, Snapshot};
 
 /// Where a frontend leads: its kind and its three lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +17,16 @@ pub(crate) struct Meaning {
     lists: [ListMeaning; 3],
     /// Seconds.
     affinity: u32,
+    /// Who is let in, if not everyone.
+    guard: Option<BTreeSet<Range>>,
 }
 
 /// Endpoints, or what happens without.
 type ListMeaning = Result<BTreeSet<Endpoint>, u8>;
+
+fn is_guarded(kind: u8) -> bool {
+    kind == FrontendKind::GuardedLoadBalancer as u8
+}
 
 fn list_meaning(endpoints: BTreeSet<Endpoint>, when: When) -> ListMeaning {
     if endpoints.is_empty() {
@@ -39,6 +45,7 @@ impl Meaning {
             kind: kind as u8,
             lists: lists.clone(),
             affinity: port.affinity,
+            guard: is_guarded(kind as u8).then(|| port.source_ranges.iter().copied().collect()),
         };
         port.frontends
             .iter()
@@ -48,7 +55,14 @@ impl Meaning {
 
     /// Each part is one of theirs.
     pub(super) fn is_made_of(&self, others: &[&Self]) -> bool {
-        others.iter().any(|other| other.kind == self.kind)
+        // While ranges change, the Service's old ones are let in as well; a guarded frontend is never closed to those who
+        // may use it before and after.
+        let is_guarded_well = self.guard.as_ref().is_none_or(|guard| {
+            let mut guards = others.iter().filter_map(|other| other.guard.as_ref());
+            guards.any(|other| other.is_subset(guard))
+        });
+        is_guarded_well
+            && others.iter().any(|other| other.kind == self.kind)
             && others.iter().any(|other| other.affinity == self.affinity)
             && (0..3).all(|index| others.iter().any(|other| other.lists[index] == self.lists[index]))
     }
@@ -62,6 +76,7 @@ pub(crate) struct Kernel {
     slots: Vec<BackendId>,
     pub(crate) backends: BTreeMap<BackendId, Backend>,
     pub(crate) frontends: BTreeMap<Frontend, FrontendValue>,
+    ranges: BTreeMap<(ServiceId, Range), u16>,
     filter: BTreeSet<FilterBit>,
     /// Slots and backends that a reader may still hold.
     held_slots: BTreeSet<u32>,
@@ -84,6 +99,7 @@ impl Kernel {
             slots: vec![BackendId(0); capacity.slots as usize],
             backends: BTreeMap::new(),
             frontends: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             filter: BTreeSet::new(),
             held_slots: BTreeSet::new(),
             held_backends: BTreeSet::new(),
@@ -97,7 +113,10 @@ impl Kernel {
 
     pub(crate) fn is_empty(&self) -> bool {
         let dead = self.backends.values().all(|backend| !backend.is_alive());
-        dead && self.identities.is_empty() && self.frontends.is_empty() && self.filter.is_empty()
+        dead && self.identities.is_empty()
+            && self.ranges.is_empty()
+            && self.frontends.is_empty()
+            && self.filter.is_empty()
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -128,8 +147,21 @@ impl Kernel {
             slots: slots.into_iter().collect(),
             backends: self.backends.clone().into_iter().collect(),
             frontends: self.frontends.clone().into_iter().collect(),
+            ranges: self
+                .ranges
+                .iter()
+                .map(|((id, range), tag)| (*id, *range, u32::from(*tag)))
+                .collect(),
             filter: filter.into_iter().collect(),
         }
+    }
+
+    fn ranges_of(&self, service: ServiceId, service_tag: u16) -> BTreeSet<Range> {
+        self.ranges
+            .iter()
+            .filter(|((id, _), tag)| *id == service && **tag == service_tag)
+            .map(|((_, range), _)| *range)
+            .collect()
     }
 
     /// What every frontend means to a reader now.
@@ -138,6 +170,7 @@ impl Kernel {
             kind: value.kind,
             lists: words(&self.services[&value.service]).map(|word| self.list(word)),
             affinity: self.services[&value.service].affinity.seconds(),
+            guard: is_guarded(value.kind).then(|| self.ranges_of(value.service, value.service_tag)),
         };
         self.frontends
             .iter()
@@ -198,6 +231,11 @@ impl Kernel {
             Operation::PutBackend(id, backend) => self.put_backend(*id, backend),
             Operation::KillBackend(id) => self.kill(*id),
             Operation::PutSlots { first, backends } => self.put_slots(*first, backends),
+            Operation::PutRange(id, range, tag) => {
+                assert!(self.identities.contains_key(id));
+                assert_eq!(self.ranges.insert((*id, *range), *tag), None);
+            }
+            Operation::RemoveRange(id, range) => assert!(self.ranges.remove(&(*id, *range)).is_some()),
             Operation::PutService(id, service) => self.put_service(*id, *service),
             Operation::PutFrontend(frontend, value) => {
                 assert!(
@@ -273,6 +311,11 @@ impl Kernel {
                 .filter(|key| key.address.is_ipv4() == v4)
                 .count() as u32
         };
+        let ranges = |v4: bool| {
+            let keys = self.ranges.keys();
+            keys.filter(|(_, range)| range.address.is_ipv4() == v4).count() as u32
+        };
+        assert!(ranges(true) <= self.capacity.ranges4 && ranges(false) <= self.capacity.ranges6);
         assert!(entries(true) <= self.capacity.frontends4 && entries(false) <= self.capacity.frontends6);
         for (frontend, value) in &self.frontends {
             let mut bits = frontend_bits(frontend);

@@ -234,7 +234,7 @@ proptest! {
         steps in any_steps(),
         services in 2..10_u32, backends in 2..14_u32, slots in 1..20_u32, frontends in 1..8_u32
     ) {
-        run(Capacity { services, backends, slots, frontends4: frontends, frontends6: frontends }, steps);
+        run(Capacity { services, backends, slots, frontends4: frontends, frontends6: frontends, ranges4: 3, ranges6: 2 }, steps);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proxy_common::layout::{Family, FrontendKind, Port, When, protocol};
 
-use super::super::{Endpoint, Frontend, List, PortKey, ServicePort};
+use super::super::{Endpoint, Frontend, List, PortKey, Range, ServicePort};
 use crate::name::ObjectName;
 
 /// All Services that there are.
@@ -24,6 +24,7 @@ pub(super) struct RandomPort {
     endpoints: BTreeMap<u8, bool>,
     lists: [(u8, bool); 3],
     affinity: u32,
+    ranges: BTreeSet<u8>,
 }
 
 impl Arbitrary for RandomPort {
@@ -31,7 +32,7 @@ impl Arbitrary for RandomPort {
     type Strategy = BoxedStrategy<Self>;
 
     fn arbitrary_with((): ()) -> Self::Strategy {
-        let frontends = prop::collection::btree_map(0..6_u8, 1..5_u8, 0..3);
+        let frontends = prop::collection::btree_map(0..6_u8, 1..6_u8, 0..3);
         let endpoints = prop::collection::btree_map(0..5_u8, any::<bool>(), 0..5);
         let lists = prop::array::uniform3((any::<u8>(), any::<bool>()));
         (
@@ -43,9 +44,10 @@ impl Arbitrary for RandomPort {
             endpoints,
             lists,
             0..3_u32,
+            prop::collection::btree_set(0..4_u8, 0..3),
         )
             .prop_map(
-                |(service, name, uid, v6, frontends, endpoints, lists, affinity)| Self {
+                |(service, name, uid, v6, frontends, endpoints, lists, affinity, ranges)| Self {
                     service,
                     name,
                     uid,
@@ -54,6 +56,7 @@ impl Arbitrary for RandomPort {
                     endpoints,
                     lists,
                     affinity,
+                    ranges,
                 },
             )
             .boxed()
@@ -152,6 +155,11 @@ impl RandomPort {
             external,
             shortcut,
             affinity: self.affinity,
+            source_ranges: self
+                .ranges
+                .iter()
+                .map(|number| Range::new(self.address([192, *number, 0, 0]), 128))
+                .collect(),
         }
     }
 }

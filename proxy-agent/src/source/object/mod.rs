@@ -12,7 +12,7 @@ mod slice;
 pub use metadata::{Annotations, Labels, Metadata};
 pub use node::{Node, NodeSpec, Taint};
 pub(crate) use scalar::Presence;
-pub use scalar::{Address, AffinitySeconds, ClusterIp, EndpointAddress, PortNumber, Protocol};
+pub use scalar::{Address, AffinitySeconds, ClusterIp, EndpointAddress, PortNumber, Protocol, SourceRange};
 pub use service::{
     ClientIpConfig, Ingress, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
     ServiceType, SessionAffinity, SessionAffinityConfig, TrafficPolicy,

@@ -141,6 +141,33 @@ impl<'de> Deserialize<'de> for PortNumber {
     }
 }
 
+/// A range of addresses such as 10.0.0.0/8, maybe between blanks: any address of it, and the length of its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceRange {
+    /// An address of the range.
+    pub address: IpAddr,
+    /// Bits of the prefix, as many as the family has or fewer.
+    pub length: u8,
+}
+
+fn parse_range(text: &str) -> Option<SourceRange> {
+    let (address, length) = text.trim().split_once('/')?;
+    let address = parse_address(address)?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let is_plain = length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = length.parse().ok().filter(|length| is_plain && *length <= bits)?;
+    Some(SourceRange { address, length })
+}
+
+impl<'de> Deserialize<'de> for SourceRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor {
+            expected: "a range of addresses such as 10.0.0.0/8",
+            parse: parse_range,
+        })
+    }
+}
+
 /// How long session affinity lasts, from 1 to 86400 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AffinitySeconds(pub u32);
@@ -259,6 +286,25 @@ mod tests {
             "example.org",
         ] {
             assert_eq!(address(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_read_as_kubernetes_reads_them() {
+        let range = |text| parse_range(text).map(|range| format!("{}/{}", range.address, range.length));
+        assert_eq!(range(" 10.0.0.1/8 ").as_deref(), Some("10.0.0.1/8"));
+        assert_eq!(range("0.0.0.0/0").as_deref(), Some("0.0.0.0/0"));
+        assert_eq!(range("2001:db8::/128").as_deref(), Some("2001:db8::/128"));
+        for wrong in [
+            "",
+            "10.0.0.1",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/+8",
+            "10.0.0.0/ 8",
+            "a/8",
+        ] {
+            assert_eq!(range(wrong), None, "{wrong}");
         }
     }
 

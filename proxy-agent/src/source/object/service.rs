@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Metadata;
-use super::scalar::{Address, AffinitySeconds, ClusterIp, PortNumber, Protocol, null_as_default};
+use super::scalar::{
+    Address, AffinitySeconds, ClusterIp, PortNumber, Protocol, SourceRange, null_as_default,
+};
 
 /// A Service.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -56,7 +58,7 @@ pub struct ServiceSpec {
     pub health_check_node_port: u16,
     /// spec.loadBalancerSourceRanges
     #[serde(deserialize_with = "null_as_default")]
-    pub load_balancer_source_ranges: Vec<String>,
+    pub load_balancer_source_ranges: Vec<SourceRange>,
 }
 
 /// spec.type

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
-use crate::layout::{Action, Counter, Direction, FlowTable, ListWord, When, protocol};
+use crate::layout::{Action, Counter, Direction, Family, FlowTable, ListWord, When, protocol};
 use crate::rules::headers::tcp;
 use crate::rules::scene::*;
 use crate::rules::{Decision, Origin};
@@ -39,7 +39,66 @@ in_both_families!(
     the_loser_of_a_race_uses_the_winners_flow,
     netfilters_use_of_a_port_of_the_range_is_entered,
     a_foreign_tuple_stays_while_it_is_used,
+    a_guarded_address_is_for_its_ranges_alone,
+    the_longest_range_says_whose_it_is,
 );
+
+fn a_guarded_address_is_for_its_ranges_alone<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL, REMOTE]);
+    scene.guard(&[CLIENT, POD]);
+    let refused = Decision::Drop(Counter::SourceNotAllowed);
+    for make in [Packet::<A>::syn, Packet::udp] {
+        for (at, inside, outside) in [
+            (Hook::FromNetwork, CLIENT, CLIENT + 1),
+            (Hook::FromPod, POD, POD + 1),
+        ] {
+            scene.translated(at, make((inside, 33000), BALANCER));
+            assert_eq!(scene.send(at, make((outside, 33000), BALANCER)), refused);
+            // The other frontends are open to everyone.
+            for to in [(CLUSTER_IP, 80), (NODE, NODE_PORT)] {
+                scene.translated(at, make((outside, 33001 + to.0), to));
+            }
+        }
+    }
+    // No mid-flow packet gets by either, whoever might own it.
+    let segment = Packet::tcp((CLIENT + 1, 33000), BALANCER, tcp::ACK);
+    assert_eq!(scene.send(Hook::FromNetwork, segment), refused);
+    // Ranges are for new flows.
+    scene.guard(&[]);
+    for make in [Packet::<A>::syn, Packet::udp] {
+        scene.translated(Hook::FromNetwork, make((CLIENT, 33000), BALANCER));
+        assert_eq!(
+            scene.send(Hook::FromNetwork, make((CLIENT, 33009), BALANCER)),
+            refused
+        );
+    }
+    // Refusals of Services without endpoints tell nobody outside the ranges anything.
+    scene.empty_lists(When::Reject);
+    assert_eq!(
+        scene.send(Hook::FromNetwork, Packet::syn((CLIENT, 33010), BALANCER)),
+        refused
+    );
+    assert_eq!(
+        scene.send(Hook::BackToNetwork, Packet::syn(OUTSIDE, BALANCER)),
+        Decision::Drop(Counter::TurnedBack)
+    );
+}
+
+fn the_longest_range_says_whose_it_is<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    scene.guard(&[]);
+    let service = crate::layout::ServiceId(1);
+    scene.node.source_ranges.push((service, TAG, A::of(CLIENT), 8));
+    scene.translated(Hook::FromNetwork, Packet::syn(OUTSIDE, BALANCER));
+    // What an earlier owner of the id has left lets nobody in.
+    let neighbours = if A::FAMILY == Family::V4 { 24 } else { 120 };
+    let strangers = (service, TAG + 1, A::of(CLIENT), neighbours);
+    scene.node.source_ranges.push(strangers);
+    let refused = scene.send(Hook::FromNetwork, Packet::syn((CLIENT, 33001), BALANCER));
+    assert_eq!(refused, Decision::Drop(Counter::SourceNotAllowed));
+    scene.node.source_ranges.push((service, TAG, A::UNSPECIFIED, 0));
+    scene.translated(Hook::FromPod, Packet::syn((POD, 33002), BALANCER));
+}
 
 fn a_remote_backend_is_reached_in_the_nodes_name<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[REMOTE]);

@@ -10,6 +10,7 @@ in_both_families!(
     the_callers_policy_is_the_nodes,
     loopback_stands_for_the_node_in_the_hosts_namespace_only,
     dead_backends_are_drawn_around,
+    a_guarded_address_is_for_the_host_by_its_own_address_and_for_pods_by_packets,
 );
 
 const HOST: u64 = 1;
@@ -103,6 +104,25 @@ fn loopback_stands_for_the_node_in_the_hosts_namespace_only<A: Spoken>() {
     assert!(matches!(to(HOST, NODE_PORT), Choice::Backend(..)));
     assert_eq!(to(ELSEWHERE, NODE_PORT), Choice::Untouched);
     assert_eq!(to(HOST, 80), Choice::Untouched);
+}
+
+fn a_guarded_address_is_for_the_host_by_its_own_address_and_for_pods_by_packets<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    let from =
+        |scene: &Scene<A>, cookie| call(scene, socket(cookie, protocol::TCP), (LOAD_BALANCER, 80), false);
+    for (ranges, allowed) in [(&[POD, NODE][..], true), (&[POD], false), (&[], false)] {
+        scene.guard(ranges);
+        assert_eq!(from(&scene, ELSEWHERE), Choice::Untouched);
+        assert_eq!(matches!(from(&scene, HOST), Choice::Backend(..)), allowed);
+        if !allowed {
+            assert_eq!(from(&scene, HOST), Choice::Refuse(Counter::SourceNotAllowed));
+        }
+    }
+    scene.guard(&[NODE]);
+    scene.node.primary = None;
+    assert_eq!(from(&scene, HOST), Choice::Refuse(Counter::SourceNotAllowed));
+    let elsewhere = call(&scene, socket(ELSEWHERE, protocol::TCP), (CLUSTER_IP, 80), false);
+    assert!(matches!(elsewhere, Choice::Backend(..)));
 }
 
 fn dead_backends_are_drawn_around<A: Spoken>() {
