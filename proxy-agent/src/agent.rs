@@ -143,6 +143,9 @@ where
         news.operations += done.operations;
         news.failed += done.failed;
         observer.did(&done);
+        for warning in reconciler.warnings() {
+            observer.warned(&warning);
+        }
         let health_checks = reconciler.health_check_changes();
         if !health_checks.is_empty() {
             observer.health_checks(&health_checks);

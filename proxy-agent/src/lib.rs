@@ -6,6 +6,7 @@
 //! `serve` tell others how it gets on; `uninstall` takes it off a cluster; `cli` is the command line.
 
 pub mod agent;
+pub mod announce;
 pub mod cli;
 pub mod config;
 pub mod datapath;

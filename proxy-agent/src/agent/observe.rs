@@ -1,7 +1,7 @@
 //! What the run loop tells of itself.
 
 use super::Done;
-use crate::model::HealthCheck;
+use crate::model::{HealthCheck, Warning};
 use crate::name::ObjectName;
 use crate::source::Batch;
 
@@ -15,6 +15,9 @@ pub trait Observer {
 
     /// All that was taken on is in the maps, but for this many Services that stay as they were.
     fn settled(&mut self, failed_services: usize);
+
+    /// Something is not served as its object asks.
+    fn warned(&mut self, _warning: &Warning) {}
 
     /// What load balancers are to hear of these Services has changed; none: nothing any more.
     fn health_checks(&mut self, _changes: &[(ObjectName, Option<HealthCheck>)]) {}
@@ -34,6 +37,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn settled(&mut self, failed_services: usize) {
         self.0.settled(failed_services);
         self.1.settled(failed_services);
+    }
+
+    fn warned(&mut self, warning: &Warning) {
+        self.0.warned(warning);
+        self.1.warned(warning);
     }
 
     fn health_checks(&mut self, changes: &[(ObjectName, Option<HealthCheck>)]) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::MapWriter;
-use crate::model::{HealthCheck, Model};
+use crate::model::{HealthCheck, Model, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Plan, Planner, ServicePort, Snapshot, Token};
 use crate::source::Change;
@@ -39,6 +39,8 @@ pub struct Reconciler<M> {
     health_checks: BTreeMap<ObjectName, HealthCheck>,
     /// Services of which they must hear something else.
     health_check_changes: BTreeSet<ObjectName>,
+    /// Not served as asked, and not told yet.
+    warnings: Vec<Warning>,
     /// Whether the whole source was known once, so that what nobody asked for was taken away.
     is_synced: bool,
 }
@@ -88,6 +90,7 @@ impl<M: MapWriter> Reconciler<M> {
             held: BTreeSet::new(),
             health_checks: BTreeMap::new(),
             health_check_changes: BTreeSet::new(),
+            warnings: Vec::new(),
             is_synced: false,
         })
     }
@@ -97,9 +100,10 @@ impl<M: MapWriter> Reconciler<M> {
     pub fn take(&mut self, changes: Vec<Change>, has_unread: bool) -> Result<Done, MapsFailed<M::Error>> {
         let touched = self.model.apply(changes);
         let warnings = touched.warnings.len();
-        for warning in touched.warnings {
+        for warning in &touched.warnings {
             tracing::warn!(%warning, "not served as asked");
         }
+        self.warnings.extend(touched.warnings);
         self.later.extend(touched.later);
         let mut done = self.install(touched.services)?;
         done.warnings = warnings;
@@ -155,6 +159,11 @@ impl<M: MapWriter> Reconciler<M> {
     /// How many Services stay as they were.
     pub fn failed_services(&self) -> usize {
         self.failed.len()
+    }
+
+    /// What is not served as its object asks, found since the last time that this was asked.
+    pub fn warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// When a Service that failed is to be tried again.

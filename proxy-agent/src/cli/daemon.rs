@@ -11,6 +11,7 @@ use super::reload::Reloading;
 use super::serve::Telling;
 use super::{AgentArguments, LogFormat, SourceChoice};
 use crate::agent::{self, Reconciler, Surroundings};
+use crate::announce::{Announcer, Notice};
 use crate::config::LogStyle;
 use crate::datapath::Datapath;
 use crate::health::NodeFitness;
@@ -74,12 +75,15 @@ async fn serve(
     let source = Source::prepare(arguments, &configuration, &node_name).await?;
     let datapath = Datapath::start(&arguments.datapath(configuration.settings.lives))?;
     let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
+    let announcer = source.announcer(&node_name);
+    announcer.tell(Notice::started());
     let (telling, observer) = Telling::start(
         &node_name,
         source.without_node(),
         &configuration,
         datapath.gauges(),
         source.status(),
+        announcer,
     )?;
     tokio::spawn(log.clone().tell_repeats());
     let reloading = Reloading {
@@ -135,6 +139,14 @@ impl Source {
                 Self::Api(Box::new(Kubernetes::prepare(&options, node_name).await?))
             }
         })
+    }
+
+    /// Where events go.
+    fn announcer(&self, node_name: &str) -> Announcer {
+        match self {
+            Self::Folder(_) => Announcer::nowhere(),
+            Self::Api(api) => Announcer::start(api.client(), node_name),
+        }
     }
 
     /// How the API answers.

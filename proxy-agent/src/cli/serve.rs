@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::configure::Configuration;
+use crate::agent::Observer;
+use crate::announce::{Announcements, Announcer, Notice};
 use crate::config::{GROUP, Settings};
 use crate::datapath::gauges::Gauges;
 use crate::health::{self, Health, NodeFitness};
 use crate::health_check::HealthChecks;
 use crate::metrics::{Metrics, Pages};
-use crate::serve::{Server, Serving, ServingError, Watcher};
+use crate::serve::{BindAddress, Failed, Server, Serving, ServingError, Watcher};
 use crate::source::Status;
 
 /// What others ask, and those who answer.
@@ -21,6 +23,7 @@ pub(super) struct Telling {
     metrics: Arc<Metrics>,
     configuration: watch::Sender<Value>,
     serving: Serving,
+    announcer: Announcer,
 }
 
 impl Telling {
@@ -31,22 +34,25 @@ impl Telling {
         configuration: &Configuration,
         gauges: Gauges,
         source: Option<Arc<Status>>,
-    ) -> Result<(Self, (Watcher, HealthChecks)), ServingError> {
+        announcer: Announcer,
+    ) -> Result<(Self, impl Observer + use<>), ServingError> {
         let health = Health::new(without_node);
         health.set_late(configuration.settings.late);
         let metrics = Arc::new(Metrics::new(gauges, source));
         let (sender, receiver) = watch::channel(in_force(node_name, configuration));
         let settings = &configuration.settings;
-        let servers = servers(settings, &health, &metrics, &receiver);
+        let servers = servers(settings, &health, &metrics, &receiver, &announcer);
         let telling = Self {
             serving: Serving::start(servers, settings.must_bind)?,
             health: health.clone(),
             metrics: metrics.clone(),
             configuration: sender,
+            announcer: announcer.clone(),
         };
-        let health_checks = HealthChecks::new(&telling.serving, health.clone());
+        let health_checks = HealthChecks::new(&telling.serving, health.clone(), announcer.clone());
         let watcher = Watcher::new(node_name, without_node, health, metrics);
-        Ok((telling, (watcher, health_checks)))
+        let announcements = Announcements::new(announcer);
+        Ok((telling, (watcher, (health_checks, announcements))))
     }
 
     /// Goes on with another configuration.
@@ -55,7 +61,13 @@ impl Telling {
         self.configuration
             .send_replace(in_force(node_name, configuration));
         let receiver = self.configuration.subscribe();
-        let servers = servers(&configuration.settings, &self.health, &self.metrics, &receiver);
+        let servers = servers(
+            &configuration.settings,
+            &self.health,
+            &self.metrics,
+            &receiver,
+            &self.announcer,
+        );
         self.serving.replace(servers);
     }
 }
@@ -65,21 +77,30 @@ fn servers(
     health: &Health,
     metrics: &Arc<Metrics>,
     configuration: &watch::Receiver<Value>,
+    announcer: &Announcer,
 ) -> Vec<Server> {
     let pages = Pages {
         metrics: metrics.clone(),
         configuration: configuration.clone(),
     };
     let (health, counts) = (health.clone(), metrics.clone());
+    let failed = |name: &'static str, address: BindAddress| -> Option<Failed> {
+        let announcer = announcer.clone();
+        Some(Arc::new(move |error| {
+            announcer.tell(Notice::of_server(name, &address.to_string(), error));
+        }))
+    };
     let healthz = settings.healthz.map(|address| Server {
         name: "healthz",
         address,
         handler: Arc::new(move |path| health::page(&health, &counts.health, path)),
+        failed: failed("healthz", address),
     });
     let metrics = settings.metrics.map(|address| Server {
         name: "metrics",
         address,
         handler: Arc::new(move |path| pages.page(path)),
+        failed: failed("metrics", address),
     });
     healthz.into_iter().chain(metrics).collect()
 }
@@ -88,9 +109,8 @@ fn servers(
 fn in_force(node_name: &str, configuration: &Configuration) -> Value {
     let Configuration { document, settings } = configuration;
     let mut document = document.clone();
-    let text = |address: Option<crate::serve::BindAddress>| {
-        Some(address.map_or_else(String::new, |address| address.to_string()))
-    };
+    let text =
+        |address: Option<BindAddress>| Some(address.map_or_else(String::new, |address| address.to_string()));
     document.hostname_override = Some(node_name.to_owned());
     document.healthz_bind_address = text(settings.healthz);
     document.metrics_bind_address = text(settings.metrics);

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::agent::{Done, Observer};
+use crate::announce::Announcer;
 use crate::health::Health;
 use crate::model::HealthCheck;
 use crate::name::ObjectName;
@@ -23,6 +24,7 @@ use crate::source::Batch;
 pub struct HealthChecks {
     runtime: Handle,
     health: Health,
+    announcer: Announcer,
     running: HashMap<ObjectName, Running>,
 }
 
@@ -41,10 +43,11 @@ impl Drop for Running {
 
 impl HealthChecks {
     /// None yet; they will run beside the other servers, and are as well as the proxy is.
-    pub fn new(serving: &Serving, health: Health) -> Self {
+    pub fn new(serving: &Serving, health: Health, announcer: Announcer) -> Self {
         Self {
             runtime: serving.runtime(),
             health,
+            announcer,
             running: HashMap::new(),
         }
     }
@@ -53,9 +56,12 @@ impl HealthChecks {
         let endpoints = Arc::new(AtomicUsize::new(wanted.endpoints));
         let (name, count, health) = (service.clone(), endpoints.clone(), self.health.clone());
         let answer = move || answer::of(&name, count.load(Ordering::Relaxed), &health);
-        let task = self
-            .runtime
-            .spawn(server::run(service.clone(), wanted.port, Arc::new(answer)));
+        let task = self.runtime.spawn(server::run(
+            service.clone(),
+            wanted.port,
+            Arc::new(answer),
+            self.announcer.clone(),
+        ));
         Running {
             port: wanted.port,
             endpoints,

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::announce::{Announcer, Notice};
 use crate::name::ObjectName;
 use crate::serve::{BindAddress, Reply, Server};
 
@@ -16,17 +17,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Serves at every address of the node until it is dropped.
-pub(super) async fn run(service: ObjectName, port: u16, answer: Arc<dyn Fn() -> Reply + Send + Sync>) {
+pub(super) async fn run(
+    service: ObjectName,
+    port: u16,
+    answer: Arc<dyn Fn() -> Reply + Send + Sync>,
+    announcer: Announcer,
+) {
     let server = Server {
         name: "health check of a Service",
         address: BindAddress::Everywhere(port),
         handler: Arc::new(move |_path| answer()),
+        failed: None,
     };
     let mut pause = FIRST_PAUSE;
     let listener = loop {
         match server.listen() {
             Ok(listener) => break listener,
-            Err(error) => complain(&service, port, pause, &error),
+            Err(error) => complain(&service, port, pause, &error, &announcer),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -35,10 +42,11 @@ pub(super) async fn run(service: ObjectName, port: u16, answer: Arc<dyn Fn() -> 
     server.run(Some(listener)).await;
 }
 
-fn complain(service: &ObjectName, port: u16, pause: Duration, error: &io::Error) {
+fn complain(service: &ObjectName, port: u16, pause: Duration, error: &io::Error, announcer: &Announcer) {
     if pause < PATIENCE {
         return;
     }
+    announcer.tell(Notice::of_health_check(service, port, error));
     tracing::error!(
         %service,
         port,

@@ -78,6 +78,22 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// The Service that it is about; none: it is about a slice.
+    pub fn service(&self) -> Option<&ObjectName> {
+        match self {
+            Self::Sctp { service, .. }
+            | Self::SourceRanges { service, .. }
+            | Self::NoClusterIp { service }
+            | Self::FamilyNotServed { service, .. }
+            | Self::FrontendTaken { loser: service, .. } => Some(service),
+            Self::SliceWithoutService { .. }
+            | Self::PortWithoutNumber { .. }
+            | Self::EndpointWithoutAddress { .. } => None,
+        }
+    }
+}
+
 fn list(addresses: &[IpAddr]) -> String {
     addresses
         .iter()

@@ -9,6 +9,6 @@ mod watcher;
 
 pub use address::{AddressError, BindAddress};
 pub use reply::Reply;
-pub use server::{Handler, Server};
+pub use server::{Failed, Handler, Server};
 pub use thread::{Serving, ServingError};
 pub use watcher::Watcher;

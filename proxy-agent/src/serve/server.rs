@@ -41,7 +41,12 @@ pub struct Server {
     pub address: BindAddress,
     /// What it answers.
     pub handler: Handler,
+    /// Is told when it can't listen.
+    pub failed: Option<Failed>,
 }
+
+/// Told why a server can't listen.
+pub type Failed = Arc<dyn Fn(&io::Error) + Send + Sync>;
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,6 +67,9 @@ impl Server {
 
     /// Says why it can't listen, and what to do.
     fn complain(&self, error: &io::Error) {
+        if let Some(failed) = &self.failed {
+            failed(error);
+        }
         tracing::error!(
             server = self.name,
             address = %self.address,

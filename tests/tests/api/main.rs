@@ -8,6 +8,7 @@
 
 mod access;
 mod changes;
+mod events;
 mod gate;
 mod node;
 mod outage;

@@ -16,6 +16,7 @@ fn server(address: SocketAddr) -> Server {
             "/there" => Reply::text(StatusCode::OK, "here\n"),
             _ => Reply::not_found(),
         }),
+        failed: None,
     }
 }
 
