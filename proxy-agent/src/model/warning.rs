@@ -83,7 +83,7 @@ impl Warning {
     pub fn service(&self) -> Option<&ObjectName> {
         match self {
             Self::Sctp { service, .. }
-            | Self::SourceRanges { service, .. }
+            | Self::OpenFamily { service, .. }
             | Self::NoClusterIp { service }
             | Self::FamilyNotServed { service, .. }
             | Self::FrontendTaken { loser: service, .. } => Some(service),
