@@ -66,7 +66,8 @@ pub struct CleanupArguments {
     #[command(flatten)]
     pub instance: InstanceArguments,
     /// In the place of an instance, removes what kube-proxy left on this node: its chains and rules of iptables, both
-    /// variants and families, its tables of nftables, its interface for IPVS. Connections that it translated live on.
+    /// variants and families, its tables of nftables, its interface for IPVS. To be run once the connections that it
+    /// translated are over.
     #[arg(long)]
     pub kube_proxy: bool,
     /// The host's root: takes the host's iptables, nft and ip, for an image that has none.

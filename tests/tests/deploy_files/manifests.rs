@@ -240,6 +240,7 @@ fn the_role_is_what_the_agent_reads() {
     }
     let expected = [
         "endpointslices.discovery.k8s.io list,watch",
+        "events.events.k8s.io create",
         "nodes. get,list,watch",
         "servicecidrs.networking.k8s.io list,watch",
         "services. list,watch",
