@@ -171,6 +171,26 @@ fn no_call_fails_while_a_deployment_is_scaled_up_and_down() {
 }
 
 #[test]
+fn no_call_fails_while_a_deployment_is_rolled_over() {
+    let cluster = cluster().unwrap();
+    cluster.scale(4).unwrap();
+    cluster.wait_for_answers_of(4).unwrap();
+    let before = cluster.answers(64).unwrap();
+    let load = Load::start(&cluster).unwrap();
+    cluster
+        .kubectl(&["rollout", "restart", "deployment/server"])
+        .unwrap();
+    cluster
+        .kubectl(&["rollout", "status", "deployment/server", PATIENCE])
+        .unwrap();
+    cluster.wait_for_answers_of(4).unwrap();
+    let after = cluster.answers(64).unwrap();
+    let calls = load.end(&cluster).unwrap();
+    assert!(calls > 100, "only {calls} calls were made");
+    assert!(before.is_disjoint(&after), "{before:?} and {after:?}");
+}
+
+#[test]
 fn no_call_fails_without_the_api_server_and_changes_are_applied_after() {
     let mut cluster = cluster().unwrap();
     cluster.scale(1).unwrap();

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use super::binaries::{cache, hexadecimal, lock};
 use crate::ip::run;
 
-const SUITE: &str = "bookworm";
+/// Its iperf is the first that prints what the suite reads.
+const SUITE: &str = "trixie";
 const MIRROR: &str = "http://deb.debian.org/debian";
 const PACKAGES: [&str; 17] = [
     "bash",

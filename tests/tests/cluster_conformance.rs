@@ -1,0 +1,36 @@
+//! Specs of Kubernetes' own suite with Shunt: what passed when docs/conformance.md was written passes still.
+
+use lab::cluster::conformance::{self, Specs, Verdict};
+use lab::cluster::{Cluster, Options, Proxy};
+
+#[test]
+fn specs_that_passed_pass_still() {
+    let specs = Specs::subset().unwrap();
+    let passed = conformance::read_passed(include_str!("../../docs/conformance.md"), "Shunt");
+    let options = Options {
+        proxy: Proxy::Shunt,
+        nodes: 3,
+    };
+    let cluster = Cluster::start(options).unwrap();
+    let folder = std::env::temp_dir().join(format!("shunt-conformance-{}", std::process::id()));
+    let client = cluster.control_plane().client();
+    let results = conformance::run(&client, options.nodes, &specs, &folder).unwrap();
+    for (name, verdict) in &results {
+        println!("{name}: {verdict}");
+    }
+    let lost: Vec<_> = results
+        .iter()
+        .filter(|(name, verdict)| passed.contains(*name) && **verdict != Verdict::Passed)
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "passed before and do not now: {lost:#?}\nthe log is in {}",
+        folder.display()
+    );
+    let still = results
+        .values()
+        .filter(|verdict| **verdict == Verdict::Passed)
+        .count();
+    assert!(still > 20, "only {still} of {} specs passed", results.len());
+    std::fs::remove_dir_all(folder).unwrap();
+}
