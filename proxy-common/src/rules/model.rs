@@ -305,16 +305,23 @@ impl<A: Spoken> Model<A> {
         let life = self.life(which);
         let decision = self.scene.send(Self::way_back(&conversation, &live.seen), packet);
         let Decision::Translate(_) = decision else {
-            // A backend opens anew what was over: to the client at its own address, past us.
-            let is_past_us = packet.flags == tcp::SYN | tcp::ACK
-                && live.bits & state::ESTABLISHED != 0
-                && rules_state::is_closing(live.bits);
+            // A backend opens anew what was over: to the client at its own address, past us. Once this conversation is
+            // over, it may be another's that has taken the tuple.
+            let is_opened = packet.flags == tcp::SYN | tcp::ACK;
+            let is_over = |other: &Live<A>| {
+                other.bits & state::ESTABLISHED != 0
+                    && rules_state::is_closing(other.bits)
+                    && same(&other.seen, &live.seen)
+            };
             prop_assert!(
-                life != Life::Alive || is_past_us,
+                life != Life::Alive || (is_opened && is_over(&live)),
                 "{decision:?} of a live conversation's answer {packet:?}"
             );
-            if is_past_us && life == Life::Alive {
-                self.conversations[which].live = None;
+            for number in 0..self.conversations.len() {
+                let is_taken = self.conversations[number].live.as_ref().is_some_and(is_over);
+                if is_opened && is_taken && self.life(number) == Life::Alive {
+                    self.conversations[number].live = None;
+                }
             }
             return Ok(());
         };
