@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use nix::sys::prctl::set_child_subreaper;
 use serde_json::Value;
 
 /// Runs the cluster's program with a state of its own, and returns whether it succeeded and what it printed.
@@ -51,6 +52,9 @@ fn traces(id: &str) -> Result<Vec<String>> {
 
 #[test]
 fn a_cluster_stands_until_it_is_taken_down_and_leaves_nothing() {
+    // Processes without a parent become this one's children, which does not look at their ends: as on a machine whose
+    // first process takes its time, what the cluster leaves to others stays to be seen.
+    set_child_subreaper(true).unwrap();
     let state = std::env::temp_dir().join(format!("shunt-standing-{}.json", std::process::id()));
     let (up, said) = cluster(&state, &["up", "--proxy", "kube-proxy-nftables"]).unwrap();
     assert!(up, "{said}");
