@@ -1,6 +1,7 @@
 //! `cargo xtask build-ebpf`: the BPF object that the agent embeds.
 
 mod inspect;
+mod strip;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -78,9 +79,11 @@ fn build_checkout(toolchain: &Toolchain, checkout: &Path, directory: &Path) -> R
     Ok(changed)
 }
 
-/// Checks what was built and copies it to its place, at once and whole; whether that changed the file.
+/// Strips and checks what was built and copies it to its place, at once and whole; whether that changed the file.
 fn take_over(built: &Path, object: &Path) -> Result<bool> {
     let bytes = std::fs::read(built).with_context(|| format!("reading {}", built.display()))?;
+    let bytes =
+        strip::strip(&bytes).with_context(|| format!("the object {} cannot be stripped", built.display()))?;
     inspect::inspect(&bytes).with_context(|| format!("the object {} cannot be used", built.display()))?;
     if std::fs::read(object).is_ok_and(|present| present == bytes) {
         return Ok(false);
