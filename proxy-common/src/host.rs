@@ -332,7 +332,7 @@ impl<A: Addr + Hash> FlowStore<A> for HostNode<A> {
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
         self.access();
         let ports = self.fragments.borrow().get(key).copied();
-        ports.filter(|ports| ports.tag == key.tag())
+        ports.filter(|ports| ports.is_of(key.tag()))
     }
 
     fn put_fragment(&self, key: &FragmentKey<A>, ports: &FragmentPorts) {

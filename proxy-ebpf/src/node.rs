@@ -332,7 +332,7 @@ impl<A: Maps> FlowStore<A> for Node {
         let ports = A::fragments().get_ptr(key)?;
         // SAFETY: map values stay readable while the program runs; the tag tells whether it is still the key's.
         let ports = unsafe { read_volatile(ports) };
-        (ports.tag == key.tag()).then_some(ports)
+        ports.is_of(key.tag()).then_some(ports)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! ones. A later fragment whose first has not been seen can't be judged: it is dropped where an untranslated one would
 //! go astray, and passes where it is none of ours.
 
-use crate::layout::{Addr, Counter, FilterBit, FragmentKey, FragmentPorts};
+use crate::layout::{Addr, Counter, Family, FilterBit, FragmentKey, FragmentPorts};
 use crate::rules::headers::Fragment;
 use crate::rules::{FlowStore, Headers, Verdict, hash};
 
@@ -15,13 +15,16 @@ impl<A: Addr> Headers<A> {
             source: self.source,
             destination: self.destination,
             id: self.fragment_id,
-            protocol: self.protocol as u32,
+            protocol: match A::FAMILY {
+                Family::V4 => self.protocol as u32,
+                Family::V6 => 0,
+            },
         }
     }
 }
 
 impl<A: Addr> FragmentKey<A> {
-    /// The tag that a value of this key carries.
+    /// The tag that a value of this key carries, but for its low eight bits.
     #[inline(always)]
     pub fn tag(&self) -> u32 {
         let hash = hash::step(self.id as u64, self.protocol as u64);
@@ -42,11 +45,12 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
     }
     let key = packet.fragment_key();
     if packet.fragment == Fragment::First {
-        let ports = FragmentPorts {
-            source: packet.source_port,
-            destination: packet.destination_port,
-            tag: key.tag(),
-        };
+        let ports = FragmentPorts::new(
+            key.tag(),
+            packet.source_port,
+            packet.destination_port,
+            packet.protocol,
+        );
         node.put_fragment(&key, &ports);
         return None;
     }
@@ -58,6 +62,7 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
             Verdict::PASS
         });
     };
+    packet.protocol = ports.protocol();
     packet.source_port = ports.source;
     packet.destination_port = ports.destination;
     None

@@ -295,12 +295,13 @@ enum Walk {
     Malformed,
 }
 
+const ROUTING: u8 = 43;
+const DESTINATION_OPTIONS: u8 = 60;
+
 #[inline(always)]
 fn extension_headers<B: Bytes>(bytes: &B, packet: &mut Headers<V6>) -> Walk {
     const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
-    const DESTINATION_OPTIONS: u8 = 60;
     let mut next = packet.protocol;
     let mut offset = packet.transport;
     for _ in 0..EXTENSION_HEADERS {
@@ -391,6 +392,13 @@ fn quoted_ports<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed
 
 #[inline(always)]
 fn transport<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
+    if A::FAMILY == Family::V6
+        && packet.fragment == Fragment::Later
+        && (packet.protocol == ROUTING || packet.protocol == DESTINATION_OPTIONS)
+    {
+        // It names what comes first behind the fragment header of the first fragment, which alone knows the protocol.
+        return Parsed::Transport;
+    }
     if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
         return Parsed::Other;
     }

@@ -1,6 +1,6 @@
 //! Fragments of calls and of replies.
 
-use crate::layout::{Counter, Direction, protocol};
+use crate::layout::{Counter, Direction, V6, protocol};
 use crate::rules::Decision;
 use crate::rules::scene::*;
 
@@ -94,7 +94,10 @@ fn identifications_keep_datagrams_apart<A: Spoken>() {
         ..later(call(1), 1)
     };
     let dropped = Decision::Drop(Counter::FragmentWithoutFirst);
-    assert_eq!(scene.send(Hook::FromPod, other_protocol), dropped);
+    // In IPv6 the identification alone counts (RFC 8200 §4.5).
+    if A::FAMILY == crate::layout::Family::V4 {
+        assert_eq!(scene.send(Hook::FromPod, other_protocol), dropped);
+    }
     assert_eq!(scene.send(Hook::FromPod, later(call(1), 3)), dropped);
 }
 
@@ -118,4 +121,30 @@ fn later_fragments_of_another_datagram_do_not_make_flows<A: Spoken>() {
     scene.node.flows.borrow_mut().clear();
     assert_eq!(scene.send(Hook::FromPod, later(call, 1)), Decision::Pass);
     assert!(scene.node.flows.borrow().is_empty());
+}
+
+/// Of a chain behind the fragment header the later fragments name the first header only (RFC 8200 §4.5).
+#[test]
+fn destination_options_behind_the_fragment_header_hide_no_later_fragment() {
+    let mut scene = Scene::<V6>::new(&[LOCAL]);
+    let call = Packet::<V6>::udp((POD, 1), (CLUSTER_IP, 80));
+    let mut head = first(call, 1).bytes();
+    let rest = head.split_off(48);
+    for next in [43, 60] {
+        head[40] = next;
+        let with_options = [&head[..], &[protocol::UDP, 0, 1, 4, 0, 0, 0, 0], &rest].concat();
+        let length = (with_options.len() as u16 - 40).to_be_bytes();
+        let with_options = [&with_options[..4], &length, &with_options[6..]].concat();
+        let verdict = scene.verdict(Hook::FromPod, &with_options).decision();
+        assert!(matches!(verdict, Decision::Translate(_)), "{verdict:?}");
+        let seen = scene.work.flow;
+        let mut tail = later(call, 1).bytes();
+        tail[40] = next;
+        let verdict = scene.verdict(Hook::FromPod, &tail).decision();
+        assert!(matches!(verdict, Decision::Translate(_)), "{verdict:?}");
+        assert!(scene.work.flow.same_tuple(&seen));
+        scene.node.fragments.borrow_mut().clear();
+        let dropped = Decision::Drop(Counter::FragmentWithoutFirst);
+        assert_eq!(scene.verdict(Hook::FromPod, &tail).decision(), dropped);
+    }
 }
