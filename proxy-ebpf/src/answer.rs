@@ -1,11 +1,9 @@
-//! Answers to packets that go no further: TCP resets and ICMP errors, made out of the packet itself and sent back by
-//! the interface that it came in by.
+//! Answers to packets that go no further: TCP resets, and ICMP errors by [`error`], made out of the packet itself and sent
+//! back by the interface that it came in by.
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT},
-    helpers::generated::{
-        bpf_csum_diff, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
-    },
+    helpers::generated::{bpf_csum_diff, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_store_bytes},
 };
 use proxy_common::{
     layout::{Addr, Counter, V4, V6, protocol},
@@ -15,30 +13,20 @@ use proxy_common::{
     },
 };
 
-use crate::{node::count, redirect};
+use crate::{
+    error::{self, Errors, Message},
+    node::count,
+    redirect,
+};
 
 /// Keeps skb->csum right under CHECKSUM_COMPLETE while bytes are stored.
-const BPF_F_RECOMPUTE_CSUM: u64 = 1;
-const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
-const HOP_LIMIT: u8 = 64;
-
-/// What an ICMP error says.
-#[derive(Clone, Copy)]
-pub(crate) enum Message {
-    /// Port unreachable (RFC 792, RFC 4443 §3.1).
-    PortUnreachable,
-    /// Fragmentation needed (RFC 1191), packet too big (RFC 4443 §3.2): the next hop's MTU.
-    TooBig(u32),
-    /// The hop limit ran out.
-    TimeExceeded,
-}
+pub(crate) const BPF_F_RECOMPUTE_CSUM: u64 = 1;
+pub(crate) const HOP_LIMIT: u8 = 64;
 
 /// An address family's headers, made from scratch.
-pub(crate) trait Answer: Addr {
+pub(crate) trait Answer: Errors {
     /// Turns the packet into a TCP reset. `None` if the kernel refused.
     fn reset<const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<Self>) -> Option<()>;
-    /// Turns the packet into an ICMP error that quotes it. `None` if the kernel refused.
-    fn icmp<const LINK: u32>(skb: *mut __sk_buff, message: Message) -> Option<()>;
 }
 
 /// Refuses a packet: TCP RST, else port unreachable.
@@ -74,42 +62,54 @@ fn refuse<A: Answer, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<A>) 
         }
         return A::reset::<LINK>(skb, packet);
     }
-    A::icmp::<LINK>(skb, Message::PortUnreachable)
+    error::turn::<A, LINK>(skb, packet.transport, Message::PortUnreachable)
 }
 
-/// Answers a packet with an ICMP error.
+/// Makes the packet so many bytes long behind the link header, all of them to be written, whatever the state of its
+/// checksum was: nothing is left to be finished by hardware. `None` if the kernel refused.
+///
+/// The place of a partial checksum is fixed in memory. The packet is made longer by what comes before that place, and cut
+/// by as much in front: the kernel sees that the place is no longer in the packet and forgets it.
 #[inline(always)]
-pub(crate) fn error<A: Answer, const LINK: u32>(skb: *mut __sk_buff, message: Message) -> i32 {
-    if A::icmp::<LINK>(skb, message).is_none() {
-        return TC_ACT_SHOT;
-    }
-    count(Counter::ErrorSent as u32);
-    redirect::back::<LINK>(skb)
-}
-
-/// Cuts or lengthens the packet and writes all of it behind the link header.
-#[inline(always)]
-fn replace<const LINK: u32, const N: usize>(skb: *mut __sk_buff, words: &[u32; N]) -> Option<()> {
-    let size = (N * 4) as u32;
-    // SAFETY: `skb` is the program's context, and the buffer is `size` bytes long.
+pub(crate) fn blank<const LINK: u32>(skb: *mut __sk_buff, transport: u32, size: u32) -> Option<()> {
+    const BPF_ADJ_ROOM_MAC: u32 = 1;
+    // Beyond it the helper refuses; partial checksums are behind few headers.
+    const MOST: u32 = 0xff0;
+    let needed = LINK.wrapping_add(transport).wrapping_add(8);
+    let cut = if needed > MOST { MOST } else { needed };
+    // SAFETY: `skb` is the program's context.
     unsafe {
-        if bpf_skb_change_tail(skb, LINK + size, 0) != 0 {
+        if bpf_skb_change_tail(skb, LINK + size + cut, 0) != 0 {
             return None;
         }
-        (bpf_skb_store_bytes(skb, LINK, words.as_ptr().cast(), size, BPF_F_RECOMPUTE_CSUM) == 0).then_some(())
+        (bpf_skb_adjust_room(skb, -(cut as i32), BPF_ADJ_ROOM_MAC, 0) == 0).then_some(())
     }
+}
+
+/// Writes the whole packet behind the link header anew.
+#[inline(always)]
+fn replace<const LINK: u32, const N: usize>(
+    skb: *mut __sk_buff,
+    transport: u32,
+    words: &[u32; N],
+) -> Option<()> {
+    let size = (N * 4) as u32;
+    blank::<LINK>(skb, transport, size)?;
+    // SAFETY: `skb` is the program's context, and the buffer is `size` bytes long.
+    let stored = unsafe { bpf_skb_store_bytes(skb, LINK, words.as_ptr().cast(), size, BPF_F_RECOMPUTE_CSUM) };
+    (stored == 0).then_some(())
 }
 
 /// The unfolded sum over words.
 #[inline(always)]
-fn sum<const N: usize>(words: &mut [u32; N], seed: u32) -> u32 {
+pub(crate) fn sum<const N: usize>(words: &mut [u32; N], seed: u32) -> u32 {
     // SAFETY: the buffer is N words long.
     unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, words.as_mut_ptr(), (N * 4) as u32, seed) as u32 }
 }
 
 /// A u32 whose bytes stand in network order.
 #[inline(always)]
-const fn word(host: u32) -> u32 {
+pub(crate) const fn word(host: u32) -> u32 {
     host.to_be()
 }
 
@@ -137,22 +137,20 @@ fn reset_words<A: Addr>(packet: &Headers<A>) -> [u32; 5] {
     ]
 }
 
-/// Fills in the checksum field, which is 0, in whatever state the packet's checksum is: the header's own sum counts
-/// only where the sum is complete, the pseudo-header's always.
+/// Fills in the checksum field of [`reset_words`], given the sum of the pseudo-header.
 #[inline(always)]
-fn finish_reset(skb: *mut __sk_buff, field: u32, header: u32, pseudo: u32) -> Option<()> {
-    // SAFETY: `skb` is the program's context; the helper checks the offset.
-    unsafe {
-        if bpf_l4_csum_replace(skb, field, 0, header as u64, 0) != 0 {
-            return None;
-        }
-        (bpf_l4_csum_replace(skb, field, 0, pseudo as u64, BPF_F_PSEUDO_HDR) == 0).then_some(())
-    }
+fn finish(header: &mut [u32; 5], pseudo: u32) {
+    let check = !checksum::fold(sum(header, pseudo));
+    header[4] = if cfg!(target_endian = "little") {
+        check as u32
+    } else {
+        (check as u32) << 16
+    };
 }
 
 /// An IPv4 header's words, with checksum.
 #[inline(always)]
-fn ipv4_header(length: u32, ip_protocol: u8, source: V4, destination: V4) -> [u32; 5] {
+pub(crate) fn ipv4_header(length: u32, ip_protocol: u8, source: V4, destination: V4) -> [u32; 5] {
     const DONT_FRAGMENT: u32 = 0x4000;
     let mut words = [
         word(0x4500_0000 | length),
@@ -175,48 +173,12 @@ impl Answer for V4 {
     fn reset<const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<V4>) -> Option<()> {
         let [i0, i1, i2, i3, i4] = ipv4_header(40, protocol::TCP, packet.destination, packet.source);
         let mut header = reset_words(packet);
+        finish(
+            &mut header,
+            sum(&mut [i3, i4, word((protocol::TCP as u32) << 16 | 20)], 0),
+        );
         let [t0, t1, t2, t3, t4] = header;
-        replace::<LINK, 10>(skb, &[i0, i1, i2, i3, i4, t0, t1, t2, t3, t4])?;
-        let header = sum(&mut header, 0);
-        let pseudo = sum(&mut [i3, i4, word((protocol::TCP as u32) << 16 | 20)], 0);
-        finish_reset(skb, LINK + 36, header, pseudo)
-    }
-
-    #[inline(always)]
-    fn icmp<const LINK: u32>(skb: *mut __sk_buff, message: Message) -> Option<()> {
-        // The IP header without options and eight bytes: what RFC 792 asks for and Linux's receivers need.
-        const QUOTE: usize = 7;
-        let (kind, code, rest) = match message {
-            Message::PortUnreachable => (3, 3, 0),
-            Message::TooBig(mtu) => (3, 4, mtu & 0xffff),
-            Message::TimeExceeded => (11, 0, 0),
-        };
-        let mut icmp = [0_u32; 2 + QUOTE];
-        icmp[0] = word(kind << 24 | code << 16);
-        icmp[1] = word(rest);
-        // SAFETY: QUOTE words are left behind the first two.
-        let read = unsafe {
-            bpf_skb_load_bytes(
-                skb.cast(),
-                LINK,
-                icmp.as_mut_ptr().add(2).cast(),
-                (QUOTE * 4) as u32,
-            )
-        };
-        if read != 0 {
-            return None;
-        }
-        let (source, destination) = (V4(icmp[2 + 4]), V4(icmp[2 + 3]));
-        let check = !checksum::fold(sum(&mut icmp, 0));
-        icmp[0] |= if cfg!(target_endian = "little") {
-            (check as u32) << 16
-        } else {
-            check as u32
-        };
-        let length = (20 + (2 + QUOTE) * 4) as u32;
-        let [i0, i1, i2, i3, i4] = ipv4_header(length, protocol::ICMP, source, destination);
-        let [c0, c1, c2, c3, c4, c5, c6, c7, c8] = icmp;
-        replace::<LINK, 14>(skb, &[i0, i1, i2, i3, i4, c0, c1, c2, c3, c4, c5, c6, c7, c8])
+        replace::<LINK, 10>(skb, packet.transport, &[i0, i1, i2, i3, i4, t0, t1, t2, t3, t4])
     }
 }
 
@@ -226,15 +188,7 @@ impl Answer for V6 {
         let [s0, s1, s2, s3] = packet.destination.0;
         let [d0, d1, d2, d3] = packet.source.0;
         let mut header = reset_words(packet);
-        let [t0, t1, t2, t3, t4] = header;
-        let lengths = word(20 << 16 | (protocol::TCP as u32) << 8 | HOP_LIMIT as u32);
-        let first = word(6 << 28);
-        replace::<LINK, 15>(
-            skb,
-            &[first, lengths, s0, s1, s2, s3, d0, d1, d2, d3, t0, t1, t2, t3, t4],
-        )?;
-        let header = sum(&mut header, 0);
-        let pseudo = [
+        let mut pseudo = [
             s0,
             s1,
             s2,
@@ -246,59 +200,29 @@ impl Answer for V6 {
             word(20),
             word(protocol::TCP as u32),
         ];
-        finish_reset(skb, LINK + 56, header, sum(&mut { pseudo }, 0))
-    }
-
-    #[inline(always)]
-    fn icmp<const LINK: u32>(skb: *mut __sk_buff, message: Message) -> Option<()> {
-        // The IPv6 header and eight bytes.
-        const QUOTE: usize = 12;
-        const LENGTH: u32 = ((2 + QUOTE) * 4) as u32;
-        let (kind, code, rest) = match message {
-            Message::PortUnreachable => (1, 4, 0),
-            Message::TooBig(mtu) => (2, 0, mtu),
-            Message::TimeExceeded => (3, 0, 0),
-        };
-        let mut words = [0_u32; 10 + 2 + QUOTE];
-        words[0] = word(6 << 28);
-        words[1] = word(LENGTH << 16 | (protocol::ICMPV6 as u32) << 8 | HOP_LIMIT as u32);
-        words[10] = word(kind << 24 | code << 16);
-        words[11] = word(rest);
-        // SAFETY: QUOTE words are left behind the first twelve.
-        let read = unsafe {
-            bpf_skb_load_bytes(
-                skb.cast(),
-                LINK,
-                words.as_mut_ptr().add(12).cast(),
-                (QUOTE * 4) as u32,
-            )
-        };
-        if read != 0 {
-            return None;
-        }
-        // The quoted packet's source is the answer's destination, and the other way round.
-        for n in 0..4 {
-            words[2 + n] = words[12 + 6 + n];
-            words[6 + n] = words[12 + 2 + n];
-        }
-        // The pseudo-header (RFC 8200 §8.1): addresses, length, next header.
-        let seed = sum(&mut [word(LENGTH), word(protocol::ICMPV6 as u32)], 0);
-        // SAFETY: the addresses and all behind them: 22 words from the third on.
-        let total = unsafe {
-            bpf_csum_diff(
-                core::ptr::null_mut(),
-                0,
-                words.as_mut_ptr().add(2),
-                (22 * 4) as u32,
-                seed,
-            ) as u32
-        };
-        let check = !checksum::fold(total);
-        words[10] |= if cfg!(target_endian = "little") {
-            (check as u32) << 16
-        } else {
-            check as u32
-        };
-        replace::<LINK, 24>(skb, &words)
+        finish(&mut header, sum(&mut pseudo, 0));
+        let [t0, t1, t2, t3, t4] = header;
+        let lengths = word(20 << 16 | (protocol::TCP as u32) << 8 | HOP_LIMIT as u32);
+        replace::<LINK, 15>(
+            skb,
+            packet.transport,
+            &[
+                word(6 << 28),
+                lengths,
+                s0,
+                s1,
+                s2,
+                s3,
+                d0,
+                d1,
+                d2,
+                d3,
+                t0,
+                t1,
+                t2,
+                t3,
+                t4,
+            ],
+        )
     }
 }

@@ -6,6 +6,7 @@
 #![expect(internal_features, reason = "compare-and-swap on this target")]
 
 mod answer;
+mod error;
 mod maps;
 mod node;
 mod redirect;

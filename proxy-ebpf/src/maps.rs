@@ -74,6 +74,9 @@ pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(64,
 static WORK4: PerCpuArray<Work<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
+/// Where an ICMP error is put together.
+#[map]
+pub(crate) static WORK_ERROR: PerCpuArray<[u32; 400]> = PerCpuArray::with_max_entries(1, 0);
 
 const _: () = assert!(proxy_common::layout::Counter::ALL.len() <= 64);
 

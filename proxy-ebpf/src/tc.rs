@@ -8,7 +8,8 @@ use proxy_common::{
 
 use crate::{
     LAYER3,
-    answer::{self, Answer, Message},
+    answer::{self, Answer},
+    error::{self, Message},
     maps::Maps,
     node::{Node, Tables, config, count},
     redirect::{self, Leaving, MARK, Route},
@@ -205,14 +206,14 @@ fn write<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> Opt
 fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i32 {
     if work.packet.hop_limit <= 1 {
         count(Counter::HopLimit as u32);
-        return answer::error::<A, LINK>(skb, Message::TimeExceeded);
+        return error::answer::<A, LINK>(skb, work.packet.transport, Message::TimeExceeded);
     }
     // The way is settled before the first write.
     let hop = match redirect::next_hop(skb, &Leaving::packet(&work.packet, &work.flow)) {
         Ok(hop) => hop,
         Err(redirect::NoWay::TooBig(mtu)) => {
             count(Counter::TooBig as u32);
-            return answer::error::<A, LINK>(skb, Message::TooBig(mtu));
+            return error::answer::<A, LINK>(skb, work.packet.transport, Message::TooBig(mtu));
         }
         Err(redirect::NoWay::NoRoute) => return dropped(Counter::NoRoute as u32),
     };
@@ -227,7 +228,7 @@ fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i3
 fn hairpin<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i32 {
     if work.packet.hop_limit <= 1 {
         count(Counter::HopLimit as u32);
-        return answer::error::<A, LINK>(skb, Message::TimeExceeded);
+        return error::answer::<A, LINK>(skb, work.packet.transport, Message::TimeExceeded);
     }
     if write::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
         return dropped(Counter::RewriteFailed as u32);

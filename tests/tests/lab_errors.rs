@@ -194,3 +194,35 @@ fn a_way_that_ends_is_told_through_a_service() -> Result<()> {
     }
     Ok(())
 }
+
+/// Pods leave checksums to hardware, and the answer goes out of an interface that has none: nothing may be left to be
+/// finished in it.
+#[test]
+fn a_refusal_is_whole_where_the_way_back_has_no_offloads() -> Result<()> {
+    let [options, ..] = configurations();
+    let mut lab = Lab::start(options)?;
+    let pod = lab.add_pod("a", 1)?.interface.clone();
+    let service = Service::new("none", 1, 80, ECHO_PORT);
+    lab.apply(&service)?;
+    lab.host(1).namespace().run(|| {
+        let mut command = std::process::Command::new("ethtool");
+        let status = command.args(["-K", &pod, "tx", "off"]).status();
+        ensure!(
+            status.context("starting ethtool")?.success(),
+            "ethtool -K {pod} tx off"
+        );
+        Ok(())
+    })?;
+    for family in Family::BOTH {
+        for transport in [Transport::Tcp, Transport::ConnectedUdp] {
+            let to = service.cluster.at(family, 80);
+            let outcomes = lab.pod("a").place.calls(Calls {
+                timeouts: 1,
+                timeout: std::time::Duration::from_secs(5),
+                ..Calls::new(transport, to, 2)
+            })?;
+            ensure!(outcomes.all_refused(), "{transport} to {to}: {outcomes}");
+        }
+    }
+    Ok(())
+}

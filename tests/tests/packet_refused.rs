@@ -36,6 +36,8 @@ in_both_families!(
     an_untranslated_cluster_ip_is_refused_towards_its_sender,
     a_packet_to_a_load_balancer_does_not_turn_back,
     a_malformed_packet_to_a_frontend_is_dropped,
+    an_error_quotes_as_much_as_every_host_takes,
+    an_answer_keeps_the_nics_sum_right,
     a_segment_without_flow_passes_and_counts,
 );
 
@@ -149,12 +151,67 @@ fn is_answered(bytes: &[u8], call: &Frame, kind: (u8, u8), word: u32) {
         (call.destination.ip(), call.source.ip())
     );
     let original = &call.bytes()[14..];
-    assert!(
-        error.quoted.len() >= 28,
-        "{} bytes of the packet",
-        error.quoted.len()
-    );
+    // As much as every host takes, in whole words.
+    let most = if call.source.is_ipv4() {
+        576 - 28
+    } else {
+        1280 - 48
+    };
+    assert_eq!(error.quoted.len(), most.min(original.len() & !3));
     assert_eq!(error.quoted, original[..error.quoted.len()]);
+}
+
+/// Also with options, behind which the ports are.
+fn an_error_quotes_as_much_as_every_host_takes<A: Kin>() {
+    let mut stage = Stage::<A>::new(&[]);
+    stage.empty_lists(When::Reject);
+    for options in [0, 1, 10] {
+        for length in [
+            0, 1, 2, 3, 4, 63, 480, 484, 500, 520, 548, 1000, 1190, 1232, 1400, 3000,
+        ] {
+            let call = Frame {
+                payload: (0..length).map(|n| n as u8).collect(),
+                options,
+                ..Frame::udp((client::<A>(), 40000), (node::<A>(), NODE_PORT))
+            };
+            let output = stage.run(program::FROM_NETWORK, &call.bytes());
+            assert_eq!(output.verdict, REDIRECT);
+            is_answered(&output.packet, &call, kinds::<A>()[0], 0);
+        }
+    }
+}
+
+/// The kernel forgets a NIC's sum when a packet's length changes. It does not at one length, where what is cut off in
+/// front is as long as what the answer is shorter.
+fn an_answer_keeps_the_nics_sum_right<A: Kin>() {
+    let mut stage = Stage::<A>::new(&[]);
+    stage.empty_lists(When::Reject);
+    let context = Context {
+        interface: stage.wire.uplink,
+        is_summed: true,
+        ..Context::default()
+    };
+    let (of_segment, of_datagram) = match A::FAMILY {
+        Family::V4 => (42, 576 + 42 - 28),
+        Family::V6 => (62, 1280 + 62 - 48),
+    };
+    let [syn, datagram] = calls((client::<A>(), 40000), (node(), NODE_PORT));
+    let with = |length, call| Frame {
+        payload: vec![7; length],
+        ..call
+    };
+    let syn = with(of_segment, syn);
+    let output = stage.run_in(program::FROM_NETWORK, &syn.bytes(), context);
+    assert_eq!(output.verdict, REDIRECT);
+    let reset = Frame::read(&output.packet);
+    assert_eq!(
+        reset.transport,
+        Transport::Tcp(tcp::RST | tcp::ACK, 0, 1001 + of_segment as u32)
+    );
+    let datagram = with(of_datagram, datagram);
+    let output = stage.run_in(program::FROM_NETWORK, &datagram.bytes(), context);
+    assert_eq!(output.verdict, REDIRECT);
+    is_answered(&output.packet, &datagram, kinds::<A>()[0], 0);
 }
 
 fn a_datagram_without_an_endpoint_is_answered_with_port_unreachable<A: Kin>() {
