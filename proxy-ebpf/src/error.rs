@@ -4,16 +4,16 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT},
-    helpers::generated::{bpf_csum_diff, bpf_skb_load_bytes, bpf_skb_store_bytes},
+    helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_skb_store_bytes},
 };
 use proxy_common::{
     layout::{Addr, Counter, V4, V6, protocol},
-    rules::checksum,
+    rules::{checksum, limit},
 };
 
 use crate::{
     answer::{BPF_F_RECOMPUTE_CSUM, HOP_LIMIT, blank, ipv4_header, sum, word},
-    maps::WORK_ERROR,
+    maps::{ERROR_LIMIT, WORK_ERROR},
     node::count,
     redirect,
 };
@@ -117,16 +117,38 @@ pub(crate) fn answer<A: Errors, const LINK: u32>(
 }
 
 /// Turns a packet, whose transport header begins at `transport`, into an ICMP error that quotes it. `None` if the kernel
-/// refused.
+/// refused, or if this CPU has sent too many.
 #[inline(always)]
 pub(crate) fn turn<A: Errors, const LINK: u32>(
     skb: *mut __sk_buff,
     transport: u32,
     message: Message,
 ) -> Option<()> {
+    if !matches!(message, Message::TooBig(_)) && !is_admitted() {
+        count(Counter::ErrorLimited as u32);
+        return None;
+    }
     let (first, second) = A::words(message);
     // Plain numbers, and no more than five of them: the function is not inlined.
     (write::<A, LINK>(skb, transport, first, second) == 0).then_some(())
+}
+
+/// Takes an error out of this CPU's bucket, if there is one left.
+#[inline(always)]
+fn is_admitted() -> bool {
+    let Some(full) = ERROR_LIMIT.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the helper has no preconditions; the value is this CPU's own, and map values live as long as the program.
+    unsafe {
+        match limit::admit(*full, bpf_ktime_get_ns()) {
+            Some(next) => {
+                *full = next;
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 /// A number that is within its bounds. The verifier must see that just before the number is used, and the compiler, which

@@ -23,6 +23,7 @@ in_both_families!(
     a_syn_without_an_endpoint_is_reset,
     a_reset_acknowledges_all_of_the_segment,
     a_datagram_without_an_endpoint_is_answered_with_port_unreachable,
+    icmp_errors_are_limited_but_those_of_path_mtu_and_resets,
     a_later_fragment_without_an_endpoint_is_dropped_in_silence,
     no_local_endpoint_drops_in_silence,
     dead_backends_drop,
@@ -228,6 +229,53 @@ fn a_datagram_without_an_endpoint_is_answered_with_port_unreachable<A: Kin>() {
             is_answered(&output.packet, &call, kinds::<A>()[0], 0);
         }
     }
+}
+
+/// With empty buckets, that fill again in a year.
+fn icmp_errors_are_limited_but_those_of_path_mtu_and_resets<A: Kin>() {
+    const YEAR: u64 = 365 * 86_400 * 1_000_000_000;
+    let datagram = Frame::udp((client::<A>(), 40000), (balancer::<A>(), 80));
+
+    let mut stage = Stage::<A>::new(&[]);
+    stage.empty_lists(When::Reject);
+    stage.kernel.set_error_limit(YEAR);
+    let events = [(Counter::NoEndpoint, 1), (Counter::ErrorLimited, 1)];
+    let output = counted(&mut stage, &events, |stage| {
+        stage.run(program::FROM_NETWORK, &datagram.bytes())
+    });
+    assert_eq!(output.verdict, SHOT);
+    let syn = Frame::syn((client::<A>(), 40000), (balancer::<A>(), 80));
+    counted(&mut stage, &REFUSED, |stage| {
+        stage.send(program::FROM_NETWORK, &syn, REDIRECT)
+    });
+    // Stages follow one another.
+    drop(stage);
+
+    let mut stage = Stage::<A>::new(&[A::of(6, 2)]);
+    stage.kernel.set_error_limit(YEAR);
+    let last = Frame {
+        hop_limit: 1,
+        ..datagram.clone()
+    };
+    let events = [
+        (Counter::HopLimit, 1),
+        (Counter::ErrorLimited, 1),
+        (Counter::FlowCreated, 1),
+    ];
+    let output = counted(&mut stage, &events, |stage| {
+        stage.run(program::FROM_NETWORK, &last.bytes())
+    });
+    assert_eq!(output.verdict, SHOT);
+    let big = Frame {
+        payload: vec![7; 1300],
+        ..datagram
+    };
+    let events = [(Counter::TooBig, 1), (Counter::ErrorSent, 1)];
+    let output = counted(&mut stage, &events, |stage| {
+        stage.run(program::FROM_NETWORK, &big.bytes())
+    });
+    assert_eq!(output.verdict, REDIRECT);
+    is_answered(&output.packet, &big, kinds::<A>()[1], 1280);
 }
 
 fn a_later_fragment_without_an_endpoint_is_dropped_in_silence<A: Kin>() {

@@ -88,6 +88,8 @@ counters! {
     ErrorTranslated = "error_translated", false;
     /// An ICMP error about a later fragment, which quotes no ports: passed unchanged.
     ErrorWithoutPorts = "error_without_ports", false;
+    /// An ICMP error was not sent, because its CPU has sent as many as it may: 1,000 a second, 100 at once.
+    ErrorLimited = "error_limited", false;
 }
 
 #[cfg(test)]

@@ -52,6 +52,9 @@ pub const AFFINITY: &str = "AFFINITY";
 pub const SOCKETS: &str = "SOCKETS";
 /// Per-CPU array by [`super::Counter`]: u64.
 pub const COUNTERS: &str = "COUNTERS";
+/// Per-CPU array of 1: when the bucket of ICMP errors will be full (u64, nanoseconds): see [`crate::rules::limit`]. Of the
+/// programs alone, and not pinned.
+pub const ERROR_LIMIT: &str = "ERROR_LIMIT";
 
 /// TC programs; `_l3` is for interfaces without a link-layer header.
 pub mod program {

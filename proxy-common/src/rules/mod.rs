@@ -14,6 +14,7 @@ pub mod hash;
 pub mod headers;
 pub mod hook;
 pub mod lifetime;
+pub mod limit;
 #[cfg(test)]
 mod model;
 mod node;

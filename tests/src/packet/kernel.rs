@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::{
@@ -406,6 +406,20 @@ impl Kernel {
             .collect()
     }
 
+    /// When the bucket of ICMP errors will be full, on every CPU: nanoseconds of the monotonic clock.
+    pub fn set_error_limit(&mut self, full: u64) {
+        let map = self
+            .ebpf
+            .map_mut(names::ERROR_LIMIT)
+            .unwrap_or_else(|| panic!("no limit of errors"));
+        let mut map =
+            PerCpuArray::<_, u64>::try_from(map).unwrap_or_else(|error| panic!("ERROR_LIMIT: {error}"));
+        let cpus = aya::util::nr_cpus().unwrap_or_else(|error| panic!("how many CPUs there are: {error:?}"));
+        let values = PerCpuValues::try_from(vec![full; cpus]).unwrap_or_else(|error| panic!("{error}"));
+        map.set(0, values, 0)
+            .unwrap_or_else(|error| panic!("ERROR_LIMIT: {error}"));
+    }
+
     /// Empties the tables of flows, fragments and session affinity.
     pub fn forget_flows(&mut self) {
         self.clear::<[u8; 20], [u8; 16]>(names::AFFINITY);
@@ -432,6 +446,7 @@ impl Kernel {
         self.clear::<[u8; 4], [u8; 4]>(names::NODE_ADDRESSES4);
         self.clear::<[u8; 16], [u8; 4]>(names::NODE_ADDRESSES6);
         self.clear::<[u8; 4], [u8; 32]>(names::INTERFACES);
+        self.set_error_limit(0);
         for word in 0..PREFILTER_WORDS {
             self.set_filter(word, 0);
         }
