@@ -199,6 +199,9 @@ impl ControlPlane {
             ("allocate-node-cidrs", "false"),
             ("cluster-cidr", PODS),
             ("service-cluster-ip-range", SERVICES),
+            // While there is no API server no kubelet can say that it lives. By the default of less than a minute, the first
+            // thing that the controllers do with the server back is to take every endpoint away.
+            ("node-monitor-grace-period", "10m"),
             ("kube-api-qps", "200"),
             ("kube-api-burst", "400"),
         ])
