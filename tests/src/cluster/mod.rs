@@ -26,6 +26,7 @@ mod images;
 mod inside;
 mod modules;
 mod node;
+mod outside;
 mod process;
 mod proxy;
 mod settings;
