@@ -14,7 +14,7 @@ use super::process::Process;
 use crate::cgroup::Cgroup;
 use crate::guard::Guard;
 use crate::place::Place;
-use crate::{Namespace, clean};
+use crate::{Namespace, clean, programs};
 
 const ETCD: &str = "http://127.0.0.1:2379";
 
@@ -159,6 +159,24 @@ impl ControlPlane {
             namespace: self.place.namespace.clone(),
             kubeconfig: self.kubeconfig.clone(),
         }
+    }
+
+    /// Starts what gives Services of type `LoadBalancer` their addresses, and leads them to so many nodes.
+    pub fn start_load_balancer(&mut self, nodes: u8) -> Result<()> {
+        let arguments = [
+            "load-balancer".to_owned(),
+            self.kubeconfig.display().to_string(),
+            nodes.to_string(),
+        ];
+        let process = Process::start(
+            &self.place,
+            "load-balancer",
+            &programs::cluster()?,
+            &arguments,
+            &self.folder,
+        )?;
+        self.controllers.push(process);
+        Ok(())
     }
 
     fn start_controllers(&mut self) -> Result<()> {

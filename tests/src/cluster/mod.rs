@@ -24,6 +24,7 @@ mod go;
 mod hierarchy;
 mod images;
 mod inside;
+pub mod load_balancer;
 mod modules;
 mod node;
 mod outside;

@@ -52,9 +52,15 @@ pub fn up(options: Options) -> Result<()> {
 /// The holder's own main function: starts a cluster and keeps it until it is told to end.
 pub fn hold(options: Options) -> Result<()> {
     CLUSTER.hold(
-        || Cluster::start(options),
+        || start(options),
         |cluster| (cluster.control_plane().id().to_owned(), state(cluster)),
     )
+}
+
+fn start(options: Options) -> Result<Cluster> {
+    let mut cluster = Cluster::start(options)?;
+    cluster.control_plane_mut().start_load_balancer(options.nodes)?;
+    Ok(cluster)
 }
 
 /// Ends the standing cluster and waits until nothing of it is left.

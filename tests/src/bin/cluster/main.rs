@@ -5,7 +5,7 @@ use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use lab::cluster::{Options, be_node, standing};
+use lab::cluster::{Options, be_node, load_balancer, standing};
 
 #[derive(Parser)]
 #[command(
@@ -54,6 +54,9 @@ enum Verb {
     /// Be a node's first process
     #[command(hide = true)]
     Node { settings: PathBuf },
+    /// Be the load balancer before so many nodes
+    #[command(hide = true)]
+    LoadBalancer { kubeconfig: PathBuf, nodes: u8 },
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Exec { name, command } => return standing::exec(&name, &command).map(code),
         Verb::Hold { options } => standing::hold(options),
         Verb::Node { settings } => be_node(&settings),
+        Verb::LoadBalancer { kubeconfig, nodes } => load_balancer::serve(&kubeconfig, nodes),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,6 @@ mod run;
 mod verdict;
 
 pub use list::{Exclusions, Specs};
-pub use page::{Column, read_passed, write as write_page};
+pub use page::{Column, read as read_page, read_passed, write as write_page};
 pub use run::run;
 pub use verdict::{Results, Verdict};

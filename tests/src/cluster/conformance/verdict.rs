@@ -33,6 +33,21 @@ impl fmt::Display for Verdict {
     }
 }
 
+impl Verdict {
+    /// The inverse of its text.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        if text == "passed" {
+            return Some(Self::Passed);
+        }
+        let (kind, why) = text.split_once(": ")?;
+        match kind {
+            "failed" => Some(Self::Failed(why.to_owned())),
+            "skipped" => Some(Self::Skipped(why.to_owned())),
+            _ => None,
+        }
+    }
+}
+
 /// Reads Ginkgo's report. A spec without a verdict has failed.
 pub(super) fn read(report: &str, specs: &Specs) -> Result<Results> {
     let report: Value = serde_json::from_str(report).context("reading the suite's report")?;

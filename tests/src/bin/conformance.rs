@@ -1,13 +1,10 @@
 //! Kubernetes' own suite against Shunt and against kube-proxy: `cargo xtask conformance`.
 
-mod keep;
-
-use std::path::Path;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use keep::Kept;
 use lab::cluster::conformance::{self, Column, Exclusions, Results, Specs, Verdict};
 use lab::cluster::{Cluster, Options, Proxy, binaries};
 
@@ -63,20 +60,39 @@ fn run(arguments: &Arguments) -> Result<()> {
         &arguments.proxy
     };
     let before = std::fs::read_to_string(page()).unwrap_or_default();
+    let run = Specs::all()?.without(&exclusions);
+    let mut columns = COMPARED.map(|proxy| column(&before, proxy, &run));
     for &proxy in proxies {
         let results = with(proxy, &specs)?;
         print(proxy, &specs, &results);
-        Kept::merge(proxy, results)?;
+        if let Some(column) = columns.iter_mut().find(|column| column.title == title(proxy)) {
+            column.results.extend(results);
+            column.date = today()?;
+        }
+        let text = conformance::write_page(&Specs::all()?, &exclusions, &versions()?, &columns);
+        std::fs::write(page(), text).with_context(|| format!("writing {}", page().display()))?;
+        println!("conformance: wrote docs/conformance.md");
     }
-    write_page(&exclusions)?;
-    compare(&before, &specs)
+    compare(&before, &specs, &columns[0])
+}
+
+/// What the page has of one of them: a run may be of some specs, and replaces theirs.
+fn column(page: &str, proxy: Proxy, run: &Specs) -> Column {
+    let mut column = conformance::read_page(page, &title(proxy)).unwrap_or(Column {
+        title: title(proxy),
+        date: "never".to_owned(),
+        results: Results::new(),
+    });
+    column.results.retain(|name, _| run.names().contains(name));
+    column
 }
 
 /// Runs the specs in a cluster of their own.
 fn with(proxy: Proxy, specs: &Specs) -> Result<Results> {
     println!("conformance: {} specs with {proxy}", specs.names().len());
-    let cluster = Cluster::start(Options { proxy, nodes: NODES })?;
-    let folder = keep::folder().join(proxy.to_string());
+    let mut cluster = Cluster::start(Options { proxy, nodes: NODES })?;
+    cluster.control_plane_mut().start_load_balancer(NODES)?;
+    let folder = folder().join(proxy.to_string());
     conformance::run(&cluster.control_plane().client(), NODES, specs, &folder)
 }
 
@@ -93,36 +109,13 @@ fn print(proxy: Proxy, specs: &Specs, results: &Results) {
     println!("conformance: {proxy}: {passed} of {} passed", results.len());
 }
 
-/// Writes the page if every spec has a verdict from everyone compared.
-fn write_page(exclusions: &Exclusions) -> Result<()> {
-    let all = Specs::all()?;
-    let run = all.without(exclusions);
-    let mut columns = Vec::new();
-    for proxy in COMPARED {
-        let Some(kept) = Kept::read(proxy)? else {
-            return Ok(());
-        };
-        if run.names().iter().any(|name| !kept.results.contains_key(name)) {
-            return Ok(());
-        }
-        columns.push(kept.column(proxy));
-    }
-    let text = conformance::write_page(&all, exclusions, &versions()?, &columns);
-    std::fs::write(page(), text).with_context(|| format!("writing {}", page().display()))?;
-    println!("conformance: wrote docs/conformance.md");
-    Ok(())
-}
-
 /// A spec that passed before with Shunt and does not now is an error.
-fn compare(before: &str, specs: &Specs) -> Result<()> {
-    let Some(kept) = Kept::read(Proxy::Shunt)? else {
-        return Ok(());
-    };
-    let passed = conformance::read_passed(before, &keep::title(Proxy::Shunt));
+fn compare(before: &str, specs: &Specs, shunt: &Column) -> Result<()> {
+    let passed = conformance::read_passed(before, &shunt.title);
     let lost: Vec<_> = specs
         .names()
         .iter()
-        .filter(|name| passed.contains(*name) && kept.results.get(*name) != Some(&Verdict::Passed))
+        .filter(|name| passed.contains(*name) && shunt.results.get(*name) != Some(&Verdict::Passed))
         .map(String::as_str)
         .collect();
     ensure!(
@@ -131,6 +124,24 @@ fn compare(before: &str, specs: &Specs) -> Result<()> {
         lost.join("\n")
     );
     Ok(())
+}
+
+/// Its name in the page.
+fn title(proxy: Proxy) -> String {
+    match proxy {
+        Proxy::Shunt => "Shunt".to_owned(),
+        Proxy::KubeProxyNftables => "kube-proxy nftables".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn today() -> Result<String> {
+    let output = Command::new("date")
+        .args(["--utc", "+%F"])
+        .output()
+        .context("starting date")?;
+    let text = String::from_utf8(output.stdout).context("date prints no text")?;
+    Ok(text.trim().to_owned())
 }
 
 fn versions() -> Result<Vec<String>> {
@@ -146,16 +157,11 @@ fn versions() -> Result<Vec<String>> {
     ])
 }
 
-fn page() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/conformance.md"))
+/// Where logs and reports are.
+fn folder() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/conformance")).to_owned()
 }
 
-impl Kept {
-    fn column(self, proxy: Proxy) -> Column {
-        Column {
-            title: keep::title(proxy),
-            date: self.date,
-            results: self.results,
-        }
-    }
+fn page() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/conformance.md"))
 }
