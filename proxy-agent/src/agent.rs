@@ -1,5 +1,6 @@
 //! The run loop: source -> model -> plan -> maps.
 
+mod failure;
 mod observe;
 mod reconcile;
 
@@ -7,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Context;
+pub use failure::{Cause, Failure};
 pub use observe::Observer;
 pub use reconcile::{Done, MapsFailed, Reconciler};
 use tokio::sync::{mpsc, watch};
@@ -145,6 +147,9 @@ where
         observer.did(&done);
         for warning in reconciler.warnings() {
             observer.warned(&warning);
+        }
+        for failure in reconciler.failures() {
+            observer.failed(&failure);
         }
         let health_checks = reconciler.health_check_changes();
         if !health_checks.is_empty() {

@@ -1,6 +1,6 @@
 //! What the run loop tells of itself.
 
-use super::Done;
+use super::{Done, Failure};
 use crate::model::{HealthCheck, Warning};
 use crate::name::ObjectName;
 use crate::source::Batch;
@@ -18,6 +18,9 @@ pub trait Observer {
 
     /// Something is not served as its object asks.
     fn warned(&mut self, _warning: &Warning) {}
+
+    /// A Service stays as it was.
+    fn failed(&mut self, _failure: &Failure) {}
 
     /// What load balancers are to hear of these Services has changed; none: nothing any more.
     fn health_checks(&mut self, _changes: &[(ObjectName, Option<HealthCheck>)]) {}
@@ -42,6 +45,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn warned(&mut self, warning: &Warning) {
         self.0.warned(warning);
         self.1.warned(warning);
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.0.failed(failure);
+        self.1.failed(failure);
     }
 
     fn health_checks(&mut self, changes: &[(ObjectName, Option<HealthCheck>)]) {

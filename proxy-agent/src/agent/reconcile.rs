@@ -5,7 +5,7 @@ mod recover;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::MapWriter;
+use super::{Failure, MapWriter};
 use crate::model::{HealthCheck, Model, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Plan, Planner, ServicePort, Snapshot, Token};
@@ -41,6 +41,8 @@ pub struct Reconciler<M> {
     health_check_changes: BTreeSet<ObjectName>,
     /// Not served as asked, and not told yet.
     warnings: Vec<Warning>,
+    /// Services that failed, and not told yet.
+    failures: Vec<Failure>,
     /// Whether the whole source was known once, so that what nobody asked for was taken away.
     is_synced: bool,
 }
@@ -91,6 +93,7 @@ impl<M: MapWriter> Reconciler<M> {
             health_checks: BTreeMap::new(),
             health_check_changes: BTreeSet::new(),
             warnings: Vec::new(),
+            failures: Vec::new(),
             is_synced: false,
         })
     }
@@ -164,6 +167,11 @@ impl<M: MapWriter> Reconciler<M> {
     /// What is not served as its object asks, found since the last time that this was asked.
     pub fn warnings(&mut self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings)
+    }
+
+    /// Services that stay as they were, found since the last time that this was asked.
+    pub fn failures(&mut self) -> Vec<Failure> {
+        std::mem::take(&mut self.failures)
     }
 
     /// When a Service that failed is to be tried again.
@@ -252,15 +260,20 @@ impl<M: MapWriter> Reconciler<M> {
 
     /// Notes which Services failed.
     fn note(&mut self, plan: &Plan) -> Done {
-        for error in &plan.failed {
-            tracing::error!(service = %error.service, %error, "no room");
-            self.fail(&error.service);
-        }
+        self.note_failed(plan);
         Done {
             operations: plan.operations.len(),
             failed: plan.failed.len(),
             warnings: 0,
             token: plan.token,
+        }
+    }
+
+    fn note_failed(&mut self, plan: &Plan) {
+        for error in &plan.failed {
+            tracing::error!(service = %error.service, %error, "no room");
+            self.failures.push(Failure::of_plan(error));
+            self.fail(&error.service);
         }
     }
 

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 
+use crate::agent::{Cause, Failure};
 use crate::model::Warning;
 use crate::name::ObjectName;
 
@@ -91,6 +92,20 @@ impl Notice {
             action: "ProgramService",
             note: warning.to_string(),
         })
+    }
+
+    /// A Service stays as it was.
+    pub fn of_failure(failure: &Failure) -> Self {
+        Self {
+            about: About::Service(failure.service.clone(), Some(failure.uid.clone())),
+            severity: Severity::Warning,
+            reason: match failure.cause {
+                Cause::NoRoom => "NoRoom",
+                Cause::Refused => "MapRefused",
+            },
+            action: "ProgramService",
+            note: failure.text.clone(),
+        }
     }
 
     /// What every node says of a Service is said once; what a node says of itself, by itself.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Announcer, Notice};
-use crate::agent::{Done, Observer};
+use crate::agent::{Done, Failure, Observer};
 use crate::model::Warning;
 use crate::name::ObjectName;
 use crate::source::{Batch, Change, Object};
@@ -48,5 +48,9 @@ impl Observer for Announcements {
         if let Some(notice) = Notice::of_warning(warning, |service| self.uids.get(service).cloned()) {
             self.announcer.tell(notice);
         }
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.announcer.tell(Notice::of_failure(failure));
     }
 }

@@ -1,5 +1,7 @@
 //! How much the maps can hold, and what is said when that is not enough.
 
+use std::sync::Arc;
+
 use crate::name::ObjectName;
 
 /// How much the maps can hold. Service ids, backend ids and slots are below these numbers; id 0 is never used.
@@ -30,6 +32,8 @@ pub struct Capacity {
 pub struct PlanError {
     /// The Service.
     pub service: ObjectName,
+    /// Its metadata.uid.
+    pub uid: Arc<str>,
     /// The map that is full.
     pub map: &'static str,
     /// Entries that were asked for at once.

@@ -100,6 +100,11 @@ pub struct ServicePort {
 }
 
 impl ServicePort {
+    /// metadata.uid of the Service that these are the ports of.
+    pub fn uid_of(ports: &[Self]) -> Arc<str> {
+        ports.first().map(|port| port.uid.clone()).unwrap_or_default()
+    }
+
     /// The endpoints of one of its lists.
     pub fn members<'a>(&'a self, list: &'a List) -> impl Iterator<Item = &'a Endpoint> {
         list.members

@@ -71,6 +71,7 @@ impl Planner {
                 self.cancel(reservation);
                 PlanError {
                     service: name.clone(),
+                    uid: ServicePort::uid_of(ports),
                     map,
                     needed,
                     capacity,

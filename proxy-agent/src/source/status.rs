@@ -1,9 +1,10 @@
 //! How the source does, for those who report it.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 /// What is watched.
@@ -44,6 +45,9 @@ impl Watched {
 pub struct Status {
     start: Instant,
     is_synced: AtomicBool,
+    outages: AtomicU64,
+    /// The server that answered last; empty: none has.
+    server: Mutex<String>,
     watches: [WatchStatus; 4],
     changed: Notify,
 }
@@ -55,6 +59,8 @@ struct WatchStatus {
     broken_since: AtomicU64,
     failures: AtomicU64,
     lists: AtomicU64,
+    /// Milliseconds since 1970; 0: there was none.
+    last_event: AtomicI64,
     error: Mutex<String>,
 }
 
@@ -63,6 +69,8 @@ impl Default for Status {
         Self {
             start: Instant::now(),
             is_synced: AtomicBool::new(false),
+            outages: AtomicU64::new(0),
+            server: Mutex::default(),
             watches: Default::default(),
             changed: Notify::new(),
         }
@@ -99,14 +107,44 @@ impl Status {
 
     /// What the last failure of a watch was; empty: there was none.
     pub fn error(&self, watched: Watched) -> String {
-        self.watch(watched)
-            .error
-            .lock()
-            .map_or_else(|poisoned| poisoned.into_inner().clone(), |error| error.clone())
+        locked(&self.watch(watched).error).clone()
+    }
+
+    /// When a watch last brought an object, or word that one is gone.
+    pub fn last_event(&self, watched: Watched) -> Option<Timestamp> {
+        let milliseconds = self.watch(watched).last_event.load(Relaxed);
+        Timestamp::from_millisecond(milliseconds)
+            .ok()
+            .filter(|_| milliseconds != 0)
+    }
+
+    /// Times that a watch which is required was broken for so long that the log told of it.
+    pub fn outages(&self) -> u64 {
+        self.outages.load(Relaxed)
+    }
+
+    /// The server that answered last.
+    pub fn server(&self) -> Option<String> {
+        Some(locked(&self.server).clone()).filter(|server| !server.is_empty())
     }
 
     pub(super) fn set_synced(&self) {
         self.is_synced.store(true, Relaxed);
+    }
+
+    pub(super) fn set_event(&self, watched: Watched, at: Timestamp) {
+        self.watch(watched).last_event.store(at.as_millisecond(), Relaxed);
+    }
+
+    pub(super) fn set_outage(&self) {
+        self.outages.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn set_server(&self, url: &str) {
+        let mut server = locked(&self.server);
+        if *server != url {
+            *server = url.to_owned();
+        }
     }
 
     pub(super) fn set_listed(&self, watched: Watched) {
@@ -122,10 +160,7 @@ impl Status {
     pub(super) fn set_broken(&self, watched: Watched, error: String) {
         let watch = self.watch(watched);
         watch.failures.fetch_add(1, Relaxed);
-        match watch.error.lock() {
-            Ok(mut last) => *last = error,
-            Err(poisoned) => *poisoned.into_inner() = error,
-        }
+        *locked(&watch.error) = error;
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
         if watch
             .broken_since
@@ -144,6 +179,11 @@ impl Status {
     fn watch(&self, watched: Watched) -> &WatchStatus {
         &self.watches[watched as usize]
     }
+}
+
+/// No writer leaves a text half written.
+fn locked(text: &Mutex<String>) -> MutexGuard<'_, String> {
+    text.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -167,6 +207,23 @@ mod tests {
         );
         status.set_well(Watched::Slices);
         assert_eq!(status.broken_for(), None);
+    }
+
+    #[test]
+    fn the_last_event_is_that_of_its_watch_and_the_server_the_last_that_answered() {
+        let status = Status::default();
+        assert_eq!(
+            (status.last_event(Watched::Slices), status.server()),
+            (None, None)
+        );
+        let at = Timestamp::constant(1_800_000_000, 250_000_000);
+        status.set_event(Watched::Slices, at);
+        assert_eq!(status.last_event(Watched::Slices), Some(at));
+        assert_eq!(status.last_event(Watched::Services), None);
+        for server in ["https://a", "https://b"] {
+            status.set_server(server);
+            assert_eq!(status.server().as_deref(), Some(server));
+        }
     }
 
     #[test]

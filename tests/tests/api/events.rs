@@ -11,9 +11,9 @@ use serde_json::Value;
 use crate::plane::{apply, namespace, options, service, shared};
 
 /// Events in a namespace with this reason.
-fn events(namespace: &str, reason: &str) -> Vec<Value> {
+pub(crate) fn events(plane: &ControlPlane, namespace: &str, reason: &str) -> Vec<Value> {
     let selector = format!("--field-selector=reason={reason}");
-    let text = shared()
+    let text = plane
         .kubectl(&[
             "get",
             "events",
@@ -46,7 +46,7 @@ fn what_every_node_says_is_said_once_and_what_a_node_says_by_each() {
         })
     });
     told.join().unwrap().unwrap();
-    let told = events("announced", "NotServedAsAsked");
+    let told = events(plane, "announced", "NotServedAsAsked");
     assert_eq!(told.len(), 1, "{told:#?}");
     assert_eq!(
         (&told[0]["type"], &told[0]["message"]),
@@ -87,8 +87,8 @@ async fn tell(plane: &ControlPlane) {
         announcer.tell(Notice::started());
         let deadline = Instant::now() + Duration::from_secs(60);
         let is_of_node = |event: &Value| event["involvedObject"]["name"] == node;
-        while !events("default", "Starting").iter().any(is_of_node)
-            || events("announced", "NotServedAsAsked").is_empty()
+        while !events(plane, "default", "Starting").iter().any(is_of_node)
+            || events(plane, "announced", "NotServedAsAsked").is_empty()
         {
             assert!(Instant::now() < deadline, "{node}: no event");
             tokio::time::sleep(Duration::from_millis(100)).await;

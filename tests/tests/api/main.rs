@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod agent;
 mod changes;
 mod events;
 mod gate;

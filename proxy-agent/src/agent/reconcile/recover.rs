@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Done, MapsFailed, Reconciler, read_back};
-use crate::agent::MapWriter;
+use crate::agent::{Failure, MapWriter};
 use crate::name::ObjectName;
 
 /// Times that maps which refuse writes are read back in one go before the agent gives up.
@@ -42,20 +42,22 @@ impl<M: MapWriter> Reconciler<M> {
         let names: Vec<ObjectName> = self.model.services().cloned().collect();
         for name in names {
             let batch = self.compile([name]);
-            let Some((name, _)) = batch.first() else { continue };
+            let Some((name, ports)) = batch.first() else {
+                continue;
+            };
             if refused.contains(name) || batch.first().is_some_and(|ports| self.hold(ports)) {
                 self.planner.keep(&batch);
                 continue;
             }
             let plan = self.planner.apply(&batch);
             let write = self.write(&plan);
-            if write.is_err() || !plan.failed.is_empty() {
+            self.note_failed(&plan);
+            if let Err(error) = &write {
+                self.failures.push(Failure::of_write(name, ports, error));
                 self.fail(name);
-            } else {
-                self.failed.remove(name);
-            }
-            if write.is_err() {
                 refused.insert(name.clone());
+            } else if plan.failed.is_empty() {
+                self.failed.remove(name);
             }
             write?;
             done.add(Done {

@@ -1,6 +1,6 @@
 use super::recover::MOST_RECOVERIES;
 use super::*;
-use crate::agent::MapWriter;
+use crate::agent::{Cause, MapWriter};
 use crate::plan::tests::kernel::Kernel;
 use crate::plan::{Capacity, Operation};
 use crate::source::{Object, ObjectKey, objects};
@@ -102,6 +102,13 @@ fn upserts(manifests: &[String]) -> Vec<Change> {
         .collect()
 }
 
+fn causes(failures: &[Failure]) -> Vec<(&str, Cause)> {
+    let causes = failures.iter();
+    causes
+        .map(|failure| (&*failure.service.name, failure.cause))
+        .collect()
+}
+
 fn delete(name: &str) -> Change {
     Change::Delete(ObjectKey::Service(ObjectName::new("default", name)))
 }
@@ -144,8 +151,12 @@ fn a_service_without_room_is_tried_again_when_there_may_be_room() {
     reconciler.take(upserts(&big), false).unwrap();
     let done = reconciler.take(upserts(&small), false).unwrap();
     assert_eq!((done.failed, done.operations), (1, 0));
+    let told = reconciler.failures();
+    assert_eq!(causes(&told), [("small", Cause::NoRoom)]);
+    assert!(told[0].text.contains("the map BACKENDS has no room"), "{told:?}");
     let at = reconciler.next_retry().unwrap();
     assert_eq!(reconciler.retry(at).unwrap().failed, 1);
+    assert_eq!(reconciler.failures(), told, "the same each time");
     assert!(
         reconciler.next_retry().unwrap() > at + FIRST_PAUSE,
         "the pause grows"
@@ -161,6 +172,7 @@ fn a_service_without_room_is_tried_again_when_there_may_be_room() {
     let done = reconciler.retry(Instant::now()).unwrap();
     assert_eq!(done.failed, 0);
     assert!(done.operations > 0);
+    assert_eq!(reconciler.failures(), []);
     assert_eq!(reconciler.next_retry(), None);
     assert_eq!(reconciler.swept(token).unwrap().operations, 1);
     assert_eq!(reconciler.maps.kernel.identities.len(), 1);
@@ -184,6 +196,12 @@ fn a_write_that_a_map_refuses_stops_that_service_alone() {
     changes.push(delete("old"));
     let done = reconciler.take(changes, false).unwrap();
     assert_eq!(done.failed, 1);
+    let told = reconciler.failures();
+    assert_eq!(causes(&told), [("b", Cause::Refused)]);
+    assert_eq!(
+        told[0].text,
+        "Service default/b stays as it was: the map is out of memory"
+    );
     let ports: Vec<u16> = reconciler
         .maps
         .kernel

@@ -60,13 +60,14 @@ impl Kubernetes {
     /// Prepares the watches of a node; must be called within a tokio runtime. What is wrong with options, files and
     /// certificates is an error; a server that does not answer yet is waited for.
     pub async fn prepare(options: &ApiOptions, node_name: &str) -> Result<Self, ApiError> {
-        let servers = Servers::prepare(options)?;
+        let status = Arc::<Status>::default();
+        let servers = Servers::prepare(options, status.clone())?;
         let addresses = Addresses::new(resolve(servers.urls()).await);
         Ok(Self {
             servers,
             node_name: node_name.to_owned(),
             service_proxy_name: options.service_proxy_name.clone(),
-            status: Arc::default(),
+            status,
             addresses,
         })
     }

@@ -66,6 +66,7 @@ impl Outage {
         match tale {
             Tale::Outage => {
                 self.told = Some(self.failures());
+                self.status.set_outage();
                 let broken: Vec<_> = Watched::ALL
                     .into_iter()
                     .filter(|watched| watched.is_required() && self.status.broken(*watched).is_some())
@@ -127,6 +128,7 @@ mod tests {
         assert_eq!(outage.next(), Some((Tale::End, Duration::ZERO)));
         outage.tell(Tale::End);
         assert_eq!(tale(&outage), None);
+        assert_eq!(status.outages(), 1);
         status.set_broken(Watched::Services, "refused".into());
         status.set_well(Watched::Services);
         assert_eq!(tale(&outage), None);
@@ -142,6 +144,7 @@ mod tests {
         assert_eq!(tale(&outage), Some(Tale::Outage));
         status.set_well(Watched::Node);
         outage.tell(Tale::Withheld);
+        assert_eq!(status.outages(), 0, "it is not required");
         assert_eq!(tale(&outage), None);
     }
 }

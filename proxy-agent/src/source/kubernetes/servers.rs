@@ -18,6 +18,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::access;
 use super::error::{ApiError, chain};
 use super::options::ApiOptions;
+use crate::source::Status;
 
 /// How long a server may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,6 +37,7 @@ pub(super) struct Servers(Arc<Inner>);
 
 struct Inner {
     options: ApiOptions,
+    status: Arc<Status>,
     servers: Mutex<Arc<[Server]>>,
     current: AtomicUsize,
     read: Mutex<Instant>,
@@ -53,10 +55,11 @@ struct NoAnswer(String);
 
 impl Servers {
     /// Prepares the calls; nothing is sent yet.
-    pub(super) fn prepare(options: &ApiOptions) -> Result<Self, ApiError> {
+    pub(super) fn prepare(options: &ApiOptions, status: Arc<Status>) -> Result<Self, ApiError> {
         Ok(Self(Arc::new(Inner {
             servers: Mutex::new(read(options)?),
             options: options.clone(),
+            status,
             current: AtomicUsize::new(0),
             read: Mutex::new(Instant::now()),
         })))
@@ -125,6 +128,7 @@ impl Inner {
             let server = &servers[index];
             match ask(server, request).await {
                 Ok(response) => {
+                    self.status.set_server(&server.url);
                     if self.current.swap(index, Relaxed) != index {
                         tracing::info!(server = server.url, "another API server answers");
                     }

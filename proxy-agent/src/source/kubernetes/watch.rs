@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
+use jiff::Timestamp;
 use kube::client::Body;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
@@ -112,8 +113,12 @@ impl<K: Kind> Watch<K> {
                 Some(Ok(event)) => {
                     self.refusals = 0;
                     self.backoff = backoff();
-                    if matches!(event, Event::InitDone) {
-                        self.status.set_listed(self.watched);
+                    match event {
+                        Event::Init => {}
+                        Event::InitDone => self.status.set_listed(self.watched),
+                        Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {
+                            self.status.set_event(self.watched, Timestamp::now());
+                        }
                     }
                     return Ok(event);
                 }
