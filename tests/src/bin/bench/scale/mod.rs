@@ -4,8 +4,10 @@
 //! client on the node calls it until it is served.
 
 mod api;
+mod latency;
 mod probe;
 mod subject;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -109,6 +111,7 @@ fn measure(
     let usage = subject.usage()?;
     add("CPU to all programmed", "ms", &[usage.cpu * 1e3]);
     add("peak RSS, cold", "MiB", &[usage.peak]);
+    let latencies = subject.latencies();
     let mut probe = Probe::start(host)?;
     let mut times = Vec::new();
     for number in 0..scale.added {
@@ -119,6 +122,15 @@ fn measure(
     let quantile = |percent: usize| times[(times.len() - 1) * percent / 100];
     add("added Service, p50", "ms", &[quantile(50)]);
     add("added Service, p99", "ms", &[quantile(99)]);
+    if let (Some(before), Some(after)) = (latencies, subject.latencies()) {
+        for (name, part) in [
+            ("heard to in the maps, p50", 0.5),
+            ("heard to in the maps, p99", 0.99),
+        ] {
+            let bound = after.quantile_since(&before, part);
+            add(name, "ms", &[bound.unwrap_or_default() * 1e3]);
+        }
+    }
     let end = subject.usage()?;
     add(
         "CPU of an added Service",
@@ -127,5 +139,8 @@ fn measure(
     );
     add("RSS at the end", "MiB", &[end.now]);
     add("peak RSS", "MiB", &[end.peak]);
+    add("of it data", "MiB", &[end.data]);
+    add("of it mapped BPF maps", "MiB", &[end.mapped]);
+    add("all BPF maps", "MiB", &[end.maps]);
     subject.stop()
 }

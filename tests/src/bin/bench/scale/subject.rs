@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use super::Proxy;
 use super::api::NODE;
+use super::latency::Latencies;
+use super::usage::Usage;
 
 /// How long the first sync may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -30,16 +32,6 @@ pub(super) struct Subject {
     folder: PathBuf,
     log: PathBuf,
     host: Place,
-}
-
-/// What a process has used.
-pub(super) struct Usage {
-    /// CPU seconds, those of its ended children among them.
-    pub(super) cpu: f64,
-    /// Resident MiB.
-    pub(super) now: f64,
-    /// The most there were.
-    pub(super) peak: f64,
 }
 
 impl Subject {
@@ -87,37 +79,13 @@ impl Subject {
 
     /// What it has used.
     pub(super) fn usage(&self) -> Result<Usage> {
-        let of = |file: &str| {
-            let path = Path::new("/proc").join(self.child.id().to_string()).join(file);
-            std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
-        };
-        let stat = of("stat")?;
-        let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
-        // utime, stime, cutime and cstime, counted from the state.
-        let ticks: f64 = fields
-            .split(' ')
-            .skip(11)
-            .take(4)
-            .filter_map(|ticks| ticks.parse::<f64>().ok())
-            .sum();
-        let status = of("status")?;
-        let mebibytes = |key: &str| -> Result<f64> {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(key))
-                .context("/proc/PID/status")?;
-            let kibibytes: f64 = line
-                .trim()
-                .trim_end_matches(" kB")
-                .parse()
-                .context("/proc/PID/status")?;
-            Ok(kibibytes / 1024.0)
-        };
-        Ok(Usage {
-            cpu: ticks / 100.0,
-            now: mebibytes("VmRSS:")?,
-            peak: mebibytes("VmHWM:")?,
-        })
+        Usage::of(self.child.id())
+    }
+
+    /// How long its changes of endpoints took, from hearing of them to their being in the maps, as it counts itself.
+    pub(super) fn latencies(&self) -> Option<Latencies> {
+        let text = self.namespace.run(scrape).ok()?;
+        (self.proxy == Proxy::Shunt).then(|| Latencies::read(&text))
     }
 
     /// Ends it and takes away what it made.
@@ -155,10 +123,7 @@ impl Subject {
 
     /// A metric of IPv4, or of no family.
     fn metric(&self, name: &str) -> Option<f64> {
-        let text = self
-            .namespace
-            .run(|| scrape().context("asking for metrics"))
-            .ok()?;
+        let text = self.namespace.run(scrape).ok()?;
         let mut lines = text.lines().filter(|line| line.starts_with(name));
         let line = lines.find(|line| !line.contains("IPv6"))?;
         line.rsplit(' ').next()?.parse().ok()
@@ -228,7 +193,7 @@ fn kube_proxy(plane: &ControlPlane, host: &Place, mode: &str) -> Result<Command>
 }
 
 fn scrape() -> Result<String> {
-    let mut stream = TcpStream::connect("127.0.0.1:10249")?;
+    let mut stream = TcpStream::connect("127.0.0.1:10249").context("asking for metrics")?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();

@@ -1,0 +1,117 @@
+//! What a process takes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// CPU time and memory of a process.
+pub(super) struct Usage {
+    /// CPU seconds, those of its ended children among them.
+    pub(super) cpu: f64,
+    /// Resident MiB.
+    pub(super) now: f64,
+    /// The most there were.
+    pub(super) peak: f64,
+    /// Those of them now that are its own data, and no file's or map's.
+    pub(super) data: f64,
+    /// MiB of the BPF maps that it has mapped: resident, all of them.
+    pub(super) mapped: f64,
+    /// MiB of all BPF maps that it has open, as the kernel charges them.
+    pub(super) maps: f64,
+}
+
+impl Usage {
+    pub(super) fn of(process: u32) -> Result<Self> {
+        let place = Path::new("/proc").join(process.to_string());
+        let stat = read(place.join("stat"))?;
+        let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
+        // utime, stime, cutime and cstime, counted from the state.
+        let ticks: f64 = fields
+            .split(' ')
+            .skip(11)
+            .take(4)
+            .filter_map(|ticks| ticks.parse::<f64>().ok())
+            .sum();
+        let status = read(place.join("status"))?;
+        let mebibytes = |key: &str| -> Result<f64> {
+            of_line(&status, key).with_context(|| format!("{key} of a process"))
+        };
+        Ok(Self {
+            cpu: ticks / 100.0,
+            now: mebibytes("VmRSS:")?,
+            peak: mebibytes("VmHWM:")?,
+            data: mebibytes("RssAnon:")?,
+            mapped: mapped(&read(place.join("smaps"))?),
+            maps: maps(&place)?,
+        })
+    }
+}
+
+fn read(path: PathBuf) -> Result<String> {
+    std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// MiB in the first line that begins with this.
+fn of_line(text: &str, key: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kibibytes / 1024.0)
+}
+
+/// What of the mappings is a BPF map's.
+fn mapped(smaps: &str) -> f64 {
+    let mut is_map = false;
+    let mut sum = 0.0;
+    for line in smaps.lines() {
+        // A mapping's first line begins with its addresses.
+        if line.split(' ').next().is_some_and(|first| first.contains('-')) {
+            is_map = line.ends_with("bpf-map");
+        } else if is_map {
+            sum += of_line(line, "Rss:").unwrap_or_default();
+        }
+    }
+    sum
+}
+
+/// What the open maps are charged with, each once.
+fn maps(place: &Path) -> Result<f64> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut bytes = 0.0;
+    for entry in std::fs::read_dir(place.join("fdinfo")).context("reading /proc/PID/fdinfo")? {
+        // Others come and go meanwhile.
+        let Ok(text) = std::fs::read_to_string(entry.context("/proc/PID/fdinfo")?.path()) else {
+            continue;
+        };
+        let of = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(key))
+                .map(str::trim)
+        };
+        if let (Some(id), Some(memory)) = (of("map_id:"), of("memlock:"))
+            && seen.insert(id.to_owned())
+        {
+            bytes += memory.parse::<f64>().unwrap_or_default();
+        }
+    }
+    Ok(bytes / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_mapped_of_a_map_counts() {
+        let smaps = "7f00-7f08 rw-s 00000000 00:0e 12 anon_inode:bpf-map\nRss:  2048 kB\nPss: 9 kB\n\
+                     7f10-7f18 rw-p 00000000 00:00 0 [heap]\nRss:  4096 kB\n\
+                     7f20-7f28 rw-s 00000000 00:0e 12 anon_inode:bpf-map\nRss:  1024 kB\n";
+        assert_eq!(mapped(smaps), 3.0);
+    }
+
+    #[test]
+    fn this_process_has_used_something() {
+        let usage = Usage::of(std::process::id()).unwrap();
+        assert!(usage.peak >= usage.now && usage.now > usage.data && usage.data > 0.0);
+        assert_eq!((usage.mapped, usage.maps), (0.0, 0.0));
+    }
+}
