@@ -146,7 +146,8 @@ where
         news.failed += done.failed;
         observer.did(&done);
         for warning in reconciler.warnings() {
-            observer.warned(&warning);
+            let uid = warning.service().and_then(|service| reconciler.uid(service));
+            observer.warned(&warning, uid);
         }
         for failure in reconciler.failures() {
             observer.failed(&failure);

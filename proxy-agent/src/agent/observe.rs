@@ -1,5 +1,7 @@
 //! What the run loop tells of itself.
 
+use std::sync::Arc;
+
 use super::{Done, Failure};
 use crate::model::{HealthCheck, Warning};
 use crate::name::ObjectName;
@@ -16,8 +18,8 @@ pub trait Observer {
     /// All that was taken on is in the maps, but for this many Services that stay as they were.
     fn settled(&mut self, failed_services: usize);
 
-    /// Something is not served as its object asks.
-    fn warned(&mut self, _warning: &Warning) {}
+    /// Something is not served as its object asks; with the UID of the Service that it is about.
+    fn warned(&mut self, _warning: &Warning, _uid: Option<&Arc<str>>) {}
 
     /// A Service stays as it was.
     fn failed(&mut self, _failure: &Failure) {}
@@ -42,9 +44,9 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.1.settled(failed_services);
     }
 
-    fn warned(&mut self, warning: &Warning) {
-        self.0.warned(warning);
-        self.1.warned(warning);
+    fn warned(&mut self, warning: &Warning, uid: Option<&Arc<str>>) {
+        self.0.warned(warning, uid);
+        self.1.warned(warning, uid);
     }
 
     fn failed(&mut self, failure: &Failure) {

@@ -3,6 +3,7 @@
 mod recover;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Failure, MapWriter};
@@ -16,7 +17,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause before a Service that failed is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Services compiled and planned in one go.
-const SLICE: usize = 256;
+const SLICE: usize = 64;
 
 /// Why the maps can't be kept as they should be: they can't be read, or refuse write after write.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +170,11 @@ impl<M: MapWriter> Reconciler<M> {
         std::mem::take(&mut self.warnings)
     }
 
+    /// The UID of a Service, while it is there.
+    pub fn uid(&self, service: &ObjectName) -> Option<&Arc<str>> {
+        self.model.uid(service)
+    }
+
     /// Services that stay as they were, found since the last time that this was asked.
     pub fn failures(&mut self) -> Vec<Failure> {
         std::mem::take(&mut self.failures)
@@ -210,14 +216,14 @@ impl<M: MapWriter> Reconciler<M> {
         names.into_iter().map(compile).collect()
     }
 
-    fn install(&mut self, names: BTreeSet<ObjectName>) -> Result<Done, MapsFailed<M::Error>> {
+    fn install(&mut self, mut names: BTreeSet<ObjectName>) -> Result<Done, MapsFailed<M::Error>> {
         if names.is_empty() {
             return Ok(Done::default());
         }
         let mut done = Done::default();
-        let names: Vec<ObjectName> = names.into_iter().collect();
         // In parts, so that what is compiled and planned takes little memory however much changed at once.
-        for part in names.chunks(SLICE) {
+        while !names.is_empty() {
+            let part: Vec<ObjectName> = std::iter::from_fn(|| names.pop_first()).take(SLICE).collect();
             let mut batch = self.compile(part.iter().cloned());
             batch.retain(|ports| !self.hold(ports));
             let plan = self.planner.put_all(&batch);

@@ -80,13 +80,13 @@ impl Notice {
     }
 
     /// A Service does not get what it asks for; none for what belongs to no Service.
-    pub fn of_warning(warning: &Warning, uid: impl Fn(&ObjectName) -> Option<Arc<str>>) -> Option<Self> {
+    pub fn of_warning(warning: &Warning, uid: Option<&Arc<str>>) -> Option<Self> {
         let (service, reason) = match warning {
             Warning::FrontendTaken { loser, .. } => (loser, "FrontendTaken"),
             other => (other.service()?, "NotServedAsAsked"),
         };
         Some(Self {
-            about: About::Service(service.clone(), uid(service)),
+            about: About::Service(service.clone(), uid.cloned()),
             severity: Severity::Warning,
             reason,
             action: "ProgramService",
@@ -139,12 +139,12 @@ mod tests {
             winner,
             loser: loser.clone(),
         };
-        let notice = Notice::of_warning(&warning, |name| (*name == loser).then(|| "uid".into())).unwrap();
+        let notice = Notice::of_warning(&warning, Some(&"uid".into())).unwrap();
         assert_eq!(notice.about, About::Service(loser, Some("uid".into())));
         assert!(notice.note.contains("TCP 203.0.113.7:80"), "{}", notice.note);
         let slice = ObjectName::new("shop", "web-1");
         assert_eq!(
-            Notice::of_warning(&Warning::SliceWithoutService { slice }, |_| None),
+            Notice::of_warning(&Warning::SliceWithoutService { slice }, None),
             None
         );
     }

@@ -7,6 +7,8 @@ use super::sys::{self, Layout, MapDefinition, MapFd};
 
 /// How many entries one batch look-up asks for; above the longest chain of a hash bucket that can be expected.
 const BATCH: usize = 4096;
+/// Fewer are asked for if they are large: what a walk holds is part of the agent's peak.
+const BATCH_BYTES: usize = 416 << 10;
 
 /// A hash or array with keys `K` and values `V`.
 #[derive(Debug)]
@@ -113,7 +115,8 @@ impl<K: Layout, V: Layout> Map<K, V> {
         if cursor.single {
             return self.walk_singly(cursor);
         }
-        let room = BATCH.min(self.capacity().max(1) as usize * 2);
+        let fitting = BATCH_BYTES / (size_of::<K>() + size_of::<V>()).max(1);
+        let room = BATCH.min(fitting).min(self.capacity().max(1) as usize * 2);
         let mut keys = vec![0; room * size_of::<K>()];
         let mut values = vec![0; room * size_of::<V>()];
         match self.fd.lookup_batch(&mut cursor.position, &mut keys, &mut values) {

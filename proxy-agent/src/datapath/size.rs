@@ -68,7 +68,8 @@ impl MapSizes {
         Self {
             frontends: of_cluster(65_536),
             services: of_cluster(65_536),
-            slots: of_cluster(1_048_576),
+            // Two for each backend: most lists of a Service are one and the same run.
+            slots: of_cluster(524_288),
             backends: of_cluster(262_144),
             node_addresses: 4096,
             interfaces: 8192,

@@ -61,13 +61,10 @@ impl Model {
                 endpoint: Endpoint {
                     address: *address,
                     port: Port::new(number.0.get()),
-                    local: endpoint
-                        .node_name
-                        .as_ref()
-                        .is_some_and(|node| self.is_this_node(node)),
+                    local: endpoint.node_name().is_some_and(|node| self.is_this_node(node)),
                 },
                 conditions: endpoint.conditions,
-                hints: endpoint.hints.as_deref(),
+                hints: endpoint.hints(),
             });
         }
     }

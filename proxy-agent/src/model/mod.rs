@@ -29,8 +29,8 @@ pub struct Model {
     services: HashMap<ObjectName, Arc<Service>>,
     /// By Service, in the order of the slices' names.
     slices: HashMap<ObjectName, Vec<Arc<EndpointSlice>>>,
-    /// Which Service a slice belongs to.
-    slice_owners: HashMap<ObjectName, ObjectName>,
+    /// Which Service, of its own namespace, a slice belongs to.
+    slice_owners: HashMap<ObjectName, Arc<str>>,
     claims: Claims,
 }
 
@@ -95,6 +95,11 @@ impl Model {
         self.services.keys()
     }
 
+    /// The UID of a Service, while it is there.
+    pub fn uid(&self, service: &ObjectName) -> Option<&Arc<str>> {
+        Some(&self.services.get(service)?.metadata.uid)
+    }
+
     fn set_service(&mut self, name: ObjectName, service: Option<Arc<Service>>, touched: &mut Touched) {
         let before = match &service {
             Some(service) => self.services.insert(name.clone(), service.clone()),
@@ -120,9 +125,13 @@ impl Model {
             touched.warnings.extend(warning::of_slice(&name, slice));
         }
         let old_owner = match &owner {
-            Some(owner) => self.slice_owners.insert(name.clone(), owner.clone()),
+            Some(owner) => self.slice_owners.insert(name.clone(), owner.name.clone()),
             None => self.slice_owners.remove(&name),
         };
+        let old_owner = old_owner.map(|service| ObjectName {
+            namespace: name.namespace.clone(),
+            name: service,
+        });
         if let Some(old_owner) = old_owner.filter(|old_owner| Some(old_owner) != owner.as_ref()) {
             if let Some(slices) = self.slices.get_mut(&old_owner) {
                 slices.retain(|slice| slice.metadata.name != name.name);
@@ -195,7 +204,7 @@ fn has_zone_hints(slice: &EndpointSlice) -> bool {
     slice
         .endpoints
         .iter()
-        .any(|endpoint| endpoint.hints.as_deref().is_some_and(hinted))
+        .any(|endpoint| endpoint.hints().is_some_and(hinted))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Planner {
                 }
             }
             self.by_identity.insert(port.identity.key, *id);
-            self.installed.insert(*id, port);
+            self.installed.insert(*id, Box::new(port));
         }
     }
 

@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use foldhash::HashMap;
-use proxy_common::layout::{Addr, FilterBit, Port, V4, V6};
+use proxy_common::layout::{Addr, FilterBit, PREFILTER_WORDS, Port, V4, V6};
 
 use super::{Frontend, Operation};
 
-/// How many frontends and backends need each bit.
-#[derive(Debug, Default)]
+/// How many frontends and backends need each bit. Nearly all bits that are needed are needed by one: a count of each
+/// would be the largest table of the planner.
+#[derive(Debug)]
 pub(super) struct Filter {
-    users: HashMap<FilterBit, u32>,
+    /// The bits that somebody needs, as in PREFILTER.
+    needed: Box<[u64]>,
+    /// How many more than one need a bit.
+    more: HashMap<FilterBit, u32>,
     /// Bits that were set before a restart and that nobody has needed since.
     leftover: BTreeSet<FilterBit>,
 }
@@ -25,7 +29,8 @@ impl Filter {
                 .map(move |bit| FilterBit(word * 64 + bit))
         });
         Self {
-            users: HashMap::default(),
+            needed: vec![0; PREFILTER_WORDS as usize].into(),
+            more: HashMap::default(),
             leftover: bits.collect(),
         }
     }
@@ -37,11 +42,9 @@ impl Filter {
         operations: &mut Vec<Operation>,
     ) {
         for bit in bits {
-            let users = self.users.entry(bit).or_default();
-            if *users == 0 && !self.leftover.remove(&bit) {
+            if self.add(bit) && !self.leftover.remove(&bit) {
                 operations.push(Operation::SetFilter(bit));
             }
-            *users += 1;
         }
     }
 
@@ -51,12 +54,10 @@ impl Filter {
         operations: &mut Vec<Operation>,
     ) {
         for bit in bits {
-            let users = self.users.entry(bit).or_default();
-            if *users == 0 {
+            if self.add(bit) {
                 self.leftover.remove(&bit);
                 operations.push(Operation::SetFilter(bit));
             }
-            *users += 1;
         }
     }
 
@@ -66,12 +67,7 @@ impl Filter {
         operations: &mut Vec<Operation>,
     ) {
         for bit in bits {
-            let Some(users) = self.users.get_mut(&bit) else {
-                continue;
-            };
-            *users -= 1;
-            if *users == 0 {
-                self.users.remove(&bit);
+            if self.subtract(bit) {
                 operations.push(Operation::ReleaseFilter(bit));
             }
         }
@@ -84,6 +80,36 @@ impl Filter {
                 .into_iter()
                 .map(Operation::ReleaseFilter),
         );
+    }
+
+    /// One more needs a bit; whether it is the first.
+    fn add(&mut self, bit: FilterBit) -> bool {
+        let Some(word) = self.needed.get_mut(bit.word() as usize) else {
+            return false;
+        };
+        let is_first = *word & bit.mask() == 0;
+        *word |= bit.mask();
+        if !is_first {
+            *self.more.entry(bit).or_default() += 1;
+        }
+        is_first
+    }
+
+    /// One fewer needs a bit; whether it was the last.
+    fn subtract(&mut self, bit: FilterBit) -> bool {
+        if let Some(more) = self.more.get_mut(&bit) {
+            *more -= 1;
+            if *more == 0 {
+                self.more.remove(&bit);
+            }
+            return false;
+        }
+        let Some(word) = self.needed.get_mut(bit.word() as usize) else {
+            return false;
+        };
+        let is_last = *word & bit.mask() != 0;
+        *word &= !bit.mask();
+        is_last
     }
 }
 
@@ -122,4 +148,39 @@ fn reverse<A: Addr>(address: &A, port: Port, protocol: u8) -> [FilterBit; 2] {
         FilterBit::reverse(address, port, protocol),
         FilterBit::reverse_address(address),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BITS: u32 = PREFILTER_WORDS * 64;
+
+    proptest! {
+        /// Few bits, so that many have several users; the last of all is among them.
+        #[test]
+        fn a_bit_is_set_for_its_first_user_and_released_after_its_last(
+            steps in prop::collection::vec((any::<bool>(), 0..6_u32), 1..100),
+        ) {
+            let mut filter = Filter::adopt(&[]);
+            let mut users = [0_u32; 6];
+            for (add, number) in steps {
+                let bit = FilterBit(BITS - 1 - number);
+                let users = &mut users[number as usize];
+                let mut operations = Vec::new();
+                let expected = if add {
+                    filter.acquire([bit], &mut operations);
+                    *users += 1;
+                    (*users == 1).then_some(Operation::SetFilter(bit))
+                } else {
+                    filter.release([bit], &mut operations);
+                    let is_last = *users == 1;
+                    *users = users.saturating_sub(1);
+                    is_last.then_some(Operation::ReleaseFilter(bit))
+                };
+                prop_assert_eq!(operations, Vec::from_iter(expected));
+            }
+        }
+    }
 }

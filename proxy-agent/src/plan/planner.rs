@@ -24,7 +24,8 @@ pub struct Planner {
     pub(super) slots: Slots,
     pub(super) filter: Filter,
     pub(super) owners: HashMap<Frontend, ServiceId>,
-    pub(super) installed: HashMap<ServiceId, InstalledPort>,
+    /// In boxes: a table of what is this large is half empty most of the time.
+    pub(super) installed: HashMap<ServiceId, Box<InstalledPort>>,
     pub(super) by_identity: HashMap<IdentityKey, ServiceId>,
     pub(super) by_service: HashMap<ObjectName, Vec<ServiceId>>,
     pub(super) retired: Retired,

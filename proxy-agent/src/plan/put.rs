@@ -96,7 +96,7 @@ impl Planner {
             .installed
             .get(&id)
             .map(|old| Leftover::between(id, old, &new));
-        self.installed.insert(id, new);
+        self.installed.insert(id, Box::new(new));
         leftover
     }
 
@@ -119,7 +119,8 @@ impl Planner {
             words = closed(identity.tag);
         }
         self.by_identity.insert(identity.key, id);
-        self.installed.insert(id, InstalledPort::new(identity, words));
+        self.installed
+            .insert(id, Box::new(InstalledPort::new(identity, words)));
     }
 
     fn put_ranges(

@@ -24,8 +24,8 @@ pub(crate) use object::Presence;
 pub use object::{
     Address, AffinitySeconds, Annotations, ClientIpConfig, ClusterIp, Conditions, Endpoint, EndpointAddress,
     EndpointSlice, Hints, Ingress, IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeSpec,
-    PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity,
-    SessionAffinityConfig, SliceAddressType, SlicePort, SourceRange, Taint, TrafficPolicy,
+    Placement, PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType,
+    SessionAffinity, SessionAffinityConfig, SliceAddressType, SlicePort, SourceRange, Taint, TrafficPolicy,
 };
 pub(crate) use parse::options as yaml_options;
 pub use refusal::Refusal;

@@ -37,13 +37,7 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         Ok(match self.0 {
             Some(Kind::Service) => Some(Object::Service(Arc::new(Service::deserialize(deserializer)?))),
-            Some(Kind::Slice) => {
-                let mut slice = EndpointSlice::deserialize(deserializer)?;
-                // A cluster has many of these, and they are kept.
-                slice.endpoints.shrink_to_fit();
-                slice.ports.shrink_to_fit();
-                Some(Object::Slice(Arc::new(slice)))
-            }
+            Some(Kind::Slice) => Some(Object::Slice(Arc::new(EndpointSlice::deserialize(deserializer)?))),
             Some(Kind::Node) => Some(Object::Node(Arc::new(Node::deserialize(deserializer)?))),
             None => {
                 IgnoredAny::deserialize(deserializer)?;

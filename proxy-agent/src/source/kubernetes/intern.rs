@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldhash::HashSet;
 
-use crate::source::{EndpointSlice, Hints, Metadata, Object};
+use crate::source::{EndpointSlice, Metadata, Object, Placement};
 
 /// Fewest entries that are worth looking for those that nobody uses any more.
 const FEWEST: usize = 1024;
@@ -14,7 +14,7 @@ const FEWEST: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Interner {
     texts: Shared<str>,
-    hints: Shared<Hints>,
+    placements: Shared<Placement>,
 }
 
 /// Values in use. Those that are not are dropped when the set has doubled.
@@ -67,7 +67,7 @@ impl Interner {
                     return;
                 };
                 self.metadata(&mut service.metadata);
-                for port in &mut service.spec.ports {
+                for port in service.spec.ports.iter_mut() {
                     self.texts.share(&mut port.name);
                 }
             }
@@ -82,22 +82,20 @@ impl Interner {
     fn metadata(&mut self, metadata: &mut Metadata) {
         self.texts.share(&mut metadata.name);
         let labels = [&mut metadata.labels.service_name, &mut metadata.labels.zone];
-        for text in labels.into_iter().chain([&mut metadata.namespace]).flatten() {
+        let others = [&mut metadata.namespace, &mut metadata.creation_timestamp];
+        for text in labels.into_iter().chain(others).flatten() {
             self.texts.share(text);
         }
     }
 
     fn slice(&mut self, slice: &mut EndpointSlice) {
-        self.metadata(&mut slice.metadata);
         // Only a Service's are read.
         slice.metadata.uid = self.text("");
         slice.metadata.creation_timestamp = None;
-        for endpoint in &mut slice.endpoints {
-            if let Some(node) = &mut endpoint.node_name {
-                self.texts.share(node);
-            }
-            if let Some(hints) = &mut endpoint.hints {
-                self.hints.share(hints);
+        self.metadata(&mut slice.metadata);
+        for endpoint in slice.endpoints.iter_mut() {
+            if let Some(placement) = &mut endpoint.placement {
+                self.placements.share(placement);
             }
         }
     }
@@ -132,13 +130,10 @@ mod tests {
             b.metadata.labels.service_name.as_ref().unwrap()
         ));
         let [first, last] = [&a.endpoints[0], &b.endpoints[1]];
+        assert_eq!(first.node_name(), Some("n"));
         assert!(Arc::ptr_eq(
-            first.node_name.as_ref().unwrap(),
-            last.node_name.as_ref().unwrap()
-        ));
-        assert!(Arc::ptr_eq(
-            first.hints.as_ref().unwrap(),
-            last.hints.as_ref().unwrap()
+            first.placement.as_ref().unwrap(),
+            last.placement.as_ref().unwrap()
         ));
         assert_eq!(&*a.metadata.uid, "");
     }

@@ -162,6 +162,18 @@ mod tests {
         assert!(fault.message.contains("no IPv4 address"), "{}", fault.message);
     }
 
+    /// A cluster has 100,000 endpoints and tens of thousands of Services and slices, all of which are kept.
+    #[test]
+    fn what_is_kept_takes_little_room() {
+        use crate::source::{Endpoint, EndpointSlice, Service};
+        let sizes = (
+            size_of::<Endpoint>(),
+            size_of::<EndpointSlice>(),
+            size_of::<Service>(),
+        );
+        assert!(sizes.0 <= 40 && sizes.1 <= 200 && sizes.2 <= 320, "{sizes:?}");
+    }
+
     #[test]
     fn the_ranges_of_cluster_ips_are_read() {
         let cidrs = ServiceCidrs::read(r#"{"spec": {"cidrs": ["10.96.0.0/12", "fd00:10::/108"]}}"#).unwrap();

@@ -1,7 +1,8 @@
 //! Slim types of the objects: only the fields that a node's proxy uses.
 //!
 //! Unknown fields are ignored, `null` is the same as leaving a field out, and what the API server would fill in is
-//! filled in here. A value of the wrong type is an error.
+//! filled in here. A value of the wrong type is an error. A cluster has many of them, and they are kept: lists have no room
+//! beyond what they hold.
 
 mod metadata;
 mod node;
@@ -17,4 +18,4 @@ pub use service::{
     ClientIpConfig, Ingress, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
     ServiceType, SessionAffinity, SessionAffinityConfig, TrafficPolicy,
 };
-pub use slice::{Conditions, Endpoint, EndpointSlice, Hints, Named, SliceAddressType, SlicePort};
+pub use slice::{Conditions, Endpoint, EndpointSlice, Hints, Named, Placement, SliceAddressType, SlicePort};

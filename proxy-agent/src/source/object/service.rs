@@ -34,13 +34,13 @@ pub struct ServiceSpec {
     pub cluster_ip: ClusterIp,
     /// spec.clusterIPs
     #[serde(rename = "clusterIPs", deserialize_with = "null_as_default")]
-    pub cluster_ips: Vec<ClusterIp>,
+    pub cluster_ips: Box<[ClusterIp]>,
     /// spec.externalIPs
     #[serde(rename = "externalIPs", deserialize_with = "null_as_default")]
-    pub external_ips: Vec<Address>,
+    pub external_ips: Box<[Address]>,
     /// spec.ports
     #[serde(deserialize_with = "null_as_default")]
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
     /// spec.internalTrafficPolicy
     #[serde(deserialize_with = "null_as_default")]
     pub internal_traffic_policy: TrafficPolicy,
@@ -58,7 +58,7 @@ pub struct ServiceSpec {
     pub health_check_node_port: u16,
     /// spec.loadBalancerSourceRanges
     #[serde(deserialize_with = "null_as_default")]
-    pub load_balancer_source_ranges: Vec<SourceRange>,
+    pub load_balancer_source_ranges: Box<[SourceRange]>,
 }
 
 /// spec.type
@@ -147,7 +147,7 @@ pub struct ServiceStatus {
 pub struct LoadBalancerStatus {
     /// status.loadBalancer.ingress
     #[serde(deserialize_with = "null_as_default")]
-    pub ingress: Vec<Ingress>,
+    pub ingress: Box<[Ingress]>,
 }
 
 /// One of status.loadBalancer.ingress.

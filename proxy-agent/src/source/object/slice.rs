@@ -17,10 +17,10 @@ pub struct EndpointSlice {
     pub address_type: SliceAddressType,
     /// endpoints
     #[serde(default, deserialize_with = "null_as_default")]
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Box<[Endpoint]>,
     /// ports
     #[serde(default, deserialize_with = "null_as_default")]
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
 }
 
 /// addressType
@@ -37,20 +37,63 @@ pub enum SliceAddressType {
     Name,
 }
 
-/// One of endpoints.
+/// One of endpoints. A cluster has more of these than of anything else: what many have in common stands apart.
 #[derive(Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "Written")]
 pub struct Endpoint {
     /// The first of addresses.
-    #[serde(default, rename = "addresses", deserialize_with = "null_as_default")]
     pub address: EndpointAddress,
     /// conditions
-    #[serde(default, deserialize_with = "null_as_default")]
     pub conditions: Conditions,
+    /// Where it is, if that is given.
+    pub placement: Option<Arc<Placement>>,
+}
+
+/// Where an endpoint is, and whose traffic it is for.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub struct Placement {
     /// nodeName
-    pub node_name: Option<Arc<str>>,
+    pub node_name: Option<Box<str>>,
     /// hints
-    pub hints: Option<Arc<Hints>>,
+    pub hints: Option<Hints>,
+}
+
+/// One of endpoints as it is written.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    #[serde(default, rename = "addresses", deserialize_with = "null_as_default")]
+    address: EndpointAddress,
+    #[serde(default, deserialize_with = "null_as_default")]
+    conditions: Conditions,
+    node_name: Option<Box<str>>,
+    hints: Option<Hints>,
+}
+
+impl From<Written> for Endpoint {
+    fn from(written: Written) -> Self {
+        let placement = Placement {
+            node_name: written.node_name,
+            hints: written.hints,
+        };
+        Self {
+            address: written.address,
+            conditions: written.conditions,
+            placement: (placement != Placement::default()).then(|| Arc::new(placement)),
+        }
+    }
+}
+
+impl Endpoint {
+    /// nodeName
+    pub fn node_name(&self) -> Option<&str> {
+        self.placement.as_deref()?.node_name.as_deref()
+    }
+
+    /// hints
+    pub fn hints(&self) -> Option<&Hints> {
+        self.placement.as_deref()?.hints.as_ref()
+    }
 }
 
 /// conditions of an endpoint.
