@@ -1,7 +1,6 @@
 //! The way from the load balancer's addresses to nodes: routes in its network namespace.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
@@ -112,7 +111,7 @@ fn way(address: IpAddr, nodes: &[u8]) -> String {
         } else {
             node.v6.into()
         };
-        write!(command, " nexthop via {via}").expect("a String takes all");
+        command.push_str(&format!(" nexthop via {via}"));
     }
     command
 }
