@@ -53,7 +53,7 @@ impl Namespace {
     }
 
     /// Does something inside.
-    pub(super) fn run<T: Send + 'static>(&self, body: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, body: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
         let task: Task = Box::new(move || drop(done.send(body())));
         self.tasks.as_ref().unwrap().send(task).unwrap();
@@ -61,7 +61,7 @@ impl Namespace {
     }
 
     /// Runs a program inside; its output.
-    pub(super) fn command(&self, program: &str, arguments: &str) -> String {
+    pub(crate) fn command(&self, program: &str, arguments: &str) -> String {
         let (program, arguments) = (program.to_owned(), arguments.to_owned());
         self.run(move || {
             let output = Command::new(&program).args(arguments.split_whitespace()).output();

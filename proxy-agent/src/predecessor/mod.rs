@@ -1,6 +1,7 @@
 //! What kube-proxy leaves behind on a node, and how it is taken away: rules of iptables in both variants and families,
 //! its tables of nftables, the interface of its IPVS mode. Nothing of anybody else's is touched.
 
+mod nftables;
 mod programs;
 mod ruleset;
 
@@ -8,9 +9,12 @@ use std::path::Path;
 
 use nix::net::if_::if_nametoindex;
 
+use nftables::Family;
 pub use programs::ProgramError;
 use programs::{Programs, find, run, run_with};
 
+/// Its table of nftables in each family.
+const TABLE: &str = "kube-proxy";
 /// Every address of a Service is on this interface in IPVS mode.
 const IPVS_INTERFACE: &str = "kube-ipvs0";
 /// The virtual servers of the network namespace, after two lines of headings.
@@ -72,24 +76,12 @@ fn remove_iptables(programs: &Programs, leftovers: &mut Leftovers) -> Result<(),
 }
 
 fn remove_nftables(leftovers: &mut Leftovers) -> Result<(), ProgramError> {
-    let Some(nft) = find("nft") else {
-        leftovers.left.push(
-            "what nftables has, if anything: nft is not installed here. Give --host-root to use the host's, or run \
-             kube-proxy --cleanup"
-                .to_owned(),
-        );
-        return Ok(());
-    };
-    let tables = run(&nft, &["list", "tables"])?;
-    for family in ["ip", "ip6"] {
-        if tables
-            .lines()
-            .any(|line| line.trim() == format!("table {family} kube-proxy"))
-        {
-            run(&nft, &["delete", "table", family, "kube-proxy"])?;
-            leftovers
-                .removed
-                .push(format!("nftables table {family} kube-proxy"));
+    for family in Family::BOTH {
+        let table = format!("nftables table {} {TABLE}", family.name());
+        match nftables::delete_table(family, TABLE) {
+            Ok(true) => leftovers.removed.push(table),
+            Ok(false) => {}
+            Err(error) => return Err(ProgramError::Kernel { what: table, error }),
         }
     }
     Ok(())

@@ -29,6 +29,15 @@ pub enum ProgramError {
         /// What it said.
         message: String,
     },
+    /// The kernel keeps what is to go.
+    #[error("deleting {what}: {error}")]
+    Kernel {
+        /// What.
+        what: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
     /// The host's root can't be entered.
     #[error("--host-root {}: {error}", root.display())]
     Root {
@@ -129,6 +138,11 @@ pub(super) fn run_with(program: &Path, arguments: &[&str], input: &str) -> Resul
     Err(ProgramError::Refused {
         program: program.display().to_string(),
         arguments: arguments.join(" "),
-        message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        // One that crashed says nothing.
+        message: format!(
+            "{}, {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        ),
     })
 }

@@ -51,6 +51,29 @@ impl Client {
         child.wait().context("waiting for kubectl")
     }
 
+    /// Runs a shell's line in this directory, with kubectl among its programs, and returns what it prints.
+    pub fn shell(&self, line: &str, directory: &Path) -> Result<String> {
+        let kubectl = binary("kubectl")?;
+        let programs = kubectl.parent().unwrap_or(Path::new("/")).display();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", line])
+            .current_dir(directory)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", self.home())
+            .env("PATH", format!("{programs}:/usr/sbin:/usr/bin:/sbin:/bin"))
+            .stdin(Stdio::null());
+        let output = self
+            .namespace
+            .run(|| shell.output().context("starting a shell"))?;
+        ensure!(
+            output.status.success(),
+            "{line} failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        String::from_utf8(output.stdout).with_context(|| format!("{line} prints no text"))
+    }
+
     /// Its kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
@@ -58,8 +81,13 @@ impl Client {
 
     fn command(&self) -> Result<Command> {
         let mut kubectl = Command::new(binary("kubectl")?);
-        let folder = self.kubeconfig.parent().unwrap_or(Path::new("/"));
-        kubectl.env("KUBECONFIG", &self.kubeconfig).env("HOME", folder);
+        kubectl
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", self.home());
         Ok(kubectl)
+    }
+
+    fn home(&self) -> &Path {
+        self.kubeconfig.parent().unwrap_or(Path::new("/"))
     }
 }

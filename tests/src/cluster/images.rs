@@ -147,7 +147,7 @@ pub(crate) fn shunt(directory: &Path) -> Result<PathBuf> {
     contents.push((program, "/shunt".to_owned()));
     let layer = directory.join("shunt.layer");
     let image = Image {
-        names: vec![SHUNT.to_owned()],
+        names: TAGS.map(|tag| format!("{SHUNT}:{tag}")).to_vec(),
         layers: vec![Layer::pack(&layer, &contents)?],
         entry: vec!["/shunt".to_owned()],
         arguments: Vec::new(),
@@ -159,4 +159,6 @@ pub(crate) fn shunt(directory: &Path) -> Result<PathBuf> {
 }
 
 /// Shunt's image, as the kubelets name it.
-pub(crate) const SHUNT: &str = "docker.io/library/shunt:dev";
+pub(crate) const SHUNT: &str = "docker.io/library/shunt";
+/// Its tags: the second is what a cluster is upgraded to.
+pub const TAGS: [&str; 2] = ["dev", "next"];

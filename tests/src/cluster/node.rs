@@ -69,6 +69,11 @@ impl Node {
         &self.host
     }
 
+    /// Its root directory.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.process.root()
+    }
+
     /// Waits until the condition holds; that the node ends meanwhile is an error.
     pub(crate) fn wait_until(&mut self, what: &str, holds: impl FnMut() -> bool) -> Result<()> {
         self.process.wait_until(what, holds)

@@ -58,6 +58,11 @@ impl Process {
         })
     }
 
+    /// The root directory that it sees.
+    pub(crate) fn root(&self) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join("root")
+    }
+
     /// Waits until the condition holds; that the program ends meanwhile is an error.
     pub(crate) fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;

@@ -75,30 +75,44 @@ fn patch(kind: &str, path: &str, value: &str) -> Value {
 
 /// The project's own manifests, with this cluster's API server, image and place of cgroup version 2.
 fn shunt(client: &Client, folder: &Path) -> Result<()> {
-    let overlay = folder.join("overlay");
+    write_deploy(folder, images::TAGS[0])?;
+    client
+        .shell("kubectl apply -k deploy/manifests", folder)
+        .context("deploying Shunt")
+        .map(drop)
+}
+
+/// Puts `deploy/manifests` and `deploy/cleanup` into a folder: the project's own, as an operator of this cluster would
+/// change them.
+pub(crate) fn write_deploy(folder: &Path, tag: &str) -> Result<()> {
+    let patches = [
+        patch("ConfigMap", "/data/masters", &server()),
+        patch(
+            "DaemonSet",
+            "/spec/template/spec/volumes/1/hostPath/path",
+            "/sys/fs/cgroup/unified",
+        ),
+    ];
+    overlay(folder, "manifests", tag, &patches)?;
+    overlay(folder, "cleanup", tag, &[])
+}
+
+fn overlay(folder: &Path, name: &str, tag: &str, patches: &[Value]) -> Result<()> {
+    let overlay = folder.join("deploy").join(name);
     std::fs::create_dir_all(&overlay).with_context(|| format!("making {}", overlay.display()))?;
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests");
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name);
     let base = base
         .canonicalize()
         .with_context(|| format!("there is no {}", base.display()))?;
     let up = "../".repeat(overlay.components().count() - 1);
     let resource = format!("{up}{}", base.display().to_string().trim_start_matches('/'));
-    let (name, tag) = images::SHUNT.rsplit_once(':').context("an image without a tag")?;
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [resource],
-        "images": [{"name": "shunt", "newName": name, "newTag": tag}],
-        "patches": [
-            patch("ConfigMap", "/data/masters", &server()),
-            patch("DaemonSet", "/spec/template/spec/volumes/1/hostPath/path", "/sys/fs/cgroup/unified"),
-        ],
+        "images": [{"name": "shunt", "newName": images::SHUNT, "newTag": tag}],
+        "patches": patches,
     });
     let file = overlay.join("kustomization.yaml");
-    std::fs::write(&file, kustomization.to_string())
-        .with_context(|| format!("writing {}", file.display()))?;
-    client
-        .output(&["apply", &format!("--kustomize={}", overlay.display())], "")
-        .context("deploying Shunt")
-        .map(drop)
+    std::fs::write(&file, kustomization.to_string()).with_context(|| format!("writing {}", file.display()))
 }

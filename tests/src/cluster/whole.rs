@@ -1,5 +1,7 @@
 //! The cluster as a whole.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
@@ -9,7 +11,7 @@ use super::client::Client;
 use super::control_plane::{ControlPlane, Controllers};
 use super::images;
 use super::node::{self, Node};
-use super::proxy::Proxy;
+use super::proxy::{self, Proxy};
 use crate::place::Place;
 
 /// What a cluster is made of.
@@ -54,7 +56,8 @@ impl Cluster {
     pub fn start(options: Options) -> Result<Self> {
         let mut archives = vec![images::archive()?];
         let control_plane = ControlPlane::start(Controllers::All)?;
-        if options.proxy == Proxy::Shunt {
+        // Beside kube-proxy it waits to be deployed.
+        if options.proxy != Proxy::None {
             archives.push(images::shunt(control_plane.folder())?);
         }
         let client = control_plane.client();
@@ -94,6 +97,16 @@ impl Cluster {
     /// Its nodes.
     pub fn hosts(&self) -> impl Iterator<Item = &Place> {
         self.nodes.iter().map(Node::host)
+    }
+
+    /// A node's root directory, as its own processes see it.
+    pub fn root(&self, number: u8) -> PathBuf {
+        self.nodes[usize::from(number) - 1].root()
+    }
+
+    /// Puts this cluster's `deploy/manifests` and `deploy/cleanup` into a folder, with Shunt's image under this tag.
+    pub fn write_deploy(&self, tag: &str) -> Result<()> {
+        proxy::write_deploy(self.control_plane.folder(), tag)
     }
 
     fn deploy(&mut self, client: &Client) -> Result<()> {
