@@ -11,7 +11,11 @@ fn specs_that_passed_pass_still() {
         proxy: Proxy::Shunt,
         nodes: 3,
     };
-    let cluster = Cluster::start(options).unwrap();
+    let mut cluster = Cluster::start(options).unwrap();
+    cluster
+        .control_plane_mut()
+        .start_load_balancer(options.nodes)
+        .unwrap();
     let folder = std::env::temp_dir().join(format!("shunt-conformance-{}", std::process::id()));
     let client = cluster.control_plane().client();
     let results = conformance::run(&client, options.nodes, &specs, &folder).unwrap();

@@ -1,21 +1,11 @@
 //! ICMP errors through the programs: what they say, whom they reach, and every checksum, also the one that a NIC took
 //! over the packet.
 
+use lab::in_both_families;
 use lab::packet::stage::*;
 use lab::packet::{Context, Error, Frame, Kin, PASS, REDIRECT, SHOT, Transport};
-use proxy_common::layout::{Counter, Family, V4, V6, names::program};
+use proxy_common::layout::{Counter, Family, names::program};
 use proxy_common::rules::headers::tcp;
-
-macro_rules! in_both_families {
-    ($($name:ident),+ $(,)?) => {
-        mod v4 {
-            $(#[test] fn $name() { super::$name::<super::V4>(); })+
-        }
-        mod v6 {
-            $(#[test] fn $name() { super::$name::<super::V6>(); })+
-        }
-    };
-}
 
 in_both_families!(
     an_error_about_a_pods_call_reaches_it,

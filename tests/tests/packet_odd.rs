@@ -1,21 +1,11 @@
 //! Packets that are cut short, contradict themselves, come in pieces, are no IP at all, or have no link header.
 
+use lab::in_both_families;
 use lab::packet::pieces::{join, split};
 use lab::packet::stage::*;
 use lab::packet::{Context, Frame, Kin, Output, PASS, REDIRECT, SHOT};
-use proxy_common::layout::{Counter, Family, V4, V6, names::program};
+use proxy_common::layout::{Counter, Family, V4, names::program};
 use proxy_common::rules::headers::tcp;
-
-macro_rules! in_both_families {
-    ($($name:ident),+ $(,)?) => {
-        mod v4 {
-            $(#[test] fn $name() { super::$name::<super::V4>(); })+
-        }
-        mod v6 {
-            $(#[test] fn $name() { super::$name::<super::V6>(); })+
-        }
-    };
-}
 
 in_both_families!(
     a_packet_cut_at_any_byte_is_not_translated,

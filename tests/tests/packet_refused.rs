@@ -2,22 +2,12 @@
 
 use std::net::IpAddr;
 
+use lab::in_both_families;
 use lab::packet::pieces::split;
 use lab::packet::stage::*;
 use lab::packet::{Context, Error, Frame, Kin, PASS, REDIRECT, SHOT, Transport};
-use proxy_common::layout::{Counter, Family, Port, V4, V6, When, names::program, protocol};
+use proxy_common::layout::{Counter, Family, Port, V4, When, names::program, protocol};
 use proxy_common::rules::headers::tcp;
-
-macro_rules! in_both_families {
-    ($($name:ident),+ $(,)?) => {
-        mod v4 {
-            $(#[test] fn $name() { super::$name::<super::V4>(); })+
-        }
-        mod v6 {
-            $(#[test] fn $name() { super::$name::<super::V6>(); })+
-        }
-    };
-}
 
 in_both_families!(
     a_syn_without_an_endpoint_is_reset,

@@ -1,20 +1,10 @@
 //! Packets to a Service and back, through the programs: bytes, checksums and flows.
 
+use lab::in_both_families;
 use lab::packet::stage::*;
 use lab::packet::{Frame, Kin, PASS, REDIRECT, Transport};
-use proxy_common::layout::{Counter, Direction, FlowTable, V4, V6, names::program};
+use proxy_common::layout::{Counter, Direction, FlowTable, V4, names::program};
 use proxy_common::rules::headers::tcp;
-
-macro_rules! in_both_families {
-    ($($name:ident),+ $(,)?) => {
-        mod v4 {
-            $(#[test] fn $name() { super::$name::<super::V4>(); })+
-        }
-        mod v6 {
-            $(#[test] fn $name() { super::$name::<super::V6>(); })+
-        }
-    };
-}
 
 in_both_families!(
     a_pods_call_and_its_reply_are_translated,

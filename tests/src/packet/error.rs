@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header, PacketHeaders};
-use etherparse::{Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, Ipv6RawExtHeader};
+use etherparse::IpNumber;
 
-use super::frame::network;
+use super::head::Head;
 
 /// An ICMP error in an Ethernet frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,99 +30,47 @@ pub struct Error {
 impl Error {
     /// Its bytes, with right checksums.
     pub fn bytes(&self) -> Vec<u8> {
-        let (kind, code) = self.kind;
-        let word = self.word.to_be_bytes();
-        let mut out = Vec::new();
-        let link = |ether_type| Ethernet2Header {
-            destination: self.link[0],
-            source: self.link[1],
-            ether_type,
+        let protocol = if self.source.is_ipv4() {
+            IpNumber::ICMP
+        } else {
+            IpNumber::IPV6_ICMP
         };
-        let length = 8 + self.quoted.len();
-        match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                link(EtherType::IPV4).write(&mut out).expect("writing to memory");
-                let mut header = Ipv4Header {
-                    source: source.octets(),
-                    destination: destination.octets(),
-                    time_to_live: self.hop_limit,
-                    protocol: IpNumber::ICMP,
-                    options: Ipv4Options::try_from(vec![1; usize::from(self.options) * 4].as_slice())
-                        .expect("at most ten words"),
-                    ..Ipv4Header::default()
-                };
-                header.set_payload_len(length).expect("a short packet");
-                header.header_checksum = header.calc_header_checksum();
-                header.write(&mut out).expect("writing to memory");
-                let icmp = Icmpv4Type::Unknown {
-                    type_u8: kind,
-                    code_u8: code,
-                    bytes5to8: word,
-                };
-                let icmp = Icmpv4Header::with_checksum(icmp, &self.quoted);
-                icmp.write(&mut out).expect("writing to memory");
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                link(EtherType::IPV6).write(&mut out).expect("writing to memory");
-                let extension = usize::from(self.options) * 8;
-                let header = Ipv6Header {
-                    source: source.octets(),
-                    destination: destination.octets(),
-                    hop_limit: self.hop_limit,
-                    payload_length: (length + extension) as u16,
-                    next_header: if extension == 0 {
-                        IpNumber::IPV6_ICMP
-                    } else {
-                        IpNumber::IPV6_DESTINATION_OPTIONS
-                    },
-                    ..Ipv6Header::default()
-                };
-                header.write(&mut out).expect("writing to memory");
-                if extension > 0 {
-                    let options = Ipv6RawExtHeader::new_raw(IpNumber::IPV6_ICMP, &vec![0; extension - 2]);
-                    options
-                        .expect("whole words")
-                        .write(&mut out)
-                        .expect("writing to memory");
-                }
-                let icmp = Icmpv6Type::Unknown {
-                    type_u8: kind,
-                    code_u8: code,
-                    bytes5to8: word,
-                };
-                let icmp =
-                    Icmpv6Header::with_checksum(icmp, source.octets(), destination.octets(), &self.quoted);
-                icmp.expect("a short packet")
-                    .write(&mut out)
-                    .expect("writing to memory");
-            }
-            other => panic!("two families in one packet: {other:?}"),
-        }
-        out.extend(&self.quoted);
+        let mut message = vec![self.kind.0, self.kind.1, 0, 0];
+        message.extend(self.word.to_be_bytes());
+        message.extend(&self.quoted);
+        let checksum = !(sum(self.source, self.destination, &message) as u16);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        let head = Head {
+            link: self.link,
+            source: self.source,
+            destination: self.destination,
+            hop_limit: self.hop_limit,
+            options: self.options,
+        };
+        let mut out = Vec::new();
+        head.write(&mut out, protocol, message.len());
+        out.extend(message);
         out
     }
 
     /// Reads an ICMP error; every checksum in it must be right.
     pub fn read(bytes: &[u8]) -> Self {
-        let headers =
-            PacketHeaders::from_ethernet_slice(bytes).unwrap_or_else(|error| panic!("{error}: {bytes:02x?}"));
-        let link = headers
-            .link
-            .clone()
-            .and_then(|link| link.ethernet2())
-            .expect("an Ethernet header");
-        let (source, destination, hop_limit, options) = network(headers.net.as_ref().expect("an IP header"));
+        let (head, headers) = Head::read(bytes);
         let transport = headers.transport.as_ref().expect("an ICMP header");
         let start = bytes.len() - headers.payload.slice().len() - transport.header_len();
         let message = &bytes[start..];
         // Not by the parsed header, which leaves out what its kind of message does not use.
-        assert_eq!(sum(source, destination, message), 0xffff, "ICMP's checksum");
+        assert_eq!(
+            sum(head.source, head.destination, message),
+            0xffff,
+            "ICMP's checksum"
+        );
         Self {
-            link: [link.destination, link.source],
-            source,
-            destination,
-            hop_limit,
-            options,
+            link: head.link,
+            source: head.source,
+            destination: head.destination,
+            hop_limit: head.hop_limit,
+            options: head.options,
             kind: (message[0], message[1]),
             word: u32::from_be_bytes([message[4], message[5], message[6], message[7]]),
             quoted: message[8..].to_vec(),

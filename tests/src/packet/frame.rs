@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{
-    EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header, Ipv6RawExtHeader, NetHeaders,
-    PacketHeaders, TcpHeader, TransportHeader, UdpHeader,
-};
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header, TcpHeader, TransportHeader, UdpHeader};
 use proxy_common::rules::headers::tcp;
+
+use super::head::Head;
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,18 +96,15 @@ impl Frame {
         let mut segment = Vec::new();
         self.write_transport(&mut segment);
         segment.extend(&self.payload);
+        let head = Head {
+            link: self.link,
+            source: self.source.ip(),
+            destination: self.destination.ip(),
+            hop_limit: self.hop_limit,
+            options: self.options,
+        };
         let mut out = Vec::new();
-        let ether_type = match self.source.ip() {
-            IpAddr::V4(_) => EtherType::IPV4,
-            IpAddr::V6(_) => EtherType::IPV6,
-        };
-        let link = Ethernet2Header {
-            destination: self.link[0],
-            source: self.link[1],
-            ether_type,
-        };
-        link.write(&mut out).expect("writing to memory");
-        self.write_network(&mut out, segment.len());
+        head.write(&mut out, self.ip_number(), segment.len());
         out.extend(segment);
         out
     }
@@ -123,50 +119,6 @@ impl Frame {
         match self.transport {
             Transport::Tcp(..) => IpNumber::TCP,
             Transport::Udp(_) => IpNumber::UDP,
-        }
-    }
-
-    fn write_network(&self, out: &mut Vec<u8>, length: usize) {
-        match (self.source.ip(), self.destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let mut header = Ipv4Header {
-                    source: source.octets(),
-                    destination: destination.octets(),
-                    time_to_live: self.hop_limit,
-                    protocol: self.ip_number(),
-                    options: Ipv4Options::try_from(vec![1; usize::from(self.options) * 4].as_slice())
-                        .expect("at most ten words"),
-                    ..Ipv4Header::default()
-                };
-                header.set_payload_len(length).expect("a short packet");
-                header.header_checksum = header.calc_header_checksum();
-                header.write(out).expect("writing to memory");
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let extension = usize::from(self.options) * 8;
-                let header = Ipv6Header {
-                    source: source.octets(),
-                    destination: destination.octets(),
-                    hop_limit: self.hop_limit,
-                    payload_length: (length + extension) as u16,
-                    next_header: if extension == 0 {
-                        self.ip_number()
-                    } else {
-                        IpNumber::IPV6_DESTINATION_OPTIONS
-                    },
-                    ..Ipv6Header::default()
-                };
-                header.write(out).expect("writing to memory");
-                if extension > 0 {
-                    // Pad1 options.
-                    let options = Ipv6RawExtHeader::new_raw(self.ip_number(), &vec![0; extension - 2]);
-                    options
-                        .expect("whole words")
-                        .write(out)
-                        .expect("writing to memory");
-                }
-            }
-            other => panic!("two families in one packet: {other:?}"),
         }
     }
 
@@ -202,18 +154,11 @@ impl Frame {
 
     /// Reads a frame; every checksum in it must be right.
     pub fn read(bytes: &[u8]) -> Self {
-        let headers =
-            PacketHeaders::from_ethernet_slice(bytes).unwrap_or_else(|error| panic!("{error}: {bytes:02x?}"));
-        let link = headers
-            .link
-            .clone()
-            .and_then(|link| link.ethernet2())
-            .expect("an Ethernet header");
-        let (source, destination, hop_limit, options) = network(headers.net.as_ref().expect("an IP header"));
+        let (head, headers) = Head::read(bytes);
         let mut transport = headers.transport.clone().expect("a transport header");
         let payload = headers.payload.slice().to_vec();
         let written = transport.clone();
-        set_checksum(&mut transport, source, destination, &payload);
+        set_checksum(&mut transport, head.source, head.destination, &payload);
         let (ports, transport) = match (&transport, &written) {
             (TransportHeader::Tcp(right), TransportHeader::Tcp(header)) => {
                 assert_eq!(header.checksum, right.checksum, "TCP's checksum");
@@ -235,44 +180,14 @@ impl Frame {
             other => panic!("neither TCP nor UDP: {other:?}"),
         };
         Self {
-            link: [link.destination, link.source],
-            source: (source, ports.0).into(),
-            destination: (destination, ports.1).into(),
-            hop_limit,
-            options,
+            link: head.link,
+            source: (head.source, ports.0).into(),
+            destination: (head.destination, ports.1).into(),
+            hop_limit: head.hop_limit,
+            options: head.options,
             transport,
             payload,
         }
-    }
-}
-
-/// Reads an IP header, whose checksum must be right: source, destination, hop limit and words of options.
-pub(super) fn network(header: &NetHeaders) -> (IpAddr, IpAddr, u8, u8) {
-    match header {
-        NetHeaders::Ipv4(header, _) => {
-            assert_eq!(
-                header.header_checksum,
-                header.calc_header_checksum(),
-                "IPv4's checksum"
-            );
-            let words = header.options.as_slice().len() / 4;
-            (
-                header.source.into(),
-                header.destination.into(),
-                header.time_to_live,
-                words as u8,
-            )
-        }
-        NetHeaders::Ipv6(header, extensions) => {
-            let words = extensions.header_len() / 8;
-            (
-                header.source.into(),
-                header.destination.into(),
-                header.hop_limit,
-                words as u8,
-            )
-        }
-        other => panic!("neither IPv4 nor IPv6: {other:?}"),
     }
 }
 

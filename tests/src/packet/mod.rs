@@ -15,6 +15,7 @@ pub mod dice;
 mod error;
 mod family;
 mod frame;
+mod head;
 mod kernel;
 pub mod pieces;
 pub mod stage;
@@ -24,3 +25,16 @@ pub use error::Error;
 pub use family::Kin;
 pub use frame::{Frame, Transport};
 pub use kernel::{Context, Kernel, Output, PASS, REDIRECT, SHOT};
+
+/// Makes a test for each family of functions over one: `v4::NAME` and `v6::NAME`.
+#[macro_export]
+macro_rules! in_both_families {
+    ($($name:ident),+ $(,)?) => {
+        mod v4 {
+            $(#[test] fn $name() { super::$name::<proxy_common::layout::V4>(); })+
+        }
+        mod v6 {
+            $(#[test] fn $name() { super::$name::<proxy_common::layout::V6>(); })+
+        }
+    };
+}
