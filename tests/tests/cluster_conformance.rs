@@ -8,8 +8,8 @@ fn specs_that_passed_pass_still() {
     let specs = Specs::subset().unwrap();
     let passed = conformance::read_passed(include_str!("../../docs/conformance.md"), "Shunt");
     let options = Options {
-        proxy: Proxy::Shunt,
         nodes: 3,
+        ..Options::of(Proxy::Shunt)
     };
     let mut cluster = Cluster::start(options).unwrap();
     cluster

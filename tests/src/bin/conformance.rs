@@ -90,7 +90,10 @@ fn column(page: &str, proxy: Proxy, run: &Specs) -> Column {
 /// Runs the specs in a cluster of their own.
 fn with(proxy: Proxy, specs: &Specs) -> Result<Results> {
     println!("conformance: {} specs with {proxy}", specs.names().len());
-    let mut cluster = Cluster::start(Options { proxy, nodes: NODES })?;
+    let mut cluster = Cluster::start(Options {
+        nodes: NODES,
+        ..Options::of(proxy)
+    })?;
     cluster.control_plane_mut().start_load_balancer(NODES)?;
     let folder = folder().join(proxy.to_string());
     conformance::run(&cluster.control_plane().client(), NODES, specs, &folder)

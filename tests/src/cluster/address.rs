@@ -15,6 +15,8 @@ pub const API_SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1));
 pub const SERVICES: &str = "10.96.0.0/16,fd00:96::/112";
 /// Where pods' addresses come from.
 pub const PODS: &str = "10.244.0.0/16,fd00:244::/32";
+/// The same, a family each.
+pub const POD_NETWORKS: [&str; 2] = ["10.244.0.0/16", "fd00:244::/32"];
 /// The API server's port.
 pub const API_PORT: u16 = 6443;
 /// The DNS Service's.

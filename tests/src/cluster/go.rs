@@ -57,7 +57,7 @@ fn command(module: &Module) -> Result<Command> {
         .current_dir(module.directory())
         .env("GOTOOLCHAIN", module.toolchain()?)
         .env("GOFLAGS", "-mod=readonly")
-        .env("CGO_ENABLED", "0");
+        .env("CGO_ENABLED", if module.needs_c { "1" } else { "0" });
     Ok(go)
 }
 

@@ -58,8 +58,13 @@ pub fn node(settings: &Path) -> Result<()> {
             .arg(images);
         run(&mut import)?;
     }
-    let kubelet = kubelet(&settings)?;
-    reap(&[("containerd", containerd), ("kubelet", kubelet)])
+    let mut own = vec![("containerd", containerd)];
+    if let Some(flannel) = &settings.network.flannel {
+        let arguments = flannel.arguments(settings.flannel_network());
+        own.push(("flanneld", start(&settings, &flannel.program, &arguments)?));
+    }
+    own.push(("kubelet", kubelet(&settings)?));
+    reap(&own)
 }
 
 fn kubelet(settings: &Settings) -> Result<Pid> {
@@ -96,6 +101,8 @@ fn start(settings: &Settings, program: &Path, arguments: &[PathBuf]) -> Result<P
         .args(arguments)
         .env("PATH", path)
         .env("TMPDIR", "/run")
+        // flannel's daemon asks for it.
+        .env("NODE_NAME", &settings.name)
         .stdin(Stdio::null())
         .stdout(open()?)
         .stderr(open()?)

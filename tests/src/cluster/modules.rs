@@ -11,6 +11,8 @@ pub(crate) struct Module {
     pub(crate) name: &'static str,
     /// The module whose version counts.
     requirement: &'static str,
+    /// Whether a part of it is written in C.
+    pub(crate) needs_c: bool,
     programs: &'static [(&'static str, Source)],
 }
 
@@ -23,10 +25,11 @@ pub(crate) enum Source {
     Tests(&'static str),
 }
 
-const MODULES: [Module; 6] = [
+const MODULES: [Module; 8] = [
     Module {
         name: "kubernetes",
         requirement: "k8s.io/kubernetes",
+        needs_c: false,
         programs: &[
             (
                 "kube-apiserver",
@@ -58,11 +61,13 @@ const MODULES: [Module; 6] = [
     Module {
         name: "etcd",
         requirement: "go.etcd.io/etcd/server/v3",
+        needs_c: false,
         programs: &[("etcd", Source::Package("go.etcd.io/etcd/server/v3"))],
     },
     Module {
         name: "containerd",
         requirement: "github.com/containerd/containerd/v2",
+        needs_c: false,
         programs: &[
             (
                 "containerd",
@@ -81,6 +86,7 @@ const MODULES: [Module; 6] = [
     Module {
         name: "cni",
         requirement: "github.com/containernetworking/plugins",
+        needs_c: false,
         programs: &[
             (
                 "ptp",
@@ -105,14 +111,32 @@ const MODULES: [Module; 6] = [
         ],
     },
     Module {
+        name: "flannel",
+        requirement: "github.com/flannel-io/flannel",
+        needs_c: true,
+        programs: &[("flanneld", Source::Package("github.com/flannel-io/flannel"))],
+    },
+    // Another version of the plugins: the last that has this one.
+    Module {
+        name: "flannel-cni",
+        requirement: "github.com/containernetworking/plugins",
+        needs_c: false,
+        programs: &[(
+            "flannel",
+            Source::Package("github.com/containernetworking/plugins/plugins/meta/flannel"),
+        )],
+    },
+    Module {
         name: "coredns",
         requirement: "github.com/coredns/coredns",
+        needs_c: false,
         programs: &[("coredns", Source::Package("."))],
     },
     // Not the cluster's: what reads the files of deploy/.
     Module {
         name: "deploy",
         requirement: "helm.sh/helm/v3",
+        needs_c: false,
         programs: &[
             ("helm", Source::Package("helm.sh/helm/v3/cmd/helm")),
             (

@@ -6,16 +6,15 @@ use anyhow::{Context, Result};
 
 use super::address::{self, CONTROL_PLANE};
 use super::binaries::binary;
+use super::cni::{Cni, UPLINK};
 use super::control_plane::ControlPlane;
 use super::hierarchy::{self, Groups};
 use super::process::Process;
 use super::settings::Settings;
+use super::whole::Options;
 use crate::cgroup::Cgroup;
 use crate::place::Place;
 use crate::{Namespace, programs};
-
-/// The interface that leads out of a node.
-const UPLINK: &str = "eth0";
 
 /// One node of a cluster.
 #[derive(Debug)]
@@ -26,21 +25,21 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Makes the node and starts its programs; it is not ready yet. `of` is how many nodes there are.
+    /// Makes the node and starts its programs; it is not ready yet. `options` are the cluster's.
     pub(crate) fn start(
         control_plane: &ControlPlane,
         number: u8,
-        of: u8,
+        options: Options,
         images: &[PathBuf],
     ) -> Result<Self> {
         let name = name(number);
         let namespace = Namespace::create(&format!("{}-{name}", control_plane.id()))?;
-        connect(&namespace, control_plane.place().namespace(), number, of)?;
+        connect(&namespace, control_plane.place().namespace(), number, options)?;
         let cgroup = Cgroup::of_lab(control_plane.id())?.child(&name)?;
         let groups = Groups::create(&format!("{}-{name}", control_plane.id()))?;
         let folder = control_plane.folder().join(&name);
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let settings = settings(control_plane, number, &folder, images)?;
+        let settings = settings(control_plane, number, options.cni, &folder, images)?;
         let file = folder.join("settings.json");
         let text = serde_json::to_string_pretty(&settings).context("describing a node")?;
         std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
@@ -112,12 +111,14 @@ fn arguments(groups: &Groups, settings: &Path) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
-fn settings(control_plane: &ControlPlane, number: u8, folder: &Path, images: &[PathBuf]) -> Result<Settings> {
+fn settings(
+    control_plane: &ControlPlane,
+    number: u8,
+    cni: Cni,
+    folder: &Path,
+    images: &[PathBuf],
+) -> Result<Settings> {
     let name = name(number);
-    let plugins = binary("ptp")?;
-    for plugin in ["host-local", "loopback", "portmap"] {
-        binary(plugin)?;
-    }
     binary("containerd-shim-runc-v2")?;
     Ok(Settings {
         kubeconfig: control_plane.kubeconfig_of(&format!("system:node:{name}"), Some("system:nodes"))?,
@@ -128,14 +129,14 @@ fn settings(control_plane: &ControlPlane, number: u8, folder: &Path, images: &[P
         containerd: binary("containerd")?,
         ctr: binary("ctr")?,
         kubelet: binary("kubelet")?,
-        plugins: plugins.parent().unwrap_or(Path::new("/")).to_owned(),
+        network: cni.plugins(control_plane)?,
         images: images.to_vec(),
         controllers: hierarchy::controllers()?,
     })
 }
 
 /// Connects the node to the control plane's bridge, and routes its pods' networks to it and the others' from it.
-fn connect(node: &Namespace, control: &Namespace, number: u8, of: u8) -> Result<()> {
+fn connect(node: &Namespace, control: &Namespace, number: u8, options: Options) -> Result<()> {
     for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         node.sysctl(key, "1")?;
     }
@@ -160,8 +161,18 @@ fn connect(node: &Namespace, control: &Namespace, number: u8, of: u8) -> Result<
         format!("route add default via {}", CONTROL_PLANE.v4),
         format!("route add default via {}", CONTROL_PLANE.v6),
     ];
-    let others = (1..=of).filter(|&other| other != number);
-    commands.extend(others.flat_map(routes));
+    if options.cni.connects_nodes() {
+        // What Kubernetes asks of nodes with bridges.
+        for key in [
+            "bridge/bridge-nf-call-iptables",
+            "bridge/bridge-nf-call-ip6tables",
+        ] {
+            node.sysctl(key, "1")?;
+        }
+    } else {
+        let others = (1..=options.nodes).filter(|&other| other != number);
+        commands.extend(others.flat_map(routes));
+    }
     node.ip(&commands)
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::cni::{self, Plugins};
 use super::{address, images};
 
 /// All that a node's first process needs to know. Paths are those of the machine, which the node sees too.
@@ -27,8 +28,8 @@ pub(crate) struct Settings {
     pub(crate) ctr: PathBuf,
     /// kubelet.
     pub(crate) kubelet: PathBuf,
-    /// The directory of the CNI plugins.
-    pub(crate) plugins: PathBuf,
+    /// Its pods' network.
+    pub(crate) network: Plugins,
     /// Archives of images.
     pub(crate) images: Vec<PathBuf>,
     /// Controllers of cgroup version 1.
@@ -44,11 +45,20 @@ impl Settings {
         self.folder.join(name)
     }
 
+    /// Where flannel's configuration is.
+    pub(crate) fn flannel_network(&self) -> PathBuf {
+        self.file("flannel.json")
+    }
+
     /// Writes the configuration files.
     pub(crate) fn write(&self) -> Result<()> {
         let networks = self.file("networks");
         std::fs::create_dir_all(&networks).with_context(|| format!("making {}", networks.display()))?;
-        put(&networks.join("10-pods.conflist"), &self.networks())?;
+        put(
+            &networks.join("10-pods.conflist"),
+            &self.network.list(self.number),
+        )?;
+        put(&self.flannel_network(), &cni::flannel_network())?;
         put(&self.file("containerd.toml"), &self.runtime())?;
         put(&self.file("kubelet.json"), &self.kubelet())?;
         // Nobody answers there: what is not the cluster's has no name here.
@@ -58,31 +68,16 @@ impl Settings {
         )
     }
 
-    fn networks(&self) -> String {
-        let ranges = address::pods(self.number).map(|subnet| json!([{"subnet": subnet}]));
-        json!({
-            "cniVersion": "1.0.0",
-            "name": "pods",
-            "plugins": [
-                {
-                    "type": "ptp",
-                    "ipMasq": false,
-                    "ipam": {
-                        "type": "host-local",
-                        "dataDir": "/run/networks",
-                        "ranges": ranges,
-                        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
-                    },
-                },
-                {"type": "portmap", "capabilities": {"portMappings": true}},
-            ],
-        })
-        .to_string()
-    }
-
     fn runtime(&self) -> String {
         let networks = self.file("networks");
-        let (networks, plugins) = (networks.display(), self.plugins.display());
+        let networks = networks.display();
+        let plugins: Vec<_> = self
+            .network
+            .directories
+            .iter()
+            .map(|one| format!("\"{}\"", one.display()))
+            .collect();
+        let plugins = plugins.join(", ");
         format!(
             r#"version = 3
 root = "/var/lib/containerd"
@@ -99,7 +94,7 @@ disabled_plugins = [
   # Without CAP_SYS_RESOURCE nobody gets a better score than its parent.
   restrict_oom_score_adj = true
 [plugins.'io.containerd.cri.v1.runtime'.cni]
-  bin_dirs = ["{plugins}"]
+  bin_dirs = [{plugins}]
   conf_dir = "{networks}"
 [plugins.'io.containerd.cri.v1.runtime'.containerd]
   default_runtime_name = "runc"

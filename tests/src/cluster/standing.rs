@@ -28,21 +28,22 @@ struct State {
     nodes: Vec<Place>,
 }
 
-/// Builds every program and image that the cache does not have, with the suite's if it is wanted.
-pub fn build(suite: bool) -> Result<()> {
-    for program in modules::programs().filter(|program| suite || !SUITE.contains(program)) {
+/// Builds every program and image that the cache does not have, with those that only some want if all are wanted.
+pub fn build(all: bool) -> Result<()> {
+    for program in modules::programs().filter(|program| all || !WANTED_BY_SOME.contains(program)) {
         super::binary(program)?;
     }
     images::archive().map(drop)
 }
 
-/// What a cluster does without.
-const SUITE: [&str; 2] = ["ginkgo", "e2e.test"];
+/// The suite's, and flannel's.
+const WANTED_BY_SOME: [&str; 4] = ["ginkgo", "e2e.test", "flanneld", "flannel"];
 
 /// Starts a process that holds a cluster, and waits until it stands.
 pub fn up(options: Options) -> Result<()> {
     CLUSTER.must_not_stand()?;
     build(false)?;
+    options.cni.build()?;
     let begin = Instant::now();
     CLUSTER.up(&programs::cluster()?, &options.arguments())?;
     println!("up in {:.0} s", begin.elapsed().as_secs_f64());

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::address::pods;
 use super::client::Client;
+use super::cni::Cni;
 use super::control_plane::{ControlPlane, Controllers};
 use super::images;
 use super::node::{self, Node};
@@ -23,21 +24,30 @@ pub struct Options {
     /// How many nodes, each in a zone of its own
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub nodes: u8,
+    /// Who connects pods
+    #[arg(long, value_enum, default_value_t)]
+    pub cni: Cni,
 }
 
 impl Options {
-    /// Two nodes.
+    /// Two nodes, and pods' network as simple as can be.
     pub fn of(proxy: Proxy) -> Self {
-        Self { proxy, nodes: 2 }
+        Self {
+            proxy,
+            nodes: 2,
+            cni: Cni::default(),
+        }
     }
 
     /// As the cluster's program takes them.
-    pub(crate) fn arguments(self) -> [String; 4] {
+    pub(crate) fn arguments(self) -> [String; 6] {
         [
             "--proxy".into(),
             self.proxy.to_string(),
             "--nodes".into(),
             self.nodes.to_string(),
+            "--cni".into(),
+            self.cni.to_string(),
         ]
     }
 }
@@ -62,8 +72,9 @@ impl Cluster {
         }
         let client = control_plane.client();
         register(&client, options.nodes)?;
+        options.cni.allow(&client)?;
         let nodes = (1..=options.nodes)
-            .map(|number| Node::start(&control_plane, number, options.nodes, &archives))
+            .map(|number| Node::start(&control_plane, number, options, &archives))
             .collect::<Result<Vec<_>>>()?;
         let mut cluster = Self {
             nodes,
