@@ -27,6 +27,7 @@ pub struct Agent {
     options: Options,
     /// How it reaches the Kubernetes API; empty: its source is its folder.
     api: Vec<String>,
+    map_memory: Option<&'static str>,
     running: Option<Running>,
 }
 
@@ -54,6 +55,7 @@ impl Agent {
             cgroup: cgroup.to_owned(),
             options,
             api: Vec::new(),
+            map_memory: None,
             running: None,
         })
     }
@@ -62,6 +64,11 @@ impl Agent {
     /// change that is in the maps.
     pub fn use_api(&mut self, arguments: &[&str]) {
         self.api = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    }
+
+    /// From its next start on, this is its `--map-memory`.
+    pub fn use_map_memory(&mut self, size: &'static str) {
+        self.map_memory = Some(size);
     }
 
     /// Starts it and waits until it is ready.
@@ -115,6 +122,9 @@ impl Agent {
             .arg(&self.instance)
             .arg("--cgroup")
             .arg(&self.cgroup);
+        if let Some(size) = self.map_memory {
+            command.args(["--map-memory", size]);
+        }
         if self.api.is_empty() {
             command.arg("--manifests").arg(self.folder.join("manifests"));
         } else {

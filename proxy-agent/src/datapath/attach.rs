@@ -67,7 +67,8 @@ pub(super) fn attach_cgroup(
     check_cgroup2(cgroup)?;
     let directory = File::open(cgroup).file("open", cgroup)?;
     let id = directory.metadata().file("stat", cgroup)?.ino();
-    for (name, kind) in program::CGROUP.into_iter().zip(attach_type::CGROUP) {
+    // What shows the other end to a socket stands last in the table, and comes first: see `reconcile`.
+    for (name, kind) in program::CGROUP.into_iter().zip(attach_type::CGROUP).rev() {
         let path = instance.cgroup_links().join(name);
         let program = programs.get(name)?;
         let fits = |target| target == LinkTarget::Cgroup(id, kind);
@@ -117,12 +118,24 @@ impl Attacher {
     /// and reaps what is left of deleted interfaces. Gives the failures; the others are done.
     pub(super) fn reconcile(&mut self, targets: &BTreeMap<u32, Target>) -> Vec<DatapathError> {
         let mut failures = Vec::new();
-        for (index, target) in targets {
-            if self.attached.get(index).is_none_or(|attached| attached != target)
-                && let Err(error) = self.attach(*index, target)
-            {
-                failures.push(error);
-            }
+        let mut changed: Vec<(u32, &Target)> = targets
+            .iter()
+            .filter(|(index, target)| self.attached.get(index) != Some(target))
+            .map(|(index, target)| (*index, target))
+            .collect();
+        // The hooks of replies first: with maps that are being replaced, a flow that a hook of calls makes in the new ones
+        // must be found when its reply comes.
+        for side in [Side::Egress, Side::Ingress] {
+            changed.retain(|(index, target)| match self.attach(*index, target, side) {
+                Ok(is_there) => is_there,
+                Err(error) => {
+                    failures.push(error);
+                    false
+                }
+            });
+        }
+        for (index, target) in changed {
+            failures.extend(self.settle(index, target).err());
         }
         match self.known() {
             Ok(known) => {
@@ -145,22 +158,22 @@ impl Attacher {
             .collect())
     }
 
-    fn attach(&mut self, index: u32, target: &Target) -> Result<(), DatapathError> {
-        for side in Side::BOTH {
-            let name = program_name(target, side);
-            let result = match self.hook {
-                Hook::Tcx => self.attach_tcx(index, side, name),
-                Hook::Clsact => self.attach_clsact(index, side, name),
-            };
-            match result {
-                // It was deleted meanwhile: the event that says so is on its way.
-                Err(DatapathError::Call(error)) if error.source.raw_os_error() == Some(libc::ENODEV) => {
-                    return Ok(());
-                }
-                other => other?,
-            }
+    /// False if the interface is gone.
+    fn attach(&mut self, index: u32, target: &Target, side: Side) -> Result<bool, DatapathError> {
+        let name = program_name(target, side);
+        let result = match self.hook {
+            Hook::Tcx => self.attach_tcx(index, side, name),
+            Hook::Clsact => self.attach_clsact(index, side, name),
+        };
+        match result {
+            // It was deleted meanwhile: the event that says so is on its way.
+            Err(DatapathError::Call(error)) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            other => other.map(|()| true),
         }
-        // Only now, so that at no moment an interface is without programs.
+    }
+
+    /// Takes away what another way of attaching has left. Only now, so that at no moment an interface is without programs.
+    fn settle(&mut self, index: u32, target: &Target) -> Result<(), DatapathError> {
         match self.hook {
             Hook::Tcx => remove_filters(&self.instance, &mut self.netlink, index).map(|_| ())?,
             Hook::Clsact => remove_links(&self.instance, index).map(|_| ())?,

@@ -106,10 +106,12 @@ impl Work {
     }
 
     fn unpin_maps(&mut self, instance: &Instance) {
-        let pins = list(&instance.maps());
-        for name in self.note(pins).unwrap_or_default() {
-            let unpinned = remove(&instance.map(&name));
-            self.removed.maps += usize::from(self.note(unpinned).unwrap_or_default());
+        for directory in [instance.next(), instance.maps()] {
+            let pins = list(&directory);
+            for name in self.note(pins).unwrap_or_default() {
+                let unpinned = remove(&directory.join(name));
+                self.removed.maps += usize::from(self.note(unpinned).unwrap_or_default());
+            }
         }
     }
 

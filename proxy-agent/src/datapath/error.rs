@@ -105,7 +105,7 @@ fn way_out(call: &str, error: &io::Error) -> &'static str {
         ("SOCK_DESTROY", libc::EPERM) => ": needs CAP_NET_ADMIN",
         ("SOCK_DESTROY", libc::EOPNOTSUPP) => ": this kernel is built without CONFIG_INET_DIAG_DESTROY",
         ("BPF_MAP_UPDATE_ELEM" | "BPF_MAP_UPDATE_BATCH", libc::E2BIG | libc::ENOSPC) => {
-            ": the map is full; give the maps more memory with --map-memory (pinned maps keep their size until `shunt cleanup`)"
+            ": the map is full; give the maps more memory with --map-memory and restart the agent"
         }
         (_, libc::ENOMEM) => {
             ": out of memory; the maps are charged to the memory limit of the agent's cgroup"

@@ -40,6 +40,17 @@ impl Instance {
         self.maps().join(name)
     }
 
+    /// Maps that are about to take the place of those of the same name; there only while that is under way.
+    pub(super) fn next(&self) -> PathBuf {
+        self.version().join("next")
+    }
+
+    /// The map that programs are loaded against from now on.
+    pub(super) fn newest(&self, name: &str) -> PathBuf {
+        let next = self.next().join(name);
+        if next.exists() { next } else { self.map(name) }
+    }
+
     pub(super) fn cgroup_links(&self) -> PathBuf {
         self.version().join("links").join("cgroup")
     }
@@ -86,6 +97,7 @@ impl Instance {
 
     /// Removes the empty directories, and the instance's own if no other version has anything there.
     pub(super) fn remove_directories(&self) -> Result<(), DatapathError> {
+        remove(&self.next())?;
         for directory in self.directories() {
             remove(&directory)?;
         }

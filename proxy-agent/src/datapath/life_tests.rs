@@ -283,7 +283,7 @@ fn an_interface_that_refuses_keeps_no_other_from_its_programs() {
         failure.contains(&format!("RTM_NEWTFILTER of from_pod on interface {pod}")),
         "{failure}"
     );
-    assert_eq!((node.filters(pod), node.filters(up)), (0, 2));
+    assert_eq!((node.filters(pod), node.filters(up)), (1, 2));
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl CounterMap {
 }
 
 /// Kernels before 5.6 know no batches at all, and some map types have none.
-fn lacks_batches(error: &std::io::Error) -> bool {
+pub(super) fn lacks_batches(error: &std::io::Error) -> bool {
     const ENOTSUPP: i32 = 524;
     matches!(
         error.raw_os_error(),

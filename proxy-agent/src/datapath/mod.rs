@@ -25,6 +25,8 @@ mod links;
 mod lives;
 mod map;
 mod memory;
+mod migration;
+mod migration_copy;
 mod netlink;
 mod object;
 mod observe;
@@ -107,8 +109,15 @@ impl Datapath {
         let hook = Hook::choose(options.attach)?;
         instance.prepare()?;
         let lock = instance.lock()?;
-        let tables = Arc::new(Tables::prepare(&instance, &MapSizes::of_node(options.memory)?)?);
-        let programs = load(&instance)?;
+        let (tables, migration) = Tables::prepare(&instance, &MapSizes::of_node(options.memory)?)?;
+        let tables = Arc::new(tables);
+        let programs = match load(&instance) {
+            Ok(programs) => programs,
+            Err(error) => {
+                migration.abandon()?;
+                return Err(error);
+            }
+        };
         reserved::reserve(&instance, options.snat_ports)?;
         warn_of_bound_ports(options.snat_ports);
         tables.config.put(&0, &config::of_node(options)?)?;
@@ -122,6 +131,7 @@ impl Datapath {
         };
         let mut follower = Follower::new(tables.clone(), selection, attacher, stopped)?;
         follower.step(Stale::ALL)?;
+        migration.finish()?;
         Self::run(lock, tables, follower, stop)
     }
 
@@ -256,5 +266,7 @@ mod doctor_tests;
 mod flow_tests;
 #[cfg(test)]
 mod life_tests;
+#[cfg(test)]
+mod migration_tests;
 #[cfg(test)]
 mod place_tests;

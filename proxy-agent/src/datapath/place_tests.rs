@@ -53,15 +53,6 @@ fn reserve_by_hand(node: &Namespace, ports: &'static str) {
 }
 
 #[test]
-fn maps_are_kept_over_a_restart_with_the_capacity_they_have() {
-    let (node, place) = (Namespace::new(), Place::new());
-    let before = place.start(&node).unwrap().capacity();
-    let mut options = place.options();
-    options.memory = Some(64 << 20);
-    assert_eq!(start(&node, options).unwrap().capacity(), before);
-}
-
-#[test]
 fn a_pinned_map_that_does_not_fit_is_refused_by_name_and_nothing_is_made() {
     let (node, place) = (Namespace::new(), Place::new());
     let definition = MapDefinition {

@@ -39,7 +39,7 @@ impl Programs {
         // No program is relocated against the kernel's types: its BTF need not be read.
         loader.btf(None);
         for map in &maps {
-            loader.map_pin_path(map.name, instance.map(map.name));
+            loader.map_pin_path(map.name, instance.newest(map.name));
         }
         let mut ebpf = loader.load(object).map_err(|error| {
             DatapathError::Refused(format!("the BPF object can't be loaded: {}", chain(&error)))

@@ -11,6 +11,7 @@ use super::error::{Context, DatapathError};
 use super::instance::Instance;
 use super::map::{self, CounterMap, Map};
 use super::memory::{Backends, Prefilter, Services, Slots};
+use super::migration::Migration;
 use super::size::MapSizes;
 use super::specification::{self, mismatch};
 use super::sys::{self, Layout, MapDefinition, MapFd};
@@ -48,21 +49,24 @@ pub(super) struct FlowTables<A> {
 }
 
 impl Tables {
-    /// Opens what is pinned if it fits, and makes and pins what is missing.
-    pub(super) fn prepare(instance: &Instance, sizes: &MapSizes) -> Result<Self, DatapathError> {
+    /// Opens what is pinned if it fits, and makes and pins what is missing. What has another size than wanted is replaced:
+    /// that ends with [`Migration::finish`].
+    pub(super) fn prepare(instance: &Instance, sizes: &MapSizes) -> Result<(Self, Migration), DatapathError> {
         let definitions = specification::maps(sizes);
         // Everything pinned is judged before the first map is made: a refusal leaves no half of an instance.
         for definition in &definitions {
-            open_fitting(instance, definition)?;
+            open_fitting(instance, &instance.map(definition.name), definition)?;
+            open_fitting(instance, &instance.newest(definition.name), definition)?;
         }
         for definition in &definitions {
             let path = instance.map(definition.name);
-            if open_fitting(instance, definition)?.is_none() {
+            if open_pin(&path)?.is_none() {
                 let made = map::create(definition)?;
                 sys::object_pin(&path, std::os::fd::AsFd::as_fd(&made)).file("BPF_OBJ_PIN", &path)?;
             }
         }
-        Self::open(instance)
+        let migration = Migration::begin(instance, &definitions)?;
+        Ok((Self::open(instance)?, migration))
     }
 
     /// Opens what is pinned; refuses if a map is missing or does not fit.
@@ -113,7 +117,7 @@ impl Opener<'_> {
     fn open(&self, name: &'static str) -> Result<MapFd, DatapathError> {
         let definition = self.definitions.iter().find(|definition| definition.name == name);
         let opened = match definition {
-            Some(definition) => open_fitting(self.instance, definition)?,
+            Some(definition) => open_fitting(self.instance, &self.instance.newest(name), definition)?,
             None => None,
         };
         opened.ok_or_else(|| {
@@ -135,9 +139,12 @@ impl Opener<'_> {
 }
 
 /// Opens a pinned map and compares it with its definition; `None` if nothing is pinned.
-fn open_fitting(instance: &Instance, definition: &MapDefinition<'_>) -> Result<Option<MapFd>, DatapathError> {
-    let path = instance.map(definition.name);
-    let Some(fd) = open_pin(&path)? else {
+fn open_fitting(
+    instance: &Instance,
+    path: &Path,
+    definition: &MapDefinition<'_>,
+) -> Result<Option<MapFd>, DatapathError> {
+    let Some(fd) = open_pin(path)? else {
         return Ok(None);
     };
     match mismatch(definition, fd.info()) {
@@ -151,7 +158,7 @@ fn open_fitting(instance: &Instance, definition: &MapDefinition<'_>) -> Result<O
     }
 }
 
-fn open_pin(path: &Path) -> Result<Option<MapFd>, DatapathError> {
+pub(super) fn open_pin(path: &Path) -> Result<Option<MapFd>, DatapathError> {
     match MapFd::open(path) {
         Ok(fd) => Ok(Some(fd)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -1,8 +1,10 @@
 //! The agent comes and goes, traffic stays; only `cleanup` takes the data path away.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::Agent;
 use lab::address::Family;
 use lab::call::{Calls, Held, Transport, hold};
 
@@ -21,8 +23,8 @@ const WAYS: [(&str, Frontend, Kind); 6] = [
     ("client", Frontend::LoadBalancer, Kind::Second),
 ];
 
-/// Kill, restart, stop and clean up, in this order.
-pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
+/// Kill, restart, resize the maps, stop and clean up, in this order.
+pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows, resizes: bool) {
     let Some(mut held) = rows.build("connections are held", || held(cluster)) else {
         return;
     };
@@ -50,6 +52,9 @@ pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
         };
         call.answered_by(cluster, &["e"])
     });
+    if resizes {
+        resized(cluster, rows, &mut held);
+    }
     rows.row("agents end when asked to, and connections go on", || {
         for node in [1, 2] {
             cluster.lab.agent_mut(node).stop()?;
@@ -59,6 +64,30 @@ pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
     drop(held);
     called(cluster, rows, "after the agents' end");
     rows.row("cleanup leaves nothing", || clean_up(cluster));
+}
+
+fn resized(cluster: &mut Cluster, rows: &mut Rows, held: &mut [(String, Held)]) {
+    rows.row("connections live on while maps grow and shrink", || {
+        for size in ["64Mi", "16Mi"] {
+            resize(cluster, size)?;
+            check(held)?;
+        }
+        Ok(())
+    });
+    called(cluster, rows, "with smaller maps");
+    rows.row(
+        "connections live on when an agent is killed while maps grow",
+        || {
+            for size in ["64Mi", "32Mi"] {
+                interrupt(cluster, size)?;
+                check(held)?;
+                resize(cluster, size)?;
+                check(held)?;
+            }
+            Ok(())
+        },
+    );
+    called(cluster, rows, "after a second attempt");
 }
 
 fn held(cluster: &Cluster) -> Result<Vec<(String, Held)>> {
@@ -95,6 +124,46 @@ fn called(cluster: &Cluster, rows: &mut Rows, when: &str) {
             });
         }
     }
+}
+
+/// New agents with maps of this size.
+fn resize(cluster: &mut Cluster, size: &'static str) -> Result<()> {
+    for node in [1, 2] {
+        let agent = cluster.lab.agent_mut(node);
+        if agent.is_running() {
+            agent.kill()?;
+        }
+        agent.use_map_memory(size);
+        agent.start()?;
+        let next = next(agent);
+        ensure!(!next.exists(), "{} is still there", next.display());
+    }
+    Ok(())
+}
+
+/// Kills agents that have begun to change the maps' size, before they can be done.
+fn interrupt(cluster: &mut Cluster, size: &'static str) -> Result<()> {
+    for node in [1, 2] {
+        let agent = cluster.lab.agent_mut(node);
+        agent.kill()?;
+        agent.use_map_memory(size);
+        agent.launch()?;
+        let deadline = Instant::now() + Duration::from_secs(120);
+        // No event tells, and the moment is short.
+        while !next(agent).exists() {
+            ensure!(Instant::now() < deadline, "the maps do not change");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        agent.kill()?;
+        let next = next(agent);
+        ensure!(next.exists(), "the agent was done before it was killed");
+    }
+    Ok(())
+}
+
+/// Where maps are that take others' place.
+fn next(agent: &Agent) -> PathBuf {
+    agent.instance().join("v1/next")
 }
 
 fn clean_up(cluster: &Cluster) -> Result<()> {

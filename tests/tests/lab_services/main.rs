@@ -28,12 +28,12 @@ fn main() -> ExitCode {
     let runner = Runner::new(std::env::args().skip(1));
     runner.run(configurations(), |options, rows| {
         if let Some(mut cluster) = rows.build("the cluster starts", || Cluster::start(options)) {
-            everything(&mut cluster, rows);
+            everything(options, &mut cluster, rows);
         }
     })
 }
 
-fn everything(cluster: &mut Cluster, rows: &mut Rows) {
+fn everything(options: Options, cluster: &mut Cluster, rows: &mut Rows) {
     reach::rows(cluster, rows);
     refuse::rows(cluster, rows);
     local::rows(cluster, rows);
@@ -43,7 +43,23 @@ fn everything(cluster: &mut Cluster, rows: &mut Rows) {
     change::rows(cluster, rows);
     affinity::rows(cluster, rows);
     programs::rows(cluster, rows);
-    life::rows(cluster, rows);
+    // Each way of attaching once, with pods that go by packets: every new agent loads all programs, which takes time.
+    let resizes = Options {
+        attach: options.attach,
+        offloads: options.offloads,
+        ..Options::default()
+    };
+    let by_packets = options.socket_lb == SocketLb::HostOnly;
+    life::rows(
+        cluster,
+        rows,
+        by_packets
+            && options
+                == Options {
+                    socket_lb: options.socket_lb,
+                    ..resizes
+                },
+    );
 }
 
 /// All of style, socket LB, offloads and strictness, both ways of attaching with each of them; and nodes with a tunnel
