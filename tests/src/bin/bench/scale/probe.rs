@@ -10,11 +10,11 @@ use lab::Place;
 
 use super::api::{SERVER, added_ip};
 
-/// How long one call may take.
-const CALL: Duration = Duration::from_millis(100);
-/// Between two calls: the kernel tells of no more than 1,000 unreachable addresses a second, and a call that is not told
-/// lasts as long as it may.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long one call may take. The kernel tells a host of one unreachable address a second, after the first few: most calls
+/// are told nothing and last as long as they may, so that this is what a time may be too long by.
+const CALL: Duration = Duration::from_millis(2);
+/// Between two calls: those that are refused are refused at once.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long a Service may take to be served.
 const PATIENCE: Duration = Duration::from_secs(120);
 
