@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const NODES: [u8; 2] = [1, 2];
 /// Between two lines of a held connection.
 const PAUSE: Duration = Duration::from_millis(100);
+/// When the connections were made that go through netfilter.
+const OF_KUBE_PROXY: &str = "of kube-proxy";
 const CLUSTER_IP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 7, 7)), 80);
 
 fn node_port() -> SocketAddr {
@@ -40,6 +42,9 @@ struct Life {
     held: Vec<Connection>,
     servers: Vec<Child>,
     pod: Place,
+    /// Calls through Shunt alone. A call to an endpoint by a source port that a connection of kube-proxy to the same endpoint
+    /// has is given another by netfilter, and breaks with kube-proxy's rules, as the docs say.
+    newcomer: Place,
     outside: Place,
     cluster: Cluster,
 }
@@ -73,6 +78,7 @@ impl Life {
             "pod/one",
             "pod/two",
             "pod/client",
+            "pod/newcomer",
             "pod/host-n1",
             "pod/host-n2",
         ])?;
@@ -81,6 +87,7 @@ impl Life {
             held: Vec::new(),
             servers: servers.collect::<Result<_>>()?,
             pod: cluster.pod("client")?,
+            newcomer: cluster.pod("newcomer")?,
             outside: cluster.control_plane().host_beside()?,
             cluster,
         })
@@ -103,8 +110,13 @@ impl Life {
 
     /// Makes that many connections each way, and holds them.
     fn hold(&mut self, when: &'static str, count: usize) -> Result<()> {
+        let pod = if when == OF_KUBE_PROXY {
+            &self.pod
+        } else {
+            &self.newcomer
+        };
         for _ in 0..count {
-            for (place, to) in [(&self.pod, CLUSTER_IP), (&self.outside, node_port())] {
+            for (place, to) in [(pod, CLUSTER_IP), (&self.outside, node_port())] {
                 self.held.push(Connection {
                     when,
                     from: place.name().to_owned(),
@@ -255,7 +267,7 @@ fn shunt_takes_kube_proxys_place_is_upgraded_rolled_back_and_gives_the_place_bac
     let mut life = Life::begin().unwrap();
     eventually(|| life.called()).unwrap();
     let reserved = NODES.map(|node| reserved_ports(life.cluster.host(node)).unwrap());
-    life.hold("of kube-proxy", 50).unwrap();
+    life.hold(OF_KUBE_PROXY, 50).unwrap();
 
     install_beside(&mut life).unwrap();
     take_over(&mut life).unwrap();
@@ -332,7 +344,7 @@ fn upgrade_and_roll_back(life: &mut Life) -> Result<()> {
 
 /// "In place of kube-proxy", 4: its connections are over, and its rules go; those of Shunt live on.
 fn take_rules_away(life: &mut Life) -> Result<()> {
-    life.held.retain(|one| one.when != "of kube-proxy");
+    life.held.retain(|one| one.when != OF_KUBE_PROXY);
     ensure!(
         DOCS.contains("shunt cleanup --kube-proxy "),
         "the docs do not say how"
@@ -368,7 +380,7 @@ fn give_back(life: &mut Life, reserved: &[String; 2]) -> Result<()> {
 
     life.documented("kubectl delete -k deploy/manifests")?;
     // What only Shunt's maps know ends now, as the docs say: sockets that lead to the endpoint itself do not.
-    life.held.retain(|one| one.from == life.pod.name());
+    life.held.retain(|one| one.from == life.newcomer.name());
     life.check()?;
     life.documented("kubectl apply -k deploy/cleanup")?;
     life.documented("kubectl -n kube-system rollout status daemonset/shunt-cleanup")?;
