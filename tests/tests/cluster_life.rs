@@ -2,18 +2,18 @@
 //! rolled back, taken away, and kube-proxy again; connections live on.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::loaded_links;
 use lab::call::{Calls, Held, Transport, hold};
+use lab::cluster::echo::serve;
 use lab::cluster::{Cluster, Options, Proxy, TAGS, address};
-use lab::{ECHO_PORT, Place, programs};
+use lab::{Place, programs};
 
 /// What is run must stand here.
 const DOCS: &str = include_str!("../../docs/operations.md");
@@ -209,23 +209,6 @@ impl Life {
         );
         Ok(())
     }
-}
-
-/// Starts an echo server in a pod.
-fn serve(pod: &Place) -> Result<Child> {
-    let mut command = pod.command(programs::lab()?);
-    command
-        .args(["echo", pod.name(), &ECHO_PORT.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut child = pod.spawn(&mut command)?;
-    let stdout = child.stdout.take().context("the echo server has no output")?;
-    let mut line = String::new();
-    BufReader::new(stdout)
-        .read_line(&mut line)
-        .context("reading from the echo server")?;
-    ensure!(line == "listening\n", "the echo server said {line:?}");
-    Ok(child)
 }
 
 /// Waits until something succeeds. Nothing tells when.

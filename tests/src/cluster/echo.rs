@@ -1,5 +1,6 @@
 //! Echo servers in pods of both nodes, each behind a Service of its own, and who calls them.
 
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -104,13 +105,21 @@ impl Echo {
     }
 }
 
-fn serve(pod: &Place) -> Result<Child> {
+/// Starts an echo server in a pod, and waits until it listens.
+pub fn serve(pod: &Place) -> Result<Child> {
     let mut command = pod.command(programs::lab()?);
     command
         .args(["echo", pod.name(), &ECHO_PORT.to_string()])
         .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    pod.spawn(&mut command)
+        .stdout(Stdio::piped());
+    let mut child = pod.spawn(&mut command)?;
+    let stdout = child.stdout.take().context("the echo server has no output")?;
+    let mut line = String::new();
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .context("reading from the echo server")?;
+    ensure!(line == "listening\n", "the echo server said {line:?}");
+    Ok(child)
 }
 
 /// Calls a Service over TCP and UDP: its pod answers every call. The answers are returned.
