@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Failure, MapWriter};
-use crate::model::{HealthCheck, Model, Warning};
+use crate::model::{ExternalIps, HealthCheck, Model, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Plan, Planner, ServicePort, Snapshot, Token};
 use crate::source::Change;
@@ -97,6 +97,14 @@ impl<M: MapWriter> Reconciler<M> {
             failures: Vec::new(),
             is_synced: false,
         })
+    }
+
+    /// Serves no more of the Services' external addresses than these; to be said before the first changes.
+    pub fn with_external_ips(self, external_ips: ExternalIps) -> Self {
+        Self {
+            model: self.model.with_external_ips(external_ips),
+            ..self
+        }
     }
 
     /// Takes changes over into the maps. The first changes are everything that there is, but for what can't be read

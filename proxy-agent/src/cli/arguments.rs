@@ -9,6 +9,7 @@ use crate::datapath::doctor::DoctorOptions;
 use crate::datapath::{
     AttachMode, DatapathOptions, FlowLives, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks,
 };
+use crate::model::ExternalIps;
 
 /// Where instances live by default.
 const INSTANCE: &str = "/sys/fs/bpf/shunt";
@@ -181,6 +182,10 @@ pub struct AgentArguments {
     /// How programs are attached to interfaces.
     #[arg(long, value_enum, default_value_t)]
     attach: Attach,
+    /// Which addresses in the Services' spec.externalIPs are served: all, none, or those within ranges. Not given: none if the
+    /// configuration's feature gate AllowServiceExternalIPs is off, else all.
+    #[arg(long, value_name = "all|none|CIDR,...")]
+    pub external_ips: Option<ExternalIps>,
     /// Source ports for traffic to endpoints of other nodes; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "45000-60999")]
     snat_ports: SnatPorts,

@@ -16,6 +16,7 @@ use crate::config::LogStyle;
 use crate::datapath::Datapath;
 use crate::health::NodeFitness;
 use crate::log::{self, LogControl};
+use crate::model::ExternalIps;
 use crate::source::{Batch, Folder, Kubernetes, Status};
 
 /// Serves until SIGTERM or SIGINT, and leaves everything attached.
@@ -66,6 +67,15 @@ fn node_name(arguments: &AgentArguments, configuration: &Configuration) -> anyho
     Ok(name)
 }
 
+fn external_ips(arguments: &AgentArguments, configuration: &Configuration) -> ExternalIps {
+    let given = arguments.external_ips.clone();
+    given.unwrap_or(if configuration.settings.has_external_ips {
+        ExternalIps::All
+    } else {
+        ExternalIps::NONE
+    })
+}
+
 async fn serve(
     arguments: &AgentArguments,
     configuration: Configuration,
@@ -86,6 +96,7 @@ async fn serve(
         announcer,
     )?;
     tokio::spawn(log.clone().tell_repeats());
+    let external_ips = external_ips(arguments, &configuration);
     let reloading = Reloading {
         arguments: arguments.config.clone(),
         node_name: node_name.clone(),
@@ -95,7 +106,7 @@ async fn serve(
         lives: datapath.lives(),
     };
     let _reloading = reloading.start()?;
-    let reconciler = Reconciler::start(&node_name, datapath)?;
+    let reconciler = Reconciler::start(&node_name, datapath)?.with_external_ips(external_ips);
     let (sender, batches) = mpsc::channel(1);
     let source = tokio::spawn(source.run(sender));
     let grace = move || Ok(grace.wait()?);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::document::Document;
+use super::settings::EXTERNAL_IPS;
 use super::value::Period;
 
 /// A field that is given and not used.
@@ -62,9 +63,9 @@ impl Advices {
     fn general(&mut self, document: &Document) {
         let gates = document.feature_gates.as_ref();
         self.when(
-            gates.is_some_and(|gates| !gates.is_empty()),
+            gates.is_some_and(|gates| gates.keys().any(|name| name != EXTERNAL_IPS)),
             "featureGates",
-            "gates of kube-proxy open nothing here: take it out",
+            "of kube-proxy's gates AllowServiceExternalIPs alone means something here: take the others out",
         );
         let client = document.client_connection.clone().unwrap_or_default();
         self.when(

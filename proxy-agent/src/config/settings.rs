@@ -38,6 +38,8 @@ pub struct Settings {
     pub late: Duration,
     /// How long flows live.
     pub lives: FlowLives,
+    /// Whether Services may have external addresses: the feature gate AllowServiceExternalIPs (KEP-5707).
+    pub has_external_ips: bool,
     /// kube-proxy's `-v`.
     pub verbosity: u32,
     /// How logs look, if it is given.
@@ -107,10 +109,18 @@ impl Settings {
             must_bind: document.bind_address_hard_fail.unwrap_or(false),
             late: 2 * sync_period(document).0,
             lives: lives(document),
+            has_external_ips: gate(document, EXTERNAL_IPS).unwrap_or(true),
             verbosity: logging.verbosity.unwrap_or(0),
             log_style: log_style(logging.format.as_deref())?,
         })
     }
+}
+
+/// The one gate of kube-proxy that means something here.
+pub(super) const EXTERNAL_IPS: &str = "AllowServiceExternalIPs";
+
+fn gate(document: &Document, name: &str) -> Option<bool> {
+    document.feature_gates.as_ref()?.get(name).copied()
 }
 
 fn check(document: &Document) -> Result<(), Invalid> {

@@ -4,14 +4,13 @@ use proxy_common::layout::{Family, FrontendKind, When};
 
 use super::Model;
 use super::choice::Choice;
-use super::frontends::Served;
 use crate::name::ObjectName;
 use crate::plan::{Frontend, List, PortKey, Range, ServicePort};
 use crate::source::{self, Service, SessionAffinity, TrafficPolicy};
 
 /// All service ports of a Service that have a frontend.
 pub(super) fn compile(model: &Model, name: &ObjectName, service: &Service) -> Vec<ServicePort> {
-    let served = Served::by(service);
+    let served = model.served(service);
     let mut ports = Vec::new();
     for (index, port) in service.spec.ports.iter().enumerate() {
         for family in &served.families {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proxy_common::layout::{Family, FrontendKind, Port};
 
-use super::Warning;
+use super::{ExternalIps, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Frontend, Range};
 use crate::source::{Address, ClusterIp, IpMode, Protocol, Service, ServicePort, ServiceType};
@@ -32,7 +32,7 @@ pub(super) struct Served {
 
 impl Served {
     /// What of a Service is served by this proxy.
-    pub(super) fn by(service: &Service) -> Self {
+    pub(super) fn by(service: &Service, external_ips: &ExternalIps) -> Self {
         let mut served = Self::default();
         if is_another_proxys(service) {
             return served;
@@ -44,7 +44,7 @@ impl Served {
             return served;
         }
         served.families = cluster_ips.iter().map(|address| family_of(*address)).collect();
-        let addresses = served.addresses(service, &name, cluster_ips);
+        let addresses = served.addresses(service, &name, cluster_ips, external_ips);
         for (index, port) in service.spec.ports.iter().enumerate() {
             if port.protocol == Protocol::Sctp {
                 served.warnings.push(Warning::Sctp {
@@ -64,6 +64,7 @@ impl Served {
         service: &Service,
         name: &ObjectName,
         cluster_ips: Vec<IpAddr>,
+        allowed: &ExternalIps,
     ) -> Vec<(IpAddr, FrontendKind)> {
         self.source_ranges = source_ranges(service);
         let load_balancer: Vec<(IpAddr, FrontendKind)> = load_balancer_ips(service)
@@ -78,8 +79,15 @@ impl Served {
                 addresses: open,
             });
         }
-        let external = service.spec.external_ips.iter();
-        let external = external.map(|Address(ip)| (*ip, FrontendKind::ExternalIp));
+        let external = service.spec.external_ips.iter().map(|Address(ip)| *ip);
+        let (external, refused): (Vec<_>, Vec<_>) = external.partition(|ip| allowed.allow(*ip));
+        if !refused.is_empty() {
+            self.warnings.push(Warning::ExternalIpsNotAllowed {
+                service: name.clone(),
+                addresses: refused,
+            });
+        }
+        let external = external.into_iter().map(|ip| (ip, FrontendKind::ExternalIp));
         let cluster_ips = cluster_ips.into_iter().map(|ip| (ip, FrontendKind::ClusterIp));
         // The first kind of an address counts: what the ranges guard is not open under another name.
         let all = cluster_ips.chain(load_balancer).chain(external);

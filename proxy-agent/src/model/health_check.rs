@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use proxy_common::layout::Family;
 
 use super::Model;
-use super::frontends::Served;
 use crate::name::ObjectName;
 use crate::source::{Service, ServiceType, TrafficPolicy};
 
@@ -31,7 +30,7 @@ impl Model {
         if !is_asked_for {
             return None;
         }
-        let families = Served::by(service).families;
+        let families = self.served(service).families;
         let endpoints = families
             .into_iter()
             .map(|family| self.ready_here(name, service, family));

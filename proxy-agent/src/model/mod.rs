@@ -4,6 +4,7 @@ mod choice;
 mod claims;
 mod compile;
 mod endpoints;
+mod external;
 mod frontends;
 mod health_check;
 mod warning;
@@ -12,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use claims::{Claims, Rank};
+pub use external::ExternalIps;
 use foldhash::HashMap;
 use frontends::Served;
 pub use health_check::HealthCheck;
@@ -32,6 +34,7 @@ pub struct Model {
     /// Which Service, of its own namespace, a slice belongs to.
     slice_owners: HashMap<ObjectName, Arc<str>>,
     claims: Claims,
+    external_ips: ExternalIps,
 }
 
 /// What changes asked for.
@@ -56,7 +59,13 @@ impl Model {
             slices: HashMap::default(),
             slice_owners: HashMap::default(),
             claims: Claims::default(),
+            external_ips: ExternalIps::default(),
         }
+    }
+
+    /// Serves no more of the external addresses than these; to be said before anything is known.
+    pub fn with_external_ips(self, external_ips: ExternalIps) -> Self {
+        Self { external_ips, ..self }
     }
 
     /// Takes changes over.
@@ -100,6 +109,10 @@ impl Model {
         Some(&self.services.get(service)?.metadata.uid)
     }
 
+    fn served(&self, service: &Service) -> Served {
+        Served::by(service, &self.external_ips)
+    }
+
     fn set_service(&mut self, name: ObjectName, service: Option<Arc<Service>>, touched: &mut Touched) {
         let before = match &service {
             Some(service) => self.services.insert(name.clone(), service.clone()),
@@ -108,8 +121,11 @@ impl Model {
         if before == service {
             return;
         }
-        let old = before.map(|service| Served::by(&service)).unwrap_or_default();
-        let new = service.as_deref().map(Served::by).unwrap_or_default();
+        let old = before.map(|service| self.served(&service)).unwrap_or_default();
+        let new = service
+            .as_deref()
+            .map(|service| self.served(service))
+            .unwrap_or_default();
         touched.warnings.extend(new.warnings);
         let rank = service.as_deref().map(|service| Rank::of(&service.metadata));
         let others = self

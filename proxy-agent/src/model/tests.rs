@@ -627,9 +627,36 @@ proptest! {
                 }
                 prop_assert!(after == before || touched.services.contains(name), "{} changed untouched", name);
             }
-            for frontend in model.services.values().flat_map(|service| Served::by(service).frontends) {
+            for frontend in model.services.values().flat_map(|service| model.served(service).frontends) {
                 prop_assert!(owners.contains_key(&frontend.frontend), "{:?} is nobody's", frontend);
             }
         }
+    }
+}
+
+#[test]
+fn external_addresses_are_served_within_the_ranges_that_the_agent_allows() {
+    let manifest = service("externalIPs: [192.0.2.1, 198.51.100.1]");
+    for (allowed, served, is_warned) in [
+        ("all", &["192.0.2.1", "198.51.100.1"][..], false),
+        ("192.0.2.0/24", &["192.0.2.1"], true),
+        ("none", &[], true),
+    ] {
+        let mut model = Model::new("here").with_external_ips(allowed.parse().unwrap());
+        let warnings = apply(&mut model, &manifest).warnings;
+        assert_eq!(warnings.len(), usize::from(is_warned), "{allowed}: {warnings:?}");
+        let ports = compile(&model);
+        let external = ports.iter().flat_map(|port| &port.frontends);
+        let external: Vec<String> = external
+            .filter(|(_, kind)| *kind == FrontendKind::ExternalIp)
+            .map(|(frontend, _)| frontend.address.to_string())
+            .collect();
+        assert_eq!(external, served, "{allowed}");
+        let text = warnings.first().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(
+            text.contains("--external-ips") && text.contains("198.51.100.1"),
+            is_warned,
+            "{text}"
+        );
     }
 }

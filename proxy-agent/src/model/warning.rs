@@ -28,6 +28,17 @@ pub enum Warning {
         /// The addresses that are open.
         addresses: Vec<IpAddr>,
     },
+    /// External addresses that the agent was told not to serve.
+    #[error(
+        "Service {service}: its externalIPs {} are left out: the agent's --external-ips does not allow them",
+        list(.addresses)
+    )]
+    ExternalIpsNotAllowed {
+        /// The Service.
+        service: ObjectName,
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
     /// A Service without an address can't be reached.
     #[error("Service {service}: it has no spec.clusterIP: set one, or \"None\" if it is headless")]
     NoClusterIp {
@@ -84,6 +95,7 @@ impl Warning {
         match self {
             Self::Sctp { service, .. }
             | Self::OpenFamily { service, .. }
+            | Self::ExternalIpsNotAllowed { service, .. }
             | Self::NoClusterIp { service }
             | Self::FamilyNotServed { service, .. }
             | Self::FrontendTaken { loser: service, .. } => Some(service),

@@ -282,3 +282,26 @@ fn what_is_wrong_is_refused_by_name_and_line() {
         "{error}"
     );
 }
+
+#[test]
+fn the_gate_of_external_addresses_means_something_and_the_others_are_named() {
+    for (gates, has_external_ips, named) in [
+        ("{}", true, &[][..]),
+        ("{AllowServiceExternalIPs: true}", true, &[]),
+        ("{AllowServiceExternalIPs: false}", false, &[]),
+        (
+            "{AllowServiceExternalIPs: false, Other: true}",
+            false,
+            &["featureGates"],
+        ),
+    ] {
+        let text = format!("apiVersion: {VERSION}\nkind: {KIND}\nfeatureGates: {gates}\n");
+        let (document, settings) = parse("config.yaml", &text).unwrap();
+        let fields: Vec<&str> = advise(&document).iter().map(|advice| advice.field).collect();
+        assert_eq!(
+            (settings.has_external_ips, &fields[..]),
+            (has_external_ips, named),
+            "{gates}"
+        );
+    }
+}
