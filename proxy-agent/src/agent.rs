@@ -52,6 +52,8 @@ pub struct Surroundings<G, O> {
     pub grace: G,
     /// Sweeps of the flow tables.
     pub sweeps: watch::Receiver<Sweeps>,
+    /// Each asks for a comparison of the maps with what they should hold.
+    pub audits: mpsc::Receiver<()>,
     /// Is told how the loop gets on.
     pub observer: O,
 }
@@ -112,6 +114,7 @@ where
         mut batches,
         grace,
         mut sweeps,
+        mut audits,
         mut observer,
     } = surroundings;
     let mut resting = Resting::default();
@@ -133,6 +136,11 @@ where
                 None => Done::default(),
             },
             () = until(retry) => reconciler.retry(Instant::now())?,
+            Some(()) = audits.recv(), if !reconciler.has_more() => {
+                let (differences, done) = reconciler.audit()?;
+                observer.audited(&differences);
+                done
+            }
             batch = batches.recv() => {
                 let Some(batch) = batch else { return Ok(()) };
                 let batch = with_later(batch, &mut batches);

@@ -10,6 +10,9 @@ use proxy_agent::datapath::doctor::{self, State};
 use proxy_agent::datapath::{cleanup, dump};
 use proxy_agent::predecessor;
 
+/// What `audit` ends with if there are differences, apart from failure.
+const DIFFERENT: u8 = 2;
+
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
@@ -55,6 +58,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Drops(view) => {
             cli::print_drops(&mut out, view.output, dump::counters(&view.instance.instance)?)?;
+        }
+        Command::Audit(arguments) => {
+            if !cli::run_audit(&mut out, &arguments)? {
+                return Ok(ExitCode::from(DIFFERENT));
+            }
         }
         Command::Init(arguments) => cli::run_init(&mut out, &arguments)?,
         Command::Uninstall(arguments) => cli::run_uninstall(&mut out, &arguments)?,

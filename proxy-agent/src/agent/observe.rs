@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Done, Failure};
 use crate::model::{HealthCheck, Warning};
 use crate::name::ObjectName;
+use crate::plan::Difference;
 use crate::source::Batch;
 
 /// Somebody who is told how the run loop gets on. It must not keep the loop waiting.
@@ -23,6 +24,9 @@ pub trait Observer {
 
     /// A Service stays as it was.
     fn failed(&mut self, _failure: &Failure) {}
+
+    /// The maps were compared with what they should hold; what differed, and was mended.
+    fn audited(&mut self, _differences: &[Difference]) {}
 
     /// What load balancers are to hear of these Services has changed; none: nothing any more.
     fn health_checks(&mut self, _changes: &[(ObjectName, Option<HealthCheck>)]) {}
@@ -52,6 +56,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn failed(&mut self, failure: &Failure) {
         self.0.failed(failure);
         self.1.failed(failure);
+    }
+
+    fn audited(&mut self, differences: &[Difference]) {
+        self.0.audited(differences);
+        self.1.audited(differences);
     }
 
     fn health_checks(&mut self, changes: &[(ObjectName, Option<HealthCheck>)]) {

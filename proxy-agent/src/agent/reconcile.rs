@@ -1,5 +1,6 @@
 //! From batches of changes to maps, with what failed tried again.
 
+mod audit;
 mod recover;
 
 use std::collections::{BTreeMap, BTreeSet};

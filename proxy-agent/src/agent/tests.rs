@@ -64,6 +64,14 @@ impl Observer for Told {
     fn settled(&mut self, failed: usize) {
         self.0.lock().unwrap().push(format!("settled, {failed} failed"));
     }
+
+    fn audited(&mut self, differences: &[crate::plan::Difference]) {
+        let text = differences.iter().map(ToString::to_string).collect::<Vec<_>>();
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("audited: {}", text.join(", ")));
+    }
 }
 
 fn batch(manifests: &[String]) -> Batch {
@@ -97,6 +105,7 @@ async fn what_is_taken_away_rests_until_grace_and_sweep() {
             batches,
             grace,
             sweeps,
+            audits: mpsc::channel(1).1,
             observer: told.clone(),
         },
     ));
@@ -224,6 +233,7 @@ async fn files_are_told_of_once_all_of_their_change_is_in_the_maps() {
         batches,
         grace: || Ok(()),
         sweeps,
+        audits: mpsc::channel(1).1,
         observer: Told::default(),
     };
     let agent = tokio::spawn(run(
@@ -254,4 +264,50 @@ async fn files_are_told_of_once_all_of_their_change_is_in_the_maps() {
         events[3]["operations"], 2,
         "the slots and words that the node's zone changed"
     );
+}
+
+#[tokio::test]
+async fn an_audit_that_is_asked_for_mends_the_maps_and_is_told() {
+    let maps = Shared(Arc::new(std::sync::Mutex::new(TestMaps::new())));
+    let (sender, batches) = mpsc::channel(1);
+    let (_sweep, sweeps) = watch::channel(Sweeps::default());
+    let (ask, audits) = mpsc::channel(1);
+    let told = Told::default();
+    let surroundings = Surroundings {
+        batches,
+        grace: || Ok(()),
+        sweeps,
+        audits,
+        observer: told.clone(),
+    };
+    let reconciler = Reconciler::start("here", maps.clone()).unwrap();
+    let agent = tokio::spawn(run(reconciler, surroundings));
+    sender
+        .send(batch(&[service("a", 1, 80), slice("a", &[1])]))
+        .await
+        .unwrap();
+    maps.wait("frontend", |maps| !maps.kernel.frontends.is_empty())
+        .await;
+    maps.0.lock().unwrap().kernel.frontends.clear();
+    ask.send(()).await.unwrap();
+    maps.wait("frontend again", |maps| !maps.kernel.frontends.is_empty())
+        .await;
+    ask.send(()).await.unwrap();
+    let audits = || -> Vec<String> {
+        let told = told.0.lock().unwrap();
+        told.iter()
+            .filter(|text| text.starts_with("audited"))
+            .cloned()
+            .collect()
+    };
+    maps.wait("word of both", |_| audits().len() == 2).await;
+    assert_eq!(
+        audits(),
+        [
+            "audited: default/a: FRONTENDS: TCP 10.96.0.1:80 is missing",
+            "audited: "
+        ]
+    );
+    drop(sender);
+    agent.await.unwrap().unwrap();
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{ConfigArguments, InitArguments, SourceArguments, UninstallArguments};
+use super::{AuditArguments, ConfigArguments, InitArguments, SourceArguments, UninstallArguments};
+use crate::config::Period;
 use crate::datapath::doctor::DoctorOptions;
 use crate::datapath::{
     AttachMode, DatapathOptions, FlowLives, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks,
@@ -39,6 +40,8 @@ pub enum Command {
     Flows(ViewArguments),
     /// Shows why packets and calls were dropped or refused, and counts of rare events.
     Drops(ViewArguments),
+    /// Compares what Services ask for with what is in the maps, and names each difference.
+    Audit(Box<AuditArguments>),
     /// Prepares the node once, with more rights than the agent has: the BPF file system, the reserved ports.
     Init(InitArguments),
     /// Detaches and removes everything of an instance, so that its traffic ends; or removes what kube-proxy left.
@@ -186,6 +189,9 @@ pub struct AgentArguments {
     /// configuration's feature gate AllowServiceExternalIPs is off, else all.
     #[arg(long, value_name = "all|none|CIDR,...")]
     pub external_ips: Option<ExternalIps>,
+    /// Time between two looks at the maps: what is not as it should be is named, counted and mended. 0: never.
+    #[arg(long, value_name = "PERIOD", default_value = "10m")]
+    pub audit_period: Period,
     /// Source ports for traffic to endpoints of other nodes; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "45000-60999")]
     snat_ports: SnatPorts,

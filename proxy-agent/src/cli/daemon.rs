@@ -1,23 +1,23 @@
 //! `shunt agent`: everything put together.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::configure::Configuration;
+use super::feed::Source;
 use super::reload::Reloading;
 use super::serve::Telling;
-use super::{AgentArguments, LogFormat, SourceChoice};
+use super::{AgentArguments, LogFormat};
 use crate::agent::{self, Reconciler, Surroundings};
-use crate::announce::{Announcer, Notice};
+use crate::announce::Notice;
 use crate::config::LogStyle;
 use crate::datapath::Datapath;
-use crate::health::NodeFitness;
 use crate::log::{self, LogControl};
 use crate::model::ExternalIps;
-use crate::source::{Batch, Folder, Kubernetes, Status};
 
 /// Serves until SIGTERM or SIGINT, and leaves everything attached.
 pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<()> {
@@ -61,8 +61,7 @@ fn node_name(arguments: &AgentArguments, configuration: &Configuration) -> anyho
     if let Some(name) = given {
         return Ok(name.clone());
     }
-    let name = nix::unistd::gethostname().context("reading the host's name; give --node-name")?;
-    let name = name.to_string_lossy().trim().to_lowercase();
+    let name = super::host_name()?;
     tracing::info!(name, "the node has the host's name");
     Ok(name)
 }
@@ -76,13 +75,36 @@ fn external_ips(arguments: &AgentArguments, configuration: &Configuration) -> Ex
     })
 }
 
+/// Asks for an audit once in a while; never, if the time between two is nought.
+fn audits(period: Duration) -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel(1);
+    if !period.is_zero() {
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if sender.send(()).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    receiver
+}
+
 async fn serve(
     arguments: &AgentArguments,
     configuration: Configuration,
     log: LogControl,
 ) -> anyhow::Result<()> {
     let node_name = node_name(arguments, &configuration)?;
-    let source = Source::prepare(arguments, &configuration, &node_name).await?;
+    let source = Source::prepare(
+        arguments.source.choice(),
+        configuration.settings.kubeconfig.as_deref(),
+        &node_name,
+    )
+    .await?;
     let datapath = Datapath::start(&arguments.datapath(configuration.settings.lives))?;
     let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
     let announcer = source.announcer(&node_name);
@@ -116,73 +138,13 @@ async fn serve(
             batches,
             grace,
             sweeps,
+            audits: audits(arguments.audit_period.0),
             observer,
         },
     )
     .await?;
     source.await.context("watching the source")??;
     bail!("the watch of the source ended")
-}
-
-/// Where Services come from.
-enum Source {
-    Folder(Folder),
-    Api(Box<Kubernetes>),
-}
-
-impl Source {
-    async fn prepare(
-        arguments: &AgentArguments,
-        configuration: &Configuration,
-        node_name: &str,
-    ) -> anyhow::Result<Self> {
-        let configured = &configuration.settings.kubeconfig;
-        Ok(match arguments.source.choice() {
-            SourceChoice::Folder(folder) => {
-                if configured.is_some() {
-                    let field = "clientConnection.kubeconfig";
-                    tracing::warn!(field, "{field} does nothing: --manifests is the source");
-                }
-                Self::Folder(Folder::watch(&folder)?)
-            }
-            SourceChoice::Api(mut options) => {
-                options.kubeconfig = options.kubeconfig.or_else(|| configured.clone());
-                Self::Api(Box::new(Kubernetes::prepare(&options, node_name).await?))
-            }
-        })
-    }
-
-    /// Where events go.
-    fn announcer(&self, node_name: &str) -> Announcer {
-        match self {
-            Self::Folder(_) => Announcer::nowhere(),
-            Self::Api(api) => Announcer::start(api.client(), node_name),
-        }
-    }
-
-    /// How the API answers.
-    fn status(&self) -> Option<Arc<Status>> {
-        match self {
-            Self::Folder(_) => None,
-            Self::Api(api) => Some(api.status()),
-        }
-    }
-
-    /// What a node is that has no Node object: a folder need not have one.
-    fn without_node(&self) -> NodeFitness {
-        match self {
-            Self::Folder(_) => NodeFitness::Eligible,
-            Self::Api(_) => NodeFitness::Unknown,
-        }
-    }
-
-    async fn run(self, sender: mpsc::Sender<Batch>) -> anyhow::Result<()> {
-        match self {
-            Self::Folder(folder) => folder.run(sender).await?,
-            Self::Api(api) => api.run(sender).await,
-        }
-        Ok(())
-    }
 }
 
 fn stop(signal: &str) -> anyhow::Result<()> {

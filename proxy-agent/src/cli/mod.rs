@@ -1,8 +1,10 @@
 //! The command line.
 
 mod arguments;
+mod audit;
 mod configure;
 mod daemon;
+mod feed;
 mod hold;
 mod init;
 mod reload;
@@ -12,10 +14,12 @@ mod table;
 mod uninstall;
 mod view;
 
+use anyhow::Context;
 pub use arguments::{
     AgentArguments, Arguments, CleanupArguments, Command, DoctorArguments, InstanceArguments, LogFormat,
     Output, ViewArguments,
 };
+pub use audit::{AuditArguments, run_audit};
 pub use configure::{ConfigArguments, Configuration};
 pub use daemon::run_agent;
 pub use hold::hold;
@@ -25,3 +29,9 @@ pub use uninstall::{UninstallArguments, run_uninstall};
 pub use view::{
     print_backends, print_checks, print_drops, print_flows, print_leftovers, print_removed, print_services,
 };
+
+/// The host's name in small letters, as kube-proxy takes it for the node's.
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("reading the host's name; give --node-name")?;
+    Ok(name.to_string_lossy().trim().to_lowercase())
+}

@@ -1,6 +1,7 @@
 //! Values that are more than text or a number.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -35,15 +36,24 @@ impl Serialize for Period {
     }
 }
 
+const EXPECTED: &str = "a time span such as 30s, 1h30m or 500ms, not negative";
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse(text)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not {EXPECTED}"))
+    }
+}
+
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse(&text).map(Self).ok_or_else(|| {
-            D::Error::invalid_value(
-                Unexpected::Str(&text),
-                &"a time span such as 30s, 1h30m or 500ms, not negative",
-            )
-        })
+        parse(&text)
+            .map(Self)
+            .ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &EXPECTED))
     }
 }
 

@@ -17,6 +17,7 @@ use super::instance::Instance;
 use super::snapshot;
 use super::sys::Layout;
 use super::tables::{FlowTables, Tables};
+use crate::plan::Snapshot;
 
 /// A service port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -124,6 +125,11 @@ pub struct CounterEntry {
     pub drop: bool,
     /// The count over all CPUs since the maps were made.
     pub value: u64,
+}
+
+/// All that an instance's maps hold of Services.
+pub fn snapshot(instance: &Path) -> Result<Snapshot, DatapathError> {
+    snapshot::read(&Tables::open(&Instance::new(instance))?)
 }
 
 /// The service ports of an instance and where they are reached.

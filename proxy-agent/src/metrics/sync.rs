@@ -32,6 +32,8 @@ pub struct SyncMetrics {
     failed_services: Gauge,
     refusals: Counter,
     warnings: Counter,
+    audits: Counter,
+    differences: Counter,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,6 +82,8 @@ impl Default for SyncMetrics {
             failed_services: Gauge::default(),
             refusals: Counter::default(),
             warnings: Counter::default(),
+            audits: Counter::default(),
+            differences: Counter::default(),
         }
     }
 }
@@ -118,6 +122,16 @@ impl SyncMetrics {
             "shunt_warnings",
             "Things that objects ask for and do not get",
             self.warnings.clone(),
+        );
+        registry.register(
+            "shunt_audits",
+            "Comparisons of the maps with what they should hold",
+            self.audits.clone(),
+        );
+        registry.register(
+            "shunt_audit_differences",
+            "What such a comparison found otherwise, and was mended",
+            self.differences.clone(),
         );
     }
 
@@ -213,6 +227,12 @@ impl SyncMetrics {
                 .get_or_create(&family)
                 .observe(duration.as_secs_f64());
         }
+    }
+
+    /// The maps were compared with what they should hold.
+    pub fn audited(&self, differences: usize) {
+        self.audits.inc();
+        self.differences.inc_by(differences as u64);
     }
 
     /// Maps were written.

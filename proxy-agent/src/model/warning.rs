@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::name::ObjectName;
-use crate::plan::{Frontend, protocol_name};
+use crate::plan::Frontend;
 use crate::source::{EndpointAddress, EndpointSlice, SliceAddressType};
 
 /// Something that an object asks for and does not get. Found once a change of that object.
@@ -54,9 +54,7 @@ pub enum Warning {
         address: IpAddr,
     },
     /// Two Services want one frontend.
-    #[error(
-        "Services {winner} and {loser} both claim {}: {winner} has it, as the older one", describe(.frontend)
-    )]
+    #[error("Services {winner} and {loser} both claim {frontend}: {winner} has it, as the older one")]
     FrontendTaken {
         /// What both want.
         frontend: Frontend,
@@ -112,20 +110,6 @@ fn list(addresses: &[IpAddr]) -> String {
         .map(IpAddr::to_string)
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-fn describe(frontend: &Frontend) -> String {
-    let protocol = protocol_name(frontend.protocol);
-    if frontend.address.is_unspecified() {
-        let family = if frontend.address.is_ipv4() {
-            "IPv4"
-        } else {
-            "IPv6"
-        };
-        return format!("{family} node port {protocol} {}", frontend.port.number());
-    }
-    let address = std::net::SocketAddr::new(frontend.address, frontend.port.number());
-    format!("{protocol} {address}")
 }
 
 /// What of a slice is not used.

@@ -1,6 +1,7 @@
 //! Desired against installed: ordered map operations, ids, slots. Pure: no I/O, no clock, no Kubernetes types.
 
 mod adopt;
+mod audit;
 mod backends;
 mod capacity;
 mod desired;
@@ -15,6 +16,7 @@ mod retire;
 mod slots;
 mod takeaway;
 
+pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
 pub use desired::{Endpoint, List, PortKey, ServicePort, protocol_name};
 pub use operation::{Frontend, Operation, Range, Snapshot};

@@ -1,10 +1,13 @@
 //! The steps that a plan is made of, and what can be read back from the maps.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use proxy_common::layout::{
     Backend, BackendId, FilterBit, FrontendValue, Identity, Port, Service, ServiceId,
 };
+
+use super::protocol_name;
 
 /// Where a Service is reached, in either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +18,18 @@ pub struct Frontend {
     pub port: Port,
     /// IP protocol number.
     pub protocol: u8,
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = protocol_name(self.protocol);
+        let port = self.port.number();
+        match self.address {
+            IpAddr::V4(address) if address.is_unspecified() => write!(f, "IPv4 node port {protocol} {port}"),
+            IpAddr::V6(address) if address.is_unspecified() => write!(f, "IPv6 node port {protocol} {port}"),
+            address => write!(f, "{protocol} {}", SocketAddr::new(address, port)),
+        }
+    }
 }
 
 /// Addresses with a common prefix.

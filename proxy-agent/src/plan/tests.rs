@@ -12,7 +12,7 @@ use proxy_common::layout::{FrontendKind, Port, ServiceId, When, protocol};
 use super::*;
 use crate::name::ObjectName;
 
-const AMPLE: Capacity = Capacity {
+pub(super) const AMPLE: Capacity = Capacity {
     services: 64,
     backends: 128,
     slots: 256,
@@ -34,7 +34,7 @@ fn endpoint(number: u8) -> Endpoint {
     }
 }
 
-fn cluster_ip(number: u8) -> Frontend {
+pub(super) fn cluster_ip(number: u8) -> Frontend {
     Frontend {
         address: [10, 96, 0, number].into(),
         port: Port::new(80),
@@ -43,7 +43,7 @@ fn cluster_ip(number: u8) -> Frontend {
 }
 
 /// A service port with all its endpoints in all lists.
-fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> ServicePort {
+pub(super) fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> ServicePort {
     let all = List {
         members: (0..endpoints.len() as u32).collect(),
         when_empty: When::Reject,
@@ -70,13 +70,13 @@ fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> ServicePort {
 }
 
 /// A planner and the maps that its plans are carried out on.
-struct Bench {
+pub(super) struct Bench {
     planner: Planner,
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
 }
 
 impl Bench {
-    fn new(capacity: Capacity) -> Self {
+    pub(super) fn new(capacity: Capacity) -> Self {
         let (planner, repairs) = Planner::adopt(&Snapshot::default(), capacity);
         assert_eq!(repairs, []);
         Self {
@@ -91,7 +91,7 @@ impl Bench {
         plan
     }
 
-    fn install(&mut self, service: &str, ports: &[ServicePort]) {
+    pub(super) fn install(&mut self, service: &str, ports: &[ServicePort]) {
         assert_eq!(self.apply(service, ports).failed, []);
     }
 

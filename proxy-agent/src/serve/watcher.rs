@@ -9,6 +9,7 @@ use proxy_common::layout::Family;
 use crate::agent::{Done, Observer};
 use crate::health::{Health, NodeFitness};
 use crate::metrics::{Metrics, SyncKind, Synced};
+use crate::plan::Difference;
 use crate::source::{Batch, Change, EndpointSlice, Node, Object, ObjectKey, SliceAddressType};
 
 /// Watches the run loop.
@@ -94,6 +95,10 @@ impl Observer for Watcher {
     fn did(&mut self, done: &Done) {
         self.metrics.sync.wrote(done.operations);
         self.metrics.sync.warned(done.warnings);
+    }
+
+    fn audited(&mut self, differences: &[Difference]) {
+        self.metrics.sync.audited(differences.len());
     }
 
     fn settled(&mut self, failed_services: usize) {

@@ -4,10 +4,13 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
+use proxy_common::layout::{FrontendKind, FrontendValue, ListWord, Port, Service, When};
+
 use super::tests::TestMaps;
 use super::*;
 use crate::datapath::Datapath;
 use crate::datapath::testing::{Namespace, Place};
+use crate::plan::{Frontend, Operation};
 use crate::source::{Object, objects};
 
 const STEPS: usize = 100;
@@ -130,5 +133,85 @@ fn real_maps_hold_what_was_planned_over_changes_and_restarts() {
             );
             compare(&real.maps, &naive.maps);
         }
+    }
+}
+
+/// What a foreign hand might do to the maps of two Services, each in a write of its own.
+fn damages(maps: &Snapshot) -> Vec<Operation> {
+    let (frontend, value) = maps.frontends[0];
+    let (id, service) = maps.services[0];
+    let (first, members) = maps.slots[0].clone();
+    let (backend, _) = maps.backends[0];
+    let (stray, other) = maps.frontends[maps.frontends.len() - 1];
+    vec![
+        Operation::RemoveFrontend(frontend),
+        Operation::PutFrontend(
+            frontend,
+            FrontendValue {
+                service: other.service,
+                service_tag: other.service_tag,
+                ..value
+            },
+        ),
+        Operation::PutFrontend(
+            frontend,
+            FrontendValue {
+                kind: FrontendKind::ExternalIp as u8,
+                ..value
+            },
+        ),
+        Operation::PutFrontend(
+            Frontend {
+                port: Port::new(9),
+                ..stray
+            },
+            other,
+        ),
+        Operation::PutService(
+            id,
+            Service {
+                internal: ListWord::empty(When::Drop, service.internal.tag()),
+                ..service
+            },
+        ),
+        Operation::PutService(id, Service::default()),
+        Operation::PutSlots {
+            first,
+            backends: members.iter().rev().copied().collect(),
+        },
+        Operation::PutSlots {
+            first,
+            backends: vec![members[0]; members.len()],
+        },
+        Operation::KillBackend(backend),
+        Operation::RemoveIdentity(id),
+    ]
+}
+
+#[test]
+fn damage_to_the_maps_is_found_and_mended() {
+    let (node, place) = (Namespace::new(), Place::new());
+    let manifests = ["a", "b"].into_iter().zip(1..).flat_map(|(name, number)| {
+        [
+            super::tests::service(name, number, 80),
+            super::tests::slice(name, &[number, number + 10]),
+        ]
+    });
+    let all: Vec<Change> = manifests
+        .flat_map(|manifest| objects(&manifest))
+        .map(Change::Upsert)
+        .collect();
+    let mut real = Reconciler::start("here", place.start(&node).unwrap()).unwrap();
+    assert_eq!(real.audit().unwrap().0, [], "nothing is known yet");
+    real.take(all, false).unwrap();
+    assert_eq!(real.audit().unwrap().0, []);
+    let count = damages(&real.maps.snapshot().unwrap()).len();
+    for number in 0..count {
+        let damage = damages(&real.maps.snapshot().unwrap()).remove(number);
+        MapWriter::apply(&mut real.maps, std::slice::from_ref(&damage)).unwrap();
+        let (found, done) = real.audit().unwrap();
+        assert_ne!(found, [], "{damage:?}");
+        assert!(done.operations > 0, "{damage:?}: {found:?}");
+        assert_eq!(real.audit().unwrap().0, [], "{damage:?}: {found:?}");
     }
 }

@@ -14,6 +14,11 @@ impl<M: MapWriter> Reconciler<M> {
     /// that the maps refuse does not stop the others.
     pub(super) fn recover(&mut self, error: &M::Error) -> Result<Done, MapsFailed<M::Error>> {
         tracing::error!(%error, "a map refused a write; every Service is compared with the maps");
+        self.compare_with_maps()
+    }
+
+    /// Takes over what the maps hold, and makes of it what they should hold.
+    pub(super) fn compare_with_maps(&mut self) -> Result<Done, MapsFailed<M::Error>> {
         let mut done = Done::default();
         let mut refused: BTreeSet<ObjectName> = BTreeSet::new();
         for _ in 0..MOST_RECOVERIES {

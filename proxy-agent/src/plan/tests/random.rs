@@ -8,11 +8,18 @@ use super::kernel::{Kernel, Meaning};
 use super::world::{Step, World, any_steps, desired_of};
 use super::{AMPLE, Bench};
 use crate::name::ObjectName;
-use crate::plan::{Capacity, Frontend, Operation, Planner, ServicePort};
+use crate::plan::{Audit, Capacity, Difference, Frontend, Operation, Planner, ServicePort, Snapshot};
 
 /// Meanings that a set of Services should have, by frontend.
 fn meanings(desired: &BTreeMap<ObjectName, Vec<ServicePort>>) -> BTreeMap<Frontend, Meaning> {
     desired.values().flatten().flat_map(Meaning::of_port).collect()
+}
+
+/// What an audit finds.
+fn differences(desired: &BTreeMap<ObjectName, Vec<ServicePort>>, snapshot: &Snapshot) -> Vec<Difference> {
+    let mut audit = Audit::of(snapshot);
+    desired.values().flatten().for_each(|port| audit.check(port));
+    audit.finish()
 }
 
 /// What the frontends of the old service ports mean once those ports have their new lists, though the frontends
@@ -110,6 +117,7 @@ fn run(capacity: Capacity, steps: Vec<Step>) {
                     &passing,
                 );
                 tokens.extend(plan.token);
+                assert_eq!(differences(&installed, &bench.kernel.snapshot()), []);
             }
             Step::Grace => {
                 for token in &tokens {

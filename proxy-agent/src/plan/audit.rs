@@ -1,0 +1,300 @@
+//! What should be in the maps against what is: each difference by name.
+//!
+//! The agent is the maps' only writer and plans from what it wrote; an audit looks at the maps themselves, so that what a
+//! mistake, a foreign hand or a broken memory did to them does not stay unnoticed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use foldhash::HashMap;
+use proxy_common::layout::{
+    Backend, BackendId, FilterBit, FrontendValue, ListWord, Service, ServiceId, When,
+};
+use serde::Serialize;
+
+use super::filter::{backend_bits, frontend_bits};
+use super::installed::{IdentityKey, PortIdentity, frontend_value, words};
+use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot};
+
+/// Something in the maps that should be otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Difference {
+    /// The service port, as IDENTITY names it or as it should; or the frontend that nobody asks for.
+    pub subject: String,
+    /// The map.
+    pub map: &'static str,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.subject, self.map, self.problem)
+    }
+}
+
+/// Compares one service port after another with what the maps held at one time.
+#[derive(Debug)]
+pub struct Audit<'a> {
+    services: HashMap<ServiceId, &'a Service>,
+    slots: HashMap<u32, &'a [BackendId]>,
+    backends: HashMap<BackendId, &'a Backend>,
+    /// Living ones, by their owner.
+    owned: HashMap<ServiceId, BTreeSet<Endpoint>>,
+    ranges: HashMap<ServiceId, BTreeSet<Range>>,
+    filter: HashMap<u32, u64>,
+    /// Not yet asked for.
+    identities: BTreeMap<IdentityKey, (ServiceId, u16, &'a str)>,
+    frontends: HashMap<Frontend, &'a FrontendValue>,
+    differences: BTreeSet<Difference>,
+}
+
+const LISTS: [&str; 3] = ["internal", "external", "shortcut"];
+
+impl<'a> Audit<'a> {
+    /// Of the maps as they were.
+    pub fn of(snapshot: &'a Snapshot) -> Self {
+        let tags: HashMap<ServiceId, u16> = snapshot
+            .identities
+            .iter()
+            .map(|(id, identity)| (*id, identity.service_tag))
+            .collect();
+        let mut owned: HashMap<ServiceId, BTreeSet<Endpoint>> = HashMap::default();
+        for (_, backend) in snapshot.backends.iter().filter(|(_, backend)| backend.is_alive()) {
+            owned
+                .entry(backend.service)
+                .or_default()
+                .insert(endpoint_of(backend));
+        }
+        let mut ranges: HashMap<ServiceId, BTreeSet<Range>> = HashMap::default();
+        for (id, range, tag) in &snapshot.ranges {
+            if tags.get(id).copied().map(u32::from) == Some(*tag) {
+                ranges.entry(*id).or_default().insert(*range);
+            }
+        }
+        let identities = snapshot.identities.iter();
+        Self {
+            services: snapshot
+                .services
+                .iter()
+                .map(|(id, service)| (*id, service))
+                .collect(),
+            slots: snapshot
+                .slots
+                .iter()
+                .map(|(first, run)| (*first, &run[..]))
+                .collect(),
+            backends: snapshot
+                .backends
+                .iter()
+                .map(|(id, backend)| (*id, backend))
+                .collect(),
+            owned,
+            ranges,
+            filter: snapshot.filter.iter().copied().collect(),
+            identities: identities
+                .map(|(id, identity)| {
+                    let PortIdentity { key, tag } = PortIdentity::from(identity);
+                    (key, (*id, tag, identity.name.as_str()))
+                })
+                .collect(),
+            frontends: snapshot
+                .frontends
+                .iter()
+                .map(|(key, value)| (*key, value))
+                .collect(),
+            differences: BTreeSet::new(),
+        }
+    }
+
+    /// What is not to be looked at: it is known to stay as it was.
+    pub fn excuse(&mut self, is_excused: impl Fn(&str) -> bool) {
+        let service_of = |name: &str| name.split(':').next().is_some_and(&is_excused);
+        let excused: BTreeSet<ServiceId> = self
+            .identities
+            .values()
+            .filter(|(_, _, name)| service_of(name))
+            .map(|(id, _, _)| *id)
+            .collect();
+        self.identities.retain(|_, (id, _, _)| !excused.contains(id));
+        self.frontends
+            .retain(|_, value| !excused.contains(&value.service));
+    }
+
+    /// Looks at what a service port has in the maps.
+    pub fn check(&mut self, port: &ServicePort) {
+        let PortIdentity { key, .. } = PortIdentity::of(port);
+        let Some((id, tag, name)) = self.identities.remove(&key) else {
+            return self.find(&port.key.to_string(), "IDENTITY", "it is not there".to_owned());
+        };
+        let service = self.services.get(&id).copied().copied().unwrap_or_default();
+        for ((word, wanted), list) in words(&service)
+            .into_iter()
+            .zip([&port.internal, &port.external, &port.shortcut])
+            .zip(LISTS)
+        {
+            self.check_list(name, tag, list, word, port, wanted);
+        }
+        if service.affinity.seconds() != port.affinity {
+            let found = service.affinity.seconds();
+            let problem = format!("session affinity lasts {found} s, not {} s", port.affinity);
+            self.find(name, "SERVICES", problem);
+        }
+        self.check_endpoints(name, id, port);
+        let found = self.ranges.remove(&id).unwrap_or_default();
+        let wanted: BTreeSet<Range> = port.source_ranges.iter().copied().collect();
+        let text = |range: &Range| format!("{}/{}", range.address, range.length);
+        self.compare(name, "SOURCE_RANGES", &wanted, &found, text);
+        for (frontend, kind) in &port.frontends {
+            self.check_frontend(name, frontend, frontend_value(frontend, id, tag, *kind as u8));
+        }
+    }
+
+    /// What nobody asked for is a difference as well.
+    pub fn finish(mut self) -> Vec<Difference> {
+        // The id of a service port that is gone rests as long as a flow may carry it: with nothing to its name.
+        for (id, _, name) in std::mem::take(&mut self.identities).into_values() {
+            if self.owned.contains_key(&id) || self.ranges.contains_key(&id) {
+                self.find(name, "IDENTITY", "no Service asks for it".to_owned());
+            }
+        }
+        let strays: Vec<Frontend> = self.frontends.keys().copied().collect();
+        for frontend in strays {
+            self.find(
+                &frontend.to_string(),
+                "FRONTENDS",
+                "no Service asks for it".to_owned(),
+            );
+        }
+        self.differences.into_iter().collect()
+    }
+
+    fn find(&mut self, subject: &str, map: &'static str, problem: String) {
+        let subject = subject.to_owned();
+        self.differences.insert(Difference {
+            subject,
+            map,
+            problem,
+        });
+    }
+
+    fn check_list(
+        &mut self,
+        name: &str,
+        tag: u16,
+        list: &str,
+        word: ListWord,
+        port: &ServicePort,
+        wanted: &List,
+    ) {
+        if word.tag() != tag {
+            return self.find(name, "SERVICES", format!("the {list} list carries another's tag"));
+        }
+        let run = self.slots.get(&word.first()).copied().unwrap_or_default();
+        let run = run.get(..word.count() as usize).unwrap_or_default();
+        let mut found = BTreeSet::new();
+        for backend in run {
+            match self.backends.get(backend).filter(|backend| backend.is_alive()) {
+                Some(backend) => _ = found.insert(endpoint_of(backend)),
+                None => {
+                    let problem = format!(
+                        "the {list} list names backend {}, which does not serve",
+                        backend.0
+                    );
+                    self.find(name, "SLOTS", problem);
+                }
+            }
+        }
+        if !run.is_sorted_by(|one, other| one < other) {
+            self.find(name, "SLOTS", format!("the {list} list is out of order"));
+        }
+        let wanted_set: BTreeSet<Endpoint> = port.members(wanted).copied().collect();
+        let text = |endpoint: &Endpoint| format!("{} of the {list} list", text_of(endpoint));
+        self.compare(name, "SLOTS", &wanted_set, &found, text);
+        if wanted_set.is_empty() && word.count() == 0 && word.when_empty() != wanted.when_empty {
+            let name_of = |when| match when {
+                When::Reject => "rejects",
+                When::Drop => "drops",
+            };
+            let (found, wanted) = (name_of(word.when_empty()), name_of(wanted.when_empty));
+            self.find(
+                name,
+                "SERVICES",
+                format!("the empty {list} list {found}, it should be one that {wanted}"),
+            );
+        }
+    }
+
+    fn check_endpoints(&mut self, name: &str, id: ServiceId, port: &ServicePort) {
+        let found = self.owned.remove(&id).unwrap_or_default();
+        let wanted: BTreeSet<Endpoint> = port.endpoints.iter().copied().collect();
+        self.compare(name, "BACKENDS", &wanted, &found, text_of);
+        for endpoint in &port.endpoints {
+            let bits = backend_bits(endpoint.address, endpoint.port, port.key.protocol);
+            self.check_bits(name, &text_of(endpoint), bits);
+        }
+    }
+
+    fn check_frontend(&mut self, name: &str, frontend: &Frontend, wanted: FrontendValue) {
+        self.check_bits(name, &frontend.to_string(), frontend_bits(frontend));
+        let problem = match self.frontends.remove(frontend) {
+            Some(found) if *found == wanted => return,
+            None => format!("{frontend} is missing"),
+            Some(found) if found.service != wanted.service => {
+                format!(
+                    "{frontend} leads to service id {}, not {}",
+                    found.service.0, wanted.service.0
+                )
+            }
+            Some(found) => format!(
+                "{frontend} has kind {} and tag {}, not {} and {}",
+                found.kind, found.service_tag, wanted.kind, wanted.service_tag
+            ),
+        };
+        self.find(name, "FRONTENDS", problem);
+    }
+
+    fn check_bits(&mut self, name: &str, of: &str, bits: impl IntoIterator<Item = FilterBit>) {
+        let is_set = |bit: FilterBit| {
+            self.filter
+                .get(&bit.word())
+                .is_some_and(|word| word & bit.mask() != 0)
+        };
+        if !bits.into_iter().all(is_set) {
+            self.find(name, "PREFILTER", format!("a bit of {of} is not set"));
+        }
+    }
+
+    fn compare<T: Ord>(
+        &mut self,
+        name: &str,
+        map: &'static str,
+        wanted: &BTreeSet<T>,
+        found: &BTreeSet<T>,
+        text: impl Fn(&T) -> String,
+    ) {
+        for one in wanted.difference(found) {
+            self.find(name, map, format!("{} is missing", text(one)));
+        }
+        for one in found.difference(wanted) {
+            self.find(name, map, format!("{} should not be there", text(one)));
+        }
+    }
+}
+
+fn endpoint_of(backend: &Backend) -> Endpoint {
+    Endpoint {
+        address: backend.address.into(),
+        port: backend.port,
+        local: backend.is_local(),
+    }
+}
+
+fn text_of(endpoint: &Endpoint) -> String {
+    let place = if endpoint.local { "local" } else { "remote" };
+    let address = std::net::SocketAddr::new(endpoint.address, endpoint.port.number());
+    format!("{place} endpoint {address}")
+}
+
+#[cfg(test)]
+mod tests;
