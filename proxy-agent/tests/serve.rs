@@ -296,6 +296,49 @@ fn a_load_balancer_hears_of_the_endpoints_of_this_node() {
 }
 
 #[test]
+fn a_load_balancer_hears_where_node_ports_answer() {
+    let place = place("chosen");
+    let addresses = |verb: &str, address: &str| {
+        let arguments = ["address", verb, address, "dev", "lo"];
+        assert!(Command::new("ip").args(arguments).status().unwrap().success());
+    };
+    addresses("add", "198.51.100.1/32");
+    let config = place.manifests.parent().unwrap().join("config.yaml");
+    let write_config = |list: &str| {
+        let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+        let new = config.with_extension("new");
+        std::fs::write(&new, format!("{head}nodePortAddresses: {list}\n")).unwrap();
+        std::fs::rename(new, &config).unwrap();
+    };
+    let serves = |address: &str| eventually(address, "/", |answer| answer.starts_with("HTTP/1.1 200 "));
+    let ends = |address: &str| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while get(address, "/").is_ok() {
+            assert!(Instant::now() < deadline, "{address} is still served");
+        }
+    };
+    write_config("[198.51.100.0/24, '::1/128']");
+    write(&place, "web.yaml", BALANCED);
+    let mut agent = Agent::start_with(&place, &["--config", config.to_str().unwrap()]);
+    agent.wait("ready");
+    serves("198.51.100.1:32100");
+    serves("[::1]:32100");
+    assert!(get("127.0.0.1:32100", "/").is_err());
+    // The node's addresses change, and the choice.
+    addresses("add", "198.51.100.2/32");
+    serves("198.51.100.2:32100");
+    addresses("del", "198.51.100.1/32");
+    write_config("[localhost]");
+    serves("127.0.0.1:32100");
+    ends("198.51.100.2:32100");
+    write_config("[]");
+    for address in ["127.0.0.1:32100", "[::1]:32100", "198.51.100.2:32100"] {
+        serves(address);
+    }
+    agent.stop();
+}
+
+#[test]
 fn a_taken_port_is_named_and_the_agent_goes_on() {
     let place = place("taken");
     let taken = std::net::TcpListener::bind("[::]:10256").unwrap();

@@ -8,8 +8,8 @@ use std::vec::Vec;
 
 use crate::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, Family, FilterBit, Flow, FlowKey,
-    FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta, Service,
-    ServiceId,
+    FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta,
+    NodeAddress, Service, ServiceId, node_address_value,
 };
 use crate::rules::{Bytes, Directory, FlowStore};
 
@@ -35,6 +35,8 @@ pub struct HostNode<A: Addr + Hash> {
     pub source_ranges: Vec<(ServiceId, u16, A, u32)>,
     /// NODE_ADDRESSES of the family.
     pub node_addresses: HashSet<A>,
+    /// Those of them at which NodePorts do not answer.
+    pub silent_addresses: HashSet<A>,
     /// The node's primary address.
     pub primary: Option<A>,
     /// The source address towards a destination, or why there is none.
@@ -70,6 +72,7 @@ impl<A: Addr + Hash> HostNode<A> {
             backends: HashMap::new(),
             source_ranges: Vec::new(),
             node_addresses: HashSet::new(),
+            silent_addresses: HashSet::new(),
             primary: None,
             routes: HashMap::new(),
             default_route: Err(Counter::NoRoute),
@@ -224,9 +227,13 @@ impl<A: Addr + Hash> Directory<A> for HostNode<A> {
         self.primary
     }
 
-    fn is_node_address(&self, address: &A) -> bool {
+    fn node_address(&self, address: &A) -> NodeAddress {
         self.access();
-        self.node_addresses.contains(address)
+        if !self.node_addresses.contains(address) {
+            return NodeAddress::Foreign;
+        }
+        let value = node_address_value(address, !self.silent_addresses.contains(address));
+        NodeAddress::read(address, value)
     }
 
     fn random(&self) -> u32 {

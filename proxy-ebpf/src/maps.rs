@@ -92,8 +92,6 @@ pub(crate) trait Maps: Addr {
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentPorts>;
     fn work() -> &'static PerCpuArray<Work<Self>>;
     fn flows(table: FlowTable, ip_protocol: u8) -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
-    /// The tag in NODE_ADDRESSES.
-    fn last_word(&self) -> u32;
     /// Its address in an entry of INTERFACES.
     fn of_interface(interface: &Interface) -> Self;
 }
@@ -101,7 +99,7 @@ pub(crate) trait Maps: Addr {
 macro_rules! maps {
     ($family:ty, $bits:literal, $frontends:ident, $addresses:ident, $ranges:ident, $fragments:ident, $work:ident,
      $tcp_embryos:ident, $tcp_flows:ident, $udp_embryos:ident, $udp_flows:ident,
-     $address:ident => $last_word:expr, $field:ident) => {
+     $field:ident) => {
         impl Maps for $family {
             #[inline(always)]
             fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue> {
@@ -134,11 +132,6 @@ macro_rules! maps {
                 }
             }
             #[inline(always)]
-            fn last_word(&self) -> u32 {
-                let $address = self;
-                $last_word
-            }
-            #[inline(always)]
             fn of_interface(interface: &Interface) -> Self {
                 interface.$field
             }
@@ -147,10 +140,30 @@ macro_rules! maps {
 }
 
 maps!(
-    V4, 32, FRONTENDS4, NODE_ADDRESSES4, SOURCE_RANGES4, FRAGMENTS4, WORK4, TCP_EMBRYOS4, TCP_FLOWS4, UDP_EMBRYOS4, UDP_FLOWS4,
-    address => address.0, v4
+    V4,
+    32,
+    FRONTENDS4,
+    NODE_ADDRESSES4,
+    SOURCE_RANGES4,
+    FRAGMENTS4,
+    WORK4,
+    TCP_EMBRYOS4,
+    TCP_FLOWS4,
+    UDP_EMBRYOS4,
+    UDP_FLOWS4,
+    v4
 );
 maps!(
-    V6, 128, FRONTENDS6, NODE_ADDRESSES6, SOURCE_RANGES6, FRAGMENTS6, WORK6, TCP_EMBRYOS6, TCP_FLOWS6, UDP_EMBRYOS6, UDP_FLOWS6,
-    address => address.0[3], v6
+    V6,
+    128,
+    FRONTENDS6,
+    NODE_ADDRESSES6,
+    SOURCE_RANGES6,
+    FRAGMENTS6,
+    WORK6,
+    TCP_EMBRYOS6,
+    TCP_FLOWS6,
+    UDP_EMBRYOS6,
+    UDP_FLOWS6,
+    v6
 );

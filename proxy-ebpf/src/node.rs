@@ -14,8 +14,8 @@ use aya_ebpf::{
 use proxy_common::{
     layout::{
         Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable,
-        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, SOURCE_RANGE_SERVICE_BITS,
-        Service, ServiceId, SourceRange,
+        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, NodeAddress,
+        SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange,
     },
     rules::{Directory, FlowStore},
 };
@@ -139,11 +139,11 @@ impl<A: Maps> Directory<A> for Tables {
     }
 
     #[inline(always)]
-    fn is_node_address(&self, address: &A) -> bool {
+    fn node_address(&self, address: &A) -> NodeAddress {
         match A::node_addresses().get_ptr(address) {
-            // SAFETY: map values stay readable while the program runs; the tag tells whether it is still the key's.
-            Some(tag) => (unsafe { read_volatile(tag) }) == address.last_word(),
-            None => false,
+            // SAFETY: map values stay readable while the program runs; the value tells whether it is still the key's.
+            Some(value) => NodeAddress::read(address, unsafe { read_volatile(value) }),
+            None => NodeAddress::Foreign,
         }
     }
 
@@ -232,8 +232,8 @@ impl<A: Maps> Directory<A> for Node {
         Tables.primary_address()
     }
     #[inline(always)]
-    fn is_node_address(&self, address: &A) -> bool {
-        Tables.is_node_address(address)
+    fn node_address(&self, address: &A) -> NodeAddress {
+        Tables.node_address(address)
     }
     #[inline(always)]
     fn random(&self) -> u32 {

@@ -28,6 +28,7 @@ pub struct Agent {
     /// How it reaches the Kubernetes API; empty: its source is its folder.
     api: Vec<String>,
     map_memory: Option<&'static str>,
+    config: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -56,6 +57,7 @@ impl Agent {
             options,
             api: Vec::new(),
             map_memory: None,
+            config: None,
             running: None,
         })
     }
@@ -69,6 +71,19 @@ impl Agent {
     /// From its next start on, this is its `--map-memory`.
     pub fn use_map_memory(&mut self, size: &'static str) {
         self.map_memory = Some(size);
+    }
+
+    /// Writes kube-proxy's configuration, with these fields, atomically. From its next start on it has this one; it follows
+    /// the file while it runs.
+    pub fn write_config(&mut self, fields: &str) -> Result<()> {
+        let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+        let target = self.folder.join("config.yaml");
+        let temporary = self.folder.join("config.yaml.new");
+        std::fs::write(&temporary, format!("{head}{fields}"))
+            .and_then(|()| std::fs::rename(&temporary, &target))
+            .with_context(|| format!("writing {}", target.display()))?;
+        self.config = Some(target);
+        Ok(())
     }
 
     /// Starts it and waits until it is ready.
@@ -124,6 +139,9 @@ impl Agent {
             .arg(&self.cgroup);
         if let Some(size) = self.map_memory {
             command.args(["--map-memory", size]);
+        }
+        if let Some(file) = &self.config {
+            command.arg("--config").arg(file);
         }
         if self.api.is_empty() {
             command.arg("--manifests").arg(self.folder.join("manifests"));

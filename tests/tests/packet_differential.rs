@@ -131,6 +131,11 @@ impl<A: Kin> Difference<A> {
         let host = &mut stage.host;
         host.primary = old.primary;
         host.node_addresses = old.node_addresses;
+        for address in [node(), A::of(6, 1)] {
+            if dice.one_in(4) {
+                host.silent_addresses.insert(address);
+            }
+        }
         host.default_route = Ok(node());
         host.routes.insert(A::of(9, 1), Err(Counter::NoRoute));
         host.config.snat_count = dice.pick(&[0, 1, 5, 7, 13]);

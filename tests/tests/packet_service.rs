@@ -13,6 +13,7 @@ in_both_families!(
     a_call_from_outside_reaches_a_local_backend_through_the_stack,
     a_call_from_outside_reaches_a_remote_backend_around_the_stack,
     a_node_port_answers_at_every_node_address,
+    a_node_port_does_not_answer_at_silent_addresses,
     a_pod_reaches_itself,
     options_are_stepped_over,
     data_of_every_length_keeps_right_checksums,
@@ -157,6 +158,21 @@ fn a_node_port_answers_at_every_node_address<A: Kin>() {
     }
     let elsewhere = Frame::syn((client::<A>(), 1), (pod::<A>(), NODE_PORT));
     assert_eq!(stage.send(program::FROM_NETWORK, &elsewhere, PASS), elsewhere);
+}
+
+fn a_node_port_does_not_answer_at_silent_addresses<A: Kin>() {
+    let mut stage = Stage::<A>::new(&[local(1)]);
+    stage.host.silent_addresses.insert(A::of(6, 1));
+    stage.install();
+    for (from, source) in [(program::FROM_NETWORK, client::<A>()), (program::FROM_POD, pod())] {
+        for call in calls((source, 40000), (A::of(6, 1), NODE_PORT)) {
+            assert_eq!(stage.send(from, &call, PASS), call);
+        }
+        for call in calls((source, 40000), (node(), NODE_PORT)) {
+            let seen = stage.send(from, &call, PASS);
+            assert_eq!(seen.destination.ip(), local::<A>(1).into());
+        }
+    }
 }
 
 fn a_pod_reaches_itself<A: Kin>() {

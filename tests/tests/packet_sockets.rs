@@ -7,8 +7,8 @@ use lab::packet::bits::Bits;
 use lab::packet::dice::Dice;
 use lab::packet::stage::*;
 use proxy_common::layout::{
-    Affinity, AffinityWord, CONFIG_PODS_SOCKET_LB, Counter, Family, FrontendKey, FrontendKind, ListWord,
-    Port, Service, V4, V6, When, protocol,
+    Affinity, AffinityWord, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Counter, Family,
+    FrontendKey, FrontendKind, ListWord, Port, Service, V4, V6, When, protocol,
 };
 use proxy_common::rules::lifetime;
 use proxy_common::rules::socket::{self, Choice, Socket};
@@ -157,6 +157,12 @@ fn choose_alike<A: Kin>(seed: u64) {
         change_lists(&mut stage, &mut dice);
         guard(&mut stage, &mut dice);
         stage.host.config.flags ^= CONFIG_PODS_SOCKET_LB;
+        for flag in [CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6] {
+            stage.host.config.flags ^= if dice.one_in(2) { flag } else { 0 };
+        }
+        if dice.one_in(2) && !stage.host.silent_addresses.remove(&A::of(6, 1)) {
+            stage.host.silent_addresses.insert(A::of(6, 1));
+        }
         if dice.one_in(4) {
             stage
                 .host

@@ -8,7 +8,8 @@ use super::{AuditArguments, ConfigArguments, InitArguments, SourceArguments, Uni
 use crate::config::Period;
 use crate::datapath::doctor::DoctorOptions;
 use crate::datapath::{
-    AttachMode, DatapathOptions, FlowLives, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks,
+    AttachMode, DatapathOptions, FlowLives, NodePortAddresses, OBJECT, PodInterfaces, SnatPorts, SocketLb,
+    Uplinks,
 };
 use crate::model::ExternalIps;
 
@@ -208,7 +209,7 @@ pub struct AgentArguments {
 
 impl AgentArguments {
     /// What the data path must know.
-    pub fn datapath(&self, lives: FlowLives) -> DatapathOptions {
+    pub fn datapath(&self, lives: FlowLives, node_ports: NodePortAddresses) -> DatapathOptions {
         DatapathOptions {
             instance: self.instance.instance.clone(),
             cgroup: self.cgroup.clone(),
@@ -226,6 +227,7 @@ impl AgentArguments {
             snat_ports: self.snat_ports,
             memory: self.map_memory,
             lives,
+            node_ports,
             object: OBJECT,
         }
     }
@@ -276,7 +278,9 @@ mod tests {
         let arguments =
             Arguments::try_parse_from(base.iter().chain(more)).map_err(|error| error.to_string())?;
         match arguments.command {
-            Command::Agent(arguments) => Ok(arguments.datapath(FlowLives::default())),
+            Command::Agent(arguments) => {
+                Ok(arguments.datapath(FlowLives::default(), NodePortAddresses::default()))
+            }
             other => panic!("{other:?}"),
         }
     }

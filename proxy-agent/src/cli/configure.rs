@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use crate::config::{self, Advice, Document, KubeProxyFlags, Settings};
+use crate::datapath::NodePortAddresses;
 
 /// kube-proxy's configuration.
 #[derive(Clone, Debug, Args)]
@@ -55,6 +56,14 @@ impl ConfigArguments {
                 Some(flag) => tracing::warn!(flag, "--{flag} does nothing: {what_to_do}"),
                 None => tracing::warn!(field, "{field} of the configuration does nothing: {what_to_do}"),
             }
+        }
+        let addresses = document.node_port_addresses.as_deref().unwrap_or_default();
+        if let Some(family) = NodePortAddresses::unnamed_family(addresses) {
+            tracing::warn!(
+                field = "nodePortAddresses",
+                "nodePortAddresses names no address of {family}: its NodePorts answer at all of the node's; add a network \
+                 of that family to choose"
+            );
         }
         for (flag, what_to_do) in self.flags.useless() {
             tracing::warn!(flag, "--{flag} does nothing: {what_to_do}");

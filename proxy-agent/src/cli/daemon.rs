@@ -105,7 +105,8 @@ async fn serve(
         &node_name,
     )
     .await?;
-    let datapath = Datapath::start(&arguments.datapath(configuration.settings.lives))?;
+    let settings = &configuration.settings;
+    let datapath = Datapath::start(&arguments.datapath(settings.lives, settings.node_ports.clone()))?;
     let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
     let announcer = source.announcer(&node_name);
     announcer.tell(Notice::started());
@@ -113,7 +114,7 @@ async fn serve(
         &node_name,
         source.without_node(),
         &configuration,
-        datapath.gauges(),
+        &datapath,
         source.status(),
         announcer,
     )?;
@@ -126,6 +127,7 @@ async fn serve(
         telling,
         log,
         lives: datapath.lives(),
+        node_ports: datapath.node_ports(),
     };
     let _reloading = reloading.start()?;
     let reconciler = Reconciler::start(&node_name, datapath)?.with_external_ips(external_ips);

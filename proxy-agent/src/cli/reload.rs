@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use super::configure::{ConfigArguments, Configuration};
 use super::serve::Telling;
 use crate::config::{ConfigWatch, ConfigWatchError, Settings};
-use crate::datapath::Lives;
+use crate::datapath::{Lives, NodePorts};
 use crate::log::LogControl;
 
 /// Everything that follows a configuration.
@@ -16,6 +16,7 @@ pub(super) struct Reloading {
     pub(super) telling: Telling,
     pub(super) log: LogControl,
     pub(super) lives: Lives,
+    pub(super) node_ports: NodePorts,
 }
 
 /// Follows until it is dropped.
@@ -71,6 +72,9 @@ impl Reloading {
         self.log.set_verbosity(new.settings.verbosity);
         if let Err(error) = self.lives.set(new.settings.lives) {
             tracing::error!(%error, "the lives of flows stay as they were");
+        }
+        if let Err(error) = self.node_ports.set(&new.settings.node_ports) {
+            tracing::error!(%error, "NodePorts answer where they did");
         }
         self.telling.change(&self.node_name, &new);
         self.configuration = new;

@@ -9,7 +9,7 @@ use super::configure::Configuration;
 use crate::agent::Observer;
 use crate::announce::{Announcements, Announcer, Notice};
 use crate::config::{GROUP, Settings};
-use crate::datapath::gauges::Gauges;
+use crate::datapath::Datapath;
 use crate::health::{self, Health, NodeFitness};
 use crate::health_check::HealthChecks;
 use crate::metrics::{Metrics, Pages};
@@ -32,13 +32,13 @@ impl Telling {
         node_name: &str,
         without_node: NodeFitness,
         configuration: &Configuration,
-        gauges: Gauges,
+        datapath: &Datapath,
         source: Option<Arc<Status>>,
         announcer: Announcer,
     ) -> Result<(Self, impl Observer + use<>), ServingError> {
         let health = Health::new(without_node);
         health.set_late(configuration.settings.late);
-        let metrics = Arc::new(Metrics::new(gauges, source));
+        let metrics = Arc::new(Metrics::new(datapath.gauges(), source));
         let (sender, receiver) = watch::channel(in_force(node_name, configuration));
         let settings = &configuration.settings;
         let servers = servers(settings, &health, &metrics, &receiver, &announcer);
@@ -49,7 +49,8 @@ impl Telling {
             configuration: sender,
             announcer: announcer.clone(),
         };
-        let health_checks = HealthChecks::new(&telling.serving, health.clone(), announcer.clone());
+        let answering = datapath.node_ports().answering();
+        let health_checks = HealthChecks::new(&telling.serving, health.clone(), announcer.clone(), answering);
         let watcher = Watcher::new(node_name, without_node, health, metrics);
         let announcements = Announcements::new(announcer);
         Ok((telling, (watcher, (health_checks, announcements))))

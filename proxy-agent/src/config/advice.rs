@@ -128,13 +128,6 @@ impl Advices {
             "windowsRunAsService",
             WINDOWS,
         );
-        let addresses = document.node_port_addresses.as_ref();
-        self.when(
-            addresses.is_some_and(|addresses| !addresses.is_empty()),
-            "nodePortAddresses",
-            "not served yet: NodePorts answer at every address of the node. Until it is, guard the others outside \
-             the node",
-        );
     }
 
     fn logging(&mut self, document: &Document) {
@@ -189,7 +182,8 @@ impl Advices {
         self.when(
             iptables.localhost_node_ports == Some(false),
             "iptables.localhostNodePorts",
-            "the host always reaches NodePorts at 127.0.0.1 and ::1; nobody else does",
+            "the host alone reaches NodePorts at loopback addresses: give nodePortAddresses without `localhost` if it \
+             must not",
         );
         let usual = Period::seconds(1);
         let min = |period: Option<Period>| period.is_some_and(|period| !period.is_zero() && period != usual);

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::document::{Document, KIND, VERSION};
 use super::value::Period;
-use crate::datapath::FlowLives;
+use crate::datapath::{FlowLives, NodePortAddresses};
 use crate::serve::BindAddress;
 use crate::{health, metrics};
 
@@ -40,6 +40,8 @@ pub struct Settings {
     pub lives: FlowLives,
     /// Whether Services may have external addresses: the feature gate AllowServiceExternalIPs (KEP-5707).
     pub has_external_ips: bool,
+    /// At which addresses NodePorts answer.
+    pub node_ports: NodePortAddresses,
     /// kube-proxy's `-v`.
     pub verbosity: u32,
     /// How logs look, if it is given.
@@ -110,6 +112,7 @@ impl Settings {
             late: 2 * sync_period(document).0,
             lives: lives(document),
             has_external_ips: gate(document, EXTERNAL_IPS).unwrap_or(true),
+            node_ports: node_ports(document)?,
             verbosity: logging.verbosity.unwrap_or(0),
             log_style: log_style(logging.format.as_deref())?,
         })
@@ -206,16 +209,15 @@ fn check_networks(document: &Document) -> Result<(), Invalid> {
             format!("`{wrong}` is no network; write it as 10.244.0.0/16,fd00:10:244::/56"),
         );
     }
-    let addresses = document.node_port_addresses.as_deref().unwrap_or_default();
-    let is_known =
-        |text: &str| ["primary", "localhost", "all"].contains(&text) || text.parse::<IpNet>().is_ok();
-    if let Some(wrong) = addresses.iter().find(|text| !is_known(text)) {
-        return invalid(
-            "nodePortAddresses",
-            format!("`{wrong}` is no network, nor `primary`, `localhost` or `all`"),
-        );
-    }
     Ok(())
+}
+
+fn node_ports(document: &Document) -> Result<NodePortAddresses, Invalid> {
+    let addresses = document.node_port_addresses.as_deref().unwrap_or_default();
+    match NodePortAddresses::parse(addresses) {
+        Ok(chosen) => Ok(chosen),
+        Err(error) => invalid("nodePortAddresses", error.to_string()),
+    }
 }
 
 fn address(

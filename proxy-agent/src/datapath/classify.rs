@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proxy_common::layout::{INTERFACE_LAYER3, Interface, V4, V6};
 
 use super::glob;
+use super::node_ports::{Answering, NodePortAddresses};
 use super::observe::{Address, Link, Observed};
 use super::options::{PodInterfaces, Uplinks};
 
@@ -50,7 +51,8 @@ pub(super) struct Target {
 pub(super) struct Desired {
     /// By interface index.
     pub(super) targets: BTreeMap<u32, Target>,
-    pub(super) node_addresses: BTreeSet<IpAddr>,
+    /// The node's own, and whether NodePorts answer there.
+    pub(super) node_addresses: BTreeMap<IpAddr, bool>,
     pub(super) interfaces: BTreeMap<u32, Interface>,
     /// What keeps this node from being reached, in words.
     pub(super) concerns: Vec<String>,
@@ -61,6 +63,7 @@ pub(super) struct Desired {
 pub(super) struct Selection {
     pub(super) pods: PodInterfaces,
     pub(super) uplinks: Uplinks,
+    pub(super) node_ports: NodePortAddresses,
 }
 
 impl Selection {
@@ -71,12 +74,31 @@ impl Selection {
             .links
             .iter()
             .filter_map(|link| Some((link.index, self.target(link, &uplinks)?)));
+        let interfaces = interfaces(observed, &uplinks);
+        let primary = interfaces.get(&0).copied().unwrap_or_default();
+        let has_node_ports = |address: IpAddr| {
+            let is_primary = [IpAddr::from(primary.v4), IpAddr::from(primary.v6)].contains(&address);
+            self.node_ports.has(address, is_primary)
+        };
+        let addresses = node_addresses(observed).into_iter();
         Desired {
             targets: targets.collect(),
-            node_addresses: node_addresses(observed),
-            interfaces: interfaces(observed, &uplinks),
+            node_addresses: addresses
+                .map(|address| (address, has_node_ports(address)))
+                .collect(),
+            interfaces,
             concerns: self.concerns(observed, &uplinks),
         }
+    }
+
+    /// Where NodePorts answer.
+    pub(super) fn answering(&self, desired: &Desired) -> Answering {
+        if self.node_ports.is_all() {
+            return Answering::Everywhere;
+        }
+        let chosen = desired.node_addresses.iter().filter(|(_, answers)| **answers);
+        let chosen = chosen.map(|(address, _)| *address);
+        Answering::At(chosen.chain(self.node_ports.loopback()).collect())
     }
 
     fn concerns(&self, observed: &Observed, uplinks: &[u32]) -> Vec<String> {
@@ -158,7 +180,7 @@ fn is_layer3(link: &Link) -> Option<bool> {
     }
 }
 
-/// All addresses at which NodePorts answer.
+/// The node's own addresses, at all of which NodePorts can answer.
 fn node_addresses(observed: &Observed) -> BTreeSet<IpAddr> {
     /// Where kube-proxy in its IPVS mode keeps the addresses of Services; a node that comes from there may still have it.
     const IPVS: &str = "kube-ipvs0";
@@ -238,10 +260,12 @@ fn source4(observed: &Observed, interface: u32) -> Option<Ipv4Addr> {
 }
 
 fn source6(observed: &Observed, interface: u32) -> Option<Ipv6Addr> {
-    sources(observed, interface).find_map(|address| match address.address {
+    // The kernel puts the newest first. The oldest stays what it is when an address comes and goes.
+    let stable = sources(observed, interface).filter_map(|address| match address.address {
         IpAddr::V6(six) if address.flags & IFA_F_TEMPORARY == 0 => Some(six),
         _ => None,
-    })
+    });
+    stable.last()
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ fn auto() -> Selection {
     Selection {
         pods: PodInterfaces::Auto,
         uplinks: Uplinks::Auto,
+        node_ports: NodePortAddresses::default(),
     }
 }
 
@@ -99,6 +100,7 @@ fn names_and_patterns_choose_instead() {
     let selection = Selection {
         pods: PodInterfaces::Patterns(vec!["pod*".to_owned(), "veth-her?".to_owned()]),
         uplinks: Uplinks::Names(vec!["cni0".to_owned(), "absent".to_owned()]),
+        ..auto()
     };
     assert_eq!(
         roles(&selection.judge(&node())),
@@ -122,10 +124,42 @@ fn node_ports_answer_at_all_addresses_but_loopback_and_link_local() {
     let found: Vec<String> = auto()
         .judge(&observed)
         .node_addresses
-        .iter()
+        .keys()
         .map(IpAddr::to_string)
         .collect();
     assert_eq!(found, ["10.99.0.1", "10.244.0.1", "192.0.2.10", "2001:db8::10"]);
+}
+
+#[test]
+fn node_ports_answer_where_they_are_chosen_and_the_others_stay_the_nodes_own() {
+    let judge = |texts: &[&str]| {
+        let selection = Selection {
+            node_ports: NodePortAddresses::parse(texts).unwrap(),
+            ..auto()
+        };
+        let desired = selection.judge(&node());
+        assert_eq!(desired.node_addresses.len(), 4);
+        match selection.answering(&desired) {
+            Answering::Everywhere => "everywhere".to_owned(),
+            Answering::At(addresses) => {
+                let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+                texts.join(" ")
+            }
+        }
+    };
+    assert_eq!(judge(&[]), "everywhere");
+    // The primary ones are those of the first uplink.
+    assert_eq!(judge(&["primary"]), "192.0.2.10 2001:db8::10");
+    assert_eq!(
+        judge(&["primary", "localhost"]),
+        "127.0.0.1 192.0.2.10 ::1 2001:db8::10"
+    );
+    assert_eq!(
+        judge(&["10.0.0.0/8", "primary"]),
+        "10.99.0.1 10.244.0.1 192.0.2.10 2001:db8::10"
+    );
+    assert_eq!(judge(&["10.99.0.0/16", "fd00::/8"]), "10.99.0.1");
+    assert_eq!(judge(&["10.99.0.0/16"]), "10.99.0.1 ::1 2001:db8::10");
 }
 
 #[test]
@@ -170,6 +204,8 @@ fn ipv6_sources_are_stable_and_usable() {
         ("2001:db8::2", IFA_F_DEPRECATED),
         ("2001:db8::3", IFA_F_TENTATIVE),
         ("2001:db8::4", IFA_F_DAD_FAILED),
+        // Added after the next.
+        ("2001:db8::9", 0),
         ("2001:db8::5", 0),
     ] {
         observed.addresses.push(Address {

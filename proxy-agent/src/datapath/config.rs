@@ -4,10 +4,14 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use proxy_common::layout::{CONFIG_CHECKSUM_IPV6, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
+use proxy_common::layout::{
+    CONFIG_CHECKSUM_IPV6, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Config,
+    LAYOUT_VERSION,
+};
 
 use super::clock;
 use super::error::{Context, DatapathError};
+use super::node_ports::NodePortAddresses;
 use super::options::{DatapathOptions, FlowLives, SocketLb};
 use super::sys::{self, program_type};
 
@@ -33,6 +37,12 @@ pub(super) fn of_node(options: &DatapathOptions) -> Result<Config, DatapathError
     Ok(config)
 }
 
+/// Puts down which families' loopback addresses have NodePorts.
+pub(super) fn set_node_ports(config: &mut Config, addresses: &NodePortAddresses) {
+    config.flags &= !(CONFIG_NO_LOOPBACK4 | CONFIG_NO_LOOPBACK6);
+    config.flags |= addresses.config_flags();
+}
+
 /// Puts lives in ticks.
 pub(super) fn set_lives(config: &mut Config, lives: FlowLives) {
     // Ages are compared as differences of 32 bits.
@@ -55,7 +65,7 @@ fn flags(options: &DatapathOptions) -> Result<u32, DatapathError> {
     } else {
         0
     };
-    Ok(pods | checksum)
+    Ok(pods | checksum | options.node_ports.config_flags())
 }
 
 /// Whether bpf_l4_csum_replace takes `BPF_F_IPV6` (6.16, or brought back): tried on a packet, because the verifier does
@@ -101,6 +111,7 @@ mod tests {
             snat_ports: SnatPorts::default(),
             memory: None,
             lives: FlowLives::default(),
+            node_ports: NodePortAddresses::default(),
             object: &[],
         };
         let config = of_node(&options).unwrap();

@@ -1,6 +1,6 @@
 //! Events of interfaces, addresses and routes, and the wish to stop.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -22,6 +22,8 @@ const BUFFER: usize = 1 << 20;
 pub(super) enum Event {
     /// Something has to be read again; possibly nothing, when the time was over.
     Stale(Stale),
+    /// The operator chose otherwise.
+    Chosen,
     /// The other end is gone.
     Stop,
 }
@@ -44,7 +46,7 @@ fn subscribe() -> io::Result<Socket> {
 }
 
 impl Events {
-    /// Subscribes. Ends when the other end of `stop` is dropped.
+    /// Subscribes. Ends when the other end of `stop` is dropped; a byte from there says that the operator chose otherwise.
     pub(super) fn open(stop: UnixStream) -> Result<Self, CallError> {
         Ok(Self {
             socket: subscribe().call("subscribe", "rtnetlink events")?,
@@ -63,7 +65,8 @@ impl Events {
         let fds = [sys::borrow_netlink(&self.socket), self.stop.as_fd()];
         let [events, stop] = sys::wait_readable(fds, timeout).call("poll", "rtnetlink events")?;
         if stop {
-            return Ok(Event::Stop);
+            let read = (&self.stop).read(&mut [0; 64]).call("read", "the wish to stop")?;
+            return Ok(if read == 0 { Event::Stop } else { Event::Chosen });
         }
         Ok(Event::Stale(if events {
             self.drain()?
@@ -91,6 +94,8 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::datapath::testing::Namespace;
 
@@ -119,6 +124,8 @@ mod tests {
         // And it goes on.
         node.ip("addr add 192.0.2.2/24 dev br0");
         assert_eq!(events.next(None).unwrap(), Event::Stale(stale));
+        (&stop).write_all(&[0]).unwrap();
+        assert_eq!(events.next(None).unwrap(), Event::Chosen);
         drop(stop);
         assert_eq!(events.next(None).unwrap(), Event::Stop);
     }

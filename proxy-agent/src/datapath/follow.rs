@@ -1,13 +1,14 @@
 //! Follows the interfaces, addresses and routes of the node: keeps programs on interfaces, and NODE_ADDRESSES and
 //! INTERFACES as they should be. A change of addresses touches no Service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proxy_common::layout::{Interface, V4, V6};
+use proxy_common::layout::{Interface, V4, V6, node_address_value};
+use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::attach::Attacher;
@@ -15,6 +16,7 @@ use super::classify::{Desired, Selection};
 use super::error::{Context, DatapathError};
 use super::events::{Event, Events};
 use super::netlink::Netlink;
+use super::node_ports::{Answering, NodePortAddresses};
 use super::observe::{Observed, Stale};
 use super::snapshot;
 use super::tables::Tables;
@@ -30,7 +32,11 @@ pub(super) struct Follower {
     netlink: Netlink,
     events: Events,
     observed: Observed,
-    node_addresses: BTreeSet<IpAddr>,
+    /// Address, value.
+    node_addresses: BTreeMap<IpAddr, u32>,
+    /// What the operator says now.
+    chosen: Arc<Mutex<NodePortAddresses>>,
+    answering: watch::Sender<Answering>,
     interfaces: BTreeMap<u32, Interface>,
     concerns: Vec<String>,
     /// Something failed: everything is looked at again after a while.
@@ -49,16 +55,18 @@ impl Follower {
             .node_addresses4
             .entries()?
             .into_iter()
-            .map(|(address, _)| snapshot::ip(address));
+            .map(|(address, value)| (snapshot::ip(address), value));
         let six = tables
             .node_addresses6
             .entries()?
             .into_iter()
-            .map(|(address, _)| snapshot::ip(address));
+            .map(|(address, value)| (snapshot::ip(address), value));
         Ok(Self {
             node_addresses: four.chain(six).collect(),
             interfaces: tables.interfaces.entries()?.into_iter().collect(),
             tables,
+            chosen: Arc::new(Mutex::new(selection.node_ports.clone())),
+            answering: watch::Sender::new(Answering::Everywhere),
             selection,
             attacher,
             netlink: Netlink::route().call("socket", "rtnetlink")?,
@@ -69,6 +77,11 @@ impl Follower {
         })
     }
 
+    /// Where the operator's choice of addresses stands, and where NodePorts answer by it.
+    pub(super) fn node_ports(&self) -> (Arc<Mutex<NodePortAddresses>>, watch::Receiver<Answering>) {
+        (self.chosen.clone(), self.answering.subscribe())
+    }
+
     /// Reads what is stale and does what follows. An interface that refuses its programs keeps no other from getting
     /// theirs: it is named in the log, and tried again.
     pub(super) fn step(&mut self, stale: Stale) -> Result<(), DatapathError> {
@@ -76,6 +89,15 @@ impl Follower {
         let desired = self.selection.judge(&self.observed);
         // A map that takes no more must not keep programs from interfaces.
         let written = self.write(&desired);
+        let answering = self.selection.answering(&desired);
+        self.answering.send_if_modified(|before| {
+            let is_new = *before != answering;
+            if is_new {
+                tracing::info!(addresses = %answering, "NodePorts answer at other addresses");
+            }
+            *before = answering;
+            is_new
+        });
         if self.concerns != desired.concerns {
             for concern in &desired.concerns {
                 warn!("{concern}");
@@ -95,6 +117,11 @@ impl Follower {
         loop {
             let stale = match self.events.next(self.again.then_some(RETRY)) {
                 Ok(Event::Stop) => return,
+                Ok(Event::Chosen) => {
+                    let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.selection.node_ports.clone_from(&chosen);
+                    if self.again { Stale::ALL } else { Stale::default() }
+                }
                 Ok(Event::Stale(_)) if self.again => Stale::ALL,
                 Ok(Event::Stale(stale)) if !stale.any() => continue,
                 Ok(Event::Stale(stale)) => stale,
@@ -115,25 +142,33 @@ impl Follower {
     }
 
     fn write(&mut self, desired: &Desired) -> Result<(), DatapathError> {
-        for address in desired.node_addresses.difference(&self.node_addresses) {
-            match address {
-                IpAddr::V4(four) => self
-                    .tables
-                    .node_addresses4
-                    .put(&V4::from(*four), &V4::from(*four).0)?,
-                IpAddr::V6(six) => self
-                    .tables
-                    .node_addresses6
-                    .put(&V6::from(*six), &V6::from(*six).0[3])?,
+        let value = |address: &IpAddr, has_node_ports| match address {
+            IpAddr::V4(four) => node_address_value(&V4::from(*four), has_node_ports),
+            IpAddr::V6(six) => node_address_value(&V6::from(*six), has_node_ports),
+        };
+        let addresses = desired.node_addresses.iter();
+        let addresses: BTreeMap<IpAddr, u32> = addresses
+            .map(|(address, has_node_ports)| (*address, value(address, *has_node_ports)))
+            .collect();
+        for (address, value) in &addresses {
+            if self.node_addresses.get(address) != Some(value) {
+                match address {
+                    IpAddr::V4(four) => self.tables.node_addresses4.put(&V4::from(*four), value)?,
+                    IpAddr::V6(six) => self.tables.node_addresses6.put(&V6::from(*six), value)?,
+                }
             }
         }
-        for address in self.node_addresses.difference(&desired.node_addresses) {
+        for address in self
+            .node_addresses
+            .keys()
+            .filter(|address| !addresses.contains_key(address))
+        {
             match address {
                 IpAddr::V4(four) => self.tables.node_addresses4.remove(&V4::from(*four))?,
                 IpAddr::V6(six) => self.tables.node_addresses6.remove(&V6::from(*six))?,
             };
         }
-        self.node_addresses.clone_from(&desired.node_addresses);
+        self.node_addresses = addresses;
         for (index, interface) in &desired.interfaces {
             if self.interfaces.get(index) != Some(interface) {
                 self.tables.interfaces.put(index, interface)?;

@@ -377,6 +377,50 @@ fn addresses_are_followed() {
 }
 
 #[test]
+fn the_choice_of_node_port_addresses_is_followed() {
+    use super::{Answering, NodePortAddresses};
+    let node = Node::new();
+    let mut options = node.place.options();
+    options.node_ports = NodePortAddresses::parse(&["primary"]).unwrap();
+    let datapath = start(&node.here, options).unwrap();
+    let node_ports = datapath.node_ports();
+    let answering = node_ports.answering();
+    let at = |addresses: &[&str]| Answering::At(addresses.iter().map(|text| text.parse().unwrap()).collect());
+    let silent = |datapath: &Datapath| -> BTreeSet<String> {
+        let four = datapath.tables.node_addresses4.entries().unwrap().into_iter();
+        let four = four.filter(|(address, value)| *value == !address.0);
+        let six = datapath.tables.node_addresses6.entries().unwrap().into_iter();
+        let six = six.filter(|(address, value)| *value == !address.0[3]);
+        four.map(|(address, _)| snapshot::ip(address).to_string())
+            .chain(six.map(|(address, _)| snapshot::ip(address).to_string()))
+            .collect()
+    };
+    let flags = |datapath: &Datapath| datapath.tables.config.get(&0).unwrap().unwrap().flags & 12;
+    assert_eq!(*answering.borrow(), at(&["192.0.2.10", "2001:db8::10"]));
+    assert_eq!((silent(&datapath), flags(&datapath)), (set(&[]), 12));
+    // A new address of the node is its own, and silent.
+    node.here.ip("addr add 198.51.100.1/24 dev up0");
+    node.here.ip("addr add 2001:db8::11/64 dev up0 nodad");
+    eventually(set(&["198.51.100.1", "2001:db8::11"]), || silent(&datapath));
+    // Another choice reaches what is there.
+    node_ports
+        .set(&NodePortAddresses::parse(&["198.51.100.0/24", "localhost", "2001:db8::11/128"]).unwrap())
+        .unwrap();
+    eventually(at(&["127.0.0.1", "198.51.100.1", "::1", "2001:db8::11"]), || {
+        answering.borrow().clone()
+    });
+    assert_eq!(
+        (silent(&datapath), flags(&datapath)),
+        (set(&["192.0.2.10", "2001:db8::10"]), 0)
+    );
+    node_ports.set(&NodePortAddresses::default()).unwrap();
+    eventually(Answering::Everywhere, || answering.borrow().clone());
+    assert_eq!(silent(&datapath), set(&[]));
+    drop(datapath);
+    node_ports.set(&NodePortAddresses::default()).unwrap();
+}
+
+#[test]
 fn a_storm_of_events_loses_nothing() {
     let node = Node::new();
     let datapath = node.place.start(&node.here).unwrap();

@@ -1,9 +1,14 @@
-//! How long flows live, changed while programs run.
+//! What can be changed while programs run.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::watch;
 
 use super::config;
-use super::error::DatapathError;
+use super::error::{Context, DatapathError};
+use super::node_ports::{Answering, NodePortAddresses};
 use super::options::FlowLives;
 use super::tables::Tables;
 
@@ -17,5 +22,40 @@ impl Lives {
         let mut config = self.0.config.get(&0)?.unwrap_or_default();
         config::set_lives(&mut config, lives);
         Ok(self.0.config.put(&0, &config)?)
+    }
+}
+
+/// Changes at which addresses NodePorts answer, and tells which they are. Not to be used on another thread than [`Lives`]:
+/// both write CONFIG.
+#[derive(Clone, Debug)]
+pub struct NodePorts {
+    pub(super) tables: Arc<Tables>,
+    pub(super) chosen: Arc<Mutex<NodePortAddresses>>,
+    /// Wakes the thread that follows the addresses; gone with the data path.
+    pub(super) wake: Weak<UnixStream>,
+    pub(super) answering: watch::Receiver<Answering>,
+}
+
+impl NodePorts {
+    /// From now on NodePorts answer there. Connections that are there go on.
+    pub fn set(&self, addresses: &NodePortAddresses) -> Result<(), DatapathError> {
+        let mut config = self.tables.config.get(&0)?.unwrap_or_default();
+        config::set_node_ports(&mut config, addresses);
+        self.tables.config.put(&0, &config)?;
+        self.chosen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(addresses);
+        match self.wake.upgrade() {
+            Some(wake) => Ok((&*wake)
+                .write_all(&[0])
+                .call("write", "the thread that follows interfaces")?),
+            None => Ok(()),
+        }
+    }
+
+    /// Where they answer, now and after each change of the choice or of the node's addresses.
+    pub fn answering(&self) -> watch::Receiver<Answering> {
+        self.answering.clone()
     }
 }

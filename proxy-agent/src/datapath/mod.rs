@@ -28,6 +28,7 @@ mod memory;
 mod migration;
 mod migration_copy;
 mod netlink;
+mod node_ports;
 mod object;
 mod observe;
 mod options;
@@ -56,7 +57,8 @@ use tokio::sync::watch;
 
 pub use error::{ApplyError, CallError, DatapathError};
 pub use grace::Grace;
-pub use lives::Lives;
+pub use lives::{Lives, NodePorts};
+pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
 pub use options::{AttachMode, DatapathOptions, FlowLives, PodInterfaces, SnatPorts, SocketLb, Uplinks};
 pub use size::MapSizes;
@@ -85,7 +87,8 @@ pub struct Datapath {
     released: Arc<Released>,
     grace: Grace,
     gone: Option<Sender<Gone>>,
-    stop: Option<UnixStream>,
+    stop: Option<Arc<UnixStream>>,
+    node_ports: NodePorts,
     threads: Vec<JoinHandle<()>>,
     sweeps: watch::Receiver<Sweeps>,
     gauges: Gauges,
@@ -128,6 +131,7 @@ impl Datapath {
         let selection = Selection {
             pods: options.pod_interfaces.clone(),
             uplinks: options.uplinks.clone(),
+            node_ports: options.node_ports.clone(),
         };
         let mut follower = Follower::new(tables.clone(), selection, attacher, stopped)?;
         follower.step(Stale::ALL)?;
@@ -146,6 +150,8 @@ impl Datapath {
         let (gone, receiver) = mpsc::channel();
         let (sweeps, sweeps_seen) = watch::channel(Sweeps::default());
         let (counts, swept) = watch::channel(None);
+        let stop = Arc::new(stop);
+        let (chosen, answering) = follower.node_ports();
         let janitor = Janitor {
             sweeps,
             counts,
@@ -156,6 +162,12 @@ impl Datapath {
         };
         let mut datapath = Self {
             gauges: Gauges::new(tables.clone(), swept),
+            node_ports: NodePorts {
+                tables: tables.clone(),
+                chosen,
+                wake: Arc::downgrade(&stop),
+                answering,
+            },
             tables,
             released,
             grace,
@@ -199,6 +211,11 @@ impl Datapath {
     /// Changes how long flows live.
     pub fn lives(&self) -> Lives {
         Lives(self.tables.clone())
+    }
+
+    /// Changes at which addresses NodePorts answer, and tells which they are.
+    pub fn node_ports(&self) -> NodePorts {
+        self.node_ports.clone()
     }
 
     /// How full the maps are and what they count.

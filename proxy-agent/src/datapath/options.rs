@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::error::DatapathError;
+use super::node_ports::NodePortAddresses;
 
 /// Fewest ports that a range for SNAT may have.
 const FEWEST_SNAT_PORTS: u16 = 10_000;
@@ -33,6 +34,8 @@ pub struct DatapathOptions {
     pub memory: Option<u64>,
     /// How long flows live without traffic.
     pub lives: FlowLives,
+    /// At which addresses NodePorts answer.
+    pub node_ports: NodePortAddresses,
     /// The BPF object.
     pub object: &'static [u8],
 }

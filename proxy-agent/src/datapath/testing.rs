@@ -139,6 +139,7 @@ impl Place {
             snat_ports: SnatPorts::default(),
             memory: Some(0),
             lives: FlowLives::default(),
+            node_ports: super::NodePortAddresses::default(),
             object: &[],
         }
     }

@@ -1,5 +1,5 @@
 //! The servers at spec.healthCheckNodePort: load balancers ask them whether this node has endpoints of a Service of
-//! its own (semantics A10).
+//! its own (semantics A10). They listen where NodePorts answer.
 
 mod answer;
 mod server;
@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::agent::{Done, Observer};
 use crate::announce::Announcer;
+use crate::datapath::Answering;
 use crate::health::Health;
 use crate::model::HealthCheck;
 use crate::name::ObjectName;
@@ -25,6 +27,7 @@ pub struct HealthChecks {
     runtime: Handle,
     health: Health,
     announcer: Announcer,
+    answering: watch::Receiver<Answering>,
     running: HashMap<ObjectName, Running>,
 }
 
@@ -42,12 +45,18 @@ impl Drop for Running {
 }
 
 impl HealthChecks {
-    /// None yet; they will run beside the other servers, and are as well as the proxy is.
-    pub fn new(serving: &Serving, health: Health, announcer: Announcer) -> Self {
+    /// None yet; they will run beside the other servers, where NodePorts answer, and are as well as the proxy is.
+    pub fn new(
+        serving: &Serving,
+        health: Health,
+        announcer: Announcer,
+        answering: watch::Receiver<Answering>,
+    ) -> Self {
         Self {
             runtime: serving.runtime(),
             health,
             announcer,
+            answering,
             running: HashMap::new(),
         }
     }
@@ -61,6 +70,7 @@ impl HealthChecks {
             wanted.port,
             Arc::new(answer),
             self.announcer.clone(),
+            self.answering.clone(),
         ));
         Running {
             port: wanted.port,

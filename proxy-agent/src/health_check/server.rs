@@ -1,10 +1,16 @@
-//! One such server: bound as soon as its port is free.
+//! One such server: at every address at which NodePorts answer, bound as soon as its port is free.
 
+use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
 use crate::announce::{Announcer, Notice};
+use crate::datapath::Answering;
 use crate::name::ObjectName;
 use crate::serve::{BindAddress, Reply, Server};
 
@@ -16,16 +22,62 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest pause before a port that could not be bound is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Serves at every address of the node until it is dropped.
+type Answer = Arc<dyn Fn() -> Reply + Send + Sync>;
+
+/// Serves until it is dropped; follows the addresses.
 pub(super) async fn run(
     service: ObjectName,
     port: u16,
-    answer: Arc<dyn Fn() -> Reply + Send + Sync>,
+    answer: Answer,
     announcer: Announcer,
+    mut answering: watch::Receiver<Answering>,
 ) {
+    // Its tasks end with it.
+    let mut tasks = JoinSet::new();
+    let mut listening: HashMap<BindAddress, AbortHandle> = HashMap::new();
+    loop {
+        let wanted = addresses(&answering.borrow_and_update(), port);
+        listening.retain(|address, task| {
+            let stays = wanted.contains(address);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for address in wanted {
+            listening.entry(address).or_insert_with(|| {
+                tasks.spawn(listen(
+                    service.clone(),
+                    address,
+                    port,
+                    answer.clone(),
+                    announcer.clone(),
+                ))
+            });
+        }
+        while tasks.try_join_next().is_some() {}
+        if answering.changed().await.is_err() {
+            // The data path ends, and with it soon the agent: what listens goes on until then.
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn addresses(answering: &Answering, port: u16) -> Vec<BindAddress> {
+    match answering {
+        Answering::Everywhere => vec![BindAddress::Everywhere(port)],
+        Answering::At(addresses) => {
+            let at = |address: &std::net::IpAddr| BindAddress::At(SocketAddr::new(*address, port));
+            addresses.iter().map(at).collect()
+        }
+    }
+}
+
+/// Serves at one address, or at all, until it is dropped.
+async fn listen(service: ObjectName, address: BindAddress, port: u16, answer: Answer, announcer: Announcer) {
     let server = Server {
         name: "health check of a Service",
-        address: BindAddress::Everywhere(port),
+        address,
         handler: Arc::new(move |_path| answer()),
         failed: None,
     };
@@ -38,7 +90,7 @@ pub(super) async fn run(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     };
-    tracing::info!(%service, port, "health check");
+    tracing::info!(%service, %address, "health check");
     server.run(Some(listener)).await;
 }
 

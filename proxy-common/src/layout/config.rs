@@ -10,6 +10,12 @@ pub const CONFIG_PODS_SOCKET_LB: u32 = 1;
 /// CHECKSUM_COMPLETE.
 pub const CONFIG_CHECKSUM_IPV6: u32 = 2;
 
+/// [`Config::flags`]: NodePorts do not answer at loopback addresses of IPv4.
+pub const CONFIG_NO_LOOPBACK4: u32 = 4;
+
+/// [`Config::flags`]: the same for IPv6.
+pub const CONFIG_NO_LOOPBACK6: u32 = 8;
+
 /// The one value of CONFIG (array of 1). Times are in ticks of `bpf_jiffies64`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +24,7 @@ pub struct Config {
     pub host_netns_cookie: u64,
     /// [`LAYOUT_VERSION`].
     pub layout_version: u32,
-    /// [`CONFIG_PODS_SOCKET_LB`] | [`CONFIG_CHECKSUM_IPV6`].
+    /// [`CONFIG_PODS_SOCKET_LB`] | [`CONFIG_CHECKSUM_IPV6`] | [`CONFIG_NO_LOOPBACK4`] | [`CONFIG_NO_LOOPBACK6`].
     pub flags: u32,
     /// Ticks in a second (the kernel's HZ).
     pub ticks_per_second: u32,

@@ -3,7 +3,7 @@
 use super::{Addr, Port, ServiceId};
 
 /// A key of FRONTENDS4 (8 bytes) or FRONTENDS6 (20 bytes). A NodePort is one entry with the unspecified address; the
-/// packet's destination must then be one of NODE_ADDRESSES.
+/// packet's destination must then be one of NODE_ADDRESSES at which NodePorts answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FrontendKey<A> {

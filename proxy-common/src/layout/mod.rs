@@ -15,6 +15,7 @@ mod frontend;
 mod identity;
 mod interface;
 pub mod names;
+mod node_address;
 mod port;
 mod prefilter;
 mod service;
@@ -24,13 +25,17 @@ mod source_range;
 pub use address::{Addr, Family, MappedAddress, V4, V6};
 pub use affinity::{Affinity, AffinityKey, AffinityWord};
 pub use backend::{BACKEND_LOCAL, Backend, BackendId};
-pub use config::{CONFIG_CHECKSUM_IPV6, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION};
+pub use config::{
+    CONFIG_CHECKSUM_IPV6, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Config,
+    LAYOUT_VERSION,
+};
 pub use counter::Counter;
 pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{FrontendKey, FrontendKind, FrontendValue};
 pub use identity::{Identity, NameText, uid_words};
 pub use interface::{INTERFACE_LAYER3, Interface};
+pub use node_address::{NodeAddress, no_loopback, node_address_value};
 pub use port::Port;
 pub use prefilter::{
     FilterBit, PREFILTER_FORWARD_BITS, PREFILTER_PORTS_START, PREFILTER_REVERSE_START, PREFILTER_WORDS,

@@ -14,9 +14,9 @@ pub const SLOTS: &str = "SLOTS";
 pub const BACKENDS: &str = "BACKENDS";
 /// Mmapable array of u64 words: see [`super::FilterBit`].
 pub const PREFILTER: &str = "PREFILTER";
-/// Hash: [`super::V4`] -> u32, equal to the key's word (its tag). The addresses at which NodePorts answer.
+/// Hash: [`super::V4`] -> u32: see [`super::node_address_value`]. The node's own addresses.
 pub const NODE_ADDRESSES4: &str = "NODE_ADDRESSES4";
-/// Hash: [`super::V6`] -> u32, equal to the key's last word (its tag).
+/// The same for IPv6.
 pub const NODE_ADDRESSES6: &str = "NODE_ADDRESSES6";
 /// Hash: interface index (u32) -> [`super::Interface`].
 pub const INTERFACES: &str = "INTERFACES";

@@ -41,7 +41,7 @@ pub fn frontend<A: Addr, D: Directory<A>>(node: &D, address: &A, port: Port, pro
     {
         return found(value);
     }
-    if node.filter(FilterBit::node_port(port, protocol)) && node.is_node_address(address) {
+    if node.filter(FilterBit::node_port(port, protocol)) && node.has_node_ports(address) {
         return node_port(node, port, protocol);
     }
     None

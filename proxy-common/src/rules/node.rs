@@ -2,7 +2,7 @@
 
 use crate::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Meta, Service, ServiceId,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Meta, NodeAddress, Service, ServiceId,
 };
 
 /// The tables that say where Services are and who serves them.
@@ -21,8 +21,8 @@ pub trait Directory<A: Addr> {
     fn allows(&self, service: ServiceId, tag: u16, source: &A) -> bool;
     /// The node's primary address.
     fn primary_address(&self) -> Option<A>;
-    /// Whether NodePorts answer at this address.
-    fn is_node_address(&self, address: &A) -> bool;
+    /// What NODE_ADDRESSES says of this address; [`NodeAddress::Foreign`] if nothing.
+    fn node_address(&self, address: &A) -> NodeAddress;
     /// A random number, uniform over all u32.
     fn random(&self) -> u32;
     /// Counts an event.
@@ -39,6 +39,18 @@ pub trait Directory<A: Addr> {
     fn put_affinity(&self, key: &AffinityKey, record: &Affinity);
     /// Replaces [`Affinity::meta`] of a client's record if it is still `old`.
     fn renew_affinity(&self, key: &AffinityKey, old: u64, new: u64);
+
+    /// Whether this is one of the node's own addresses.
+    #[inline(always)]
+    fn is_node_address(&self, address: &A) -> bool {
+        self.node_address(address) != NodeAddress::Foreign
+    }
+
+    /// Whether NodePorts answer at this address.
+    #[inline(always)]
+    fn has_node_ports(&self, address: &A) -> bool {
+        self.node_address(address) == NodeAddress::NodePorts
+    }
 
     /// Whether a bit of the prefilter is set.
     #[inline(always)]

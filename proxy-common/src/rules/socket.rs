@@ -2,7 +2,7 @@
 
 use crate::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_PODS_SOCKET_LB, Config, Counter, FilterBit,
-    FrontendKind, Port, When, protocol,
+    FrontendKind, Port, When, no_loopback, protocol,
 };
 use crate::rules::Directory;
 use crate::rules::affinity;
@@ -39,7 +39,8 @@ pub fn serves(config: &Config, socket: &Socket) -> bool {
 }
 
 /// Chooses a backend for a destination. `is_loopback`: the destination is a loopback address or the unspecified one,
-/// which stand for the node itself in the host's namespace only.
+/// which stand for the node itself in the host's namespace only, and are open to it unless
+/// [`no_loopback`] says otherwise.
 #[inline(always)]
 pub fn choose<A: Addr, D: Directory<A>>(
     node: &D,
@@ -51,6 +52,7 @@ pub fn choose<A: Addr, D: Directory<A>>(
 ) -> Choice {
     let found = if is_loopback {
         if socket.netns_cookie != config.host_netns_cookie
+            || config.flags & no_loopback(A::FAMILY) != 0
             || !node.filter(FilterBit::node_port(port, socket.protocol))
         {
             return Choice::Untouched;

@@ -45,8 +45,6 @@ pub trait Kin: Readable + Hash + Bits + Into<IpAddr> + Debug {
     fn from_text(text: &str) -> Self;
     /// The address with this number in the last two bytes, of a prefix that the tests route: see [`super::wire`].
     fn of(prefix: u8, number: u16) -> Self;
-    /// The tag in NODE_ADDRESSES.
-    fn last_word(&self) -> u32;
 
     /// The address as the standard library knows it.
     fn mapped(&self) -> IpAddr {
@@ -84,9 +82,6 @@ impl Kin for V4 {
         let [high, low] = number.to_be_bytes();
         Self::new([10, prefix, high, low])
     }
-    fn last_word(&self) -> u32 {
-        self.0
-    }
 }
 
 impl Kin for V6 {
@@ -118,8 +113,5 @@ impl Kin for V6 {
     fn of(prefix: u8, number: u16) -> Self {
         let [high, low] = number.to_be_bytes();
         Self::new([0xfd, prefix, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low])
-    }
-    fn last_word(&self) -> u32 {
-        self.0[3]
     }
 }

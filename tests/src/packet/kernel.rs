@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey,
     FragmentPorts, FrontendKey, FrontendValue, Interface, PREFILTER_WORDS, SOURCE_RANGE_SERVICE_BITS,
-    Service, ServiceId, SourceRange, V4, V6, names, protocol,
+    Service, ServiceId, SourceRange, V4, V6, names, node_address_value, protocol,
 };
 
 use super::Kin;
@@ -333,9 +333,10 @@ impl Kernel {
         self.put::<A::Frontend, [u8; 12]>(A::FRONTENDS, pack(key), pack(value));
     }
 
-    /// Enters a node address.
-    pub fn set_node_address<A: Kin>(&mut self, address: &A) {
-        self.put::<A::Address, [u8; 4]>(A::NODE_ADDRESSES, pack(address), pack(&address.last_word()));
+    /// Enters a node address, at which NodePorts answer or do not.
+    pub fn set_node_address<A: Kin>(&mut self, address: &A, has_node_ports: bool) {
+        let value = node_address_value(address, has_node_ports);
+        self.put::<A::Address, [u8; 4]>(A::NODE_ADDRESSES, pack(address), pack(&value));
     }
 
     /// A flow as it stands.

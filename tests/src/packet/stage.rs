@@ -228,7 +228,7 @@ impl<A: Kin> Stage<A> {
             kernel.set_source_range(*service, *tag, address, *length);
         }
         for address in &host.node_addresses {
-            kernel.set_node_address(address);
+            kernel.set_node_address(address, !host.silent_addresses.contains(address));
         }
     }
 

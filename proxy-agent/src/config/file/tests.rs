@@ -124,7 +124,8 @@ windowsRunAsService: true
 ";
 
 /// Those that the agent uses: all others it must name.
-const USED: [&str; 16] = [
+const USED: [&str; 17] = [
+    "nodePortAddresses",
     "apiVersion",
     "kind",
     "clientConnection.kubeconfig",

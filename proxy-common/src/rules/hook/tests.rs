@@ -9,6 +9,7 @@ in_both_families!(
     what_the_prefilter_denies_passes_without_a_look_at_a_table,
     a_false_yes_of_the_prefilter_changes_nothing,
     a_node_port_answers_at_node_addresses_only,
+    a_silent_address_has_no_node_ports_but_stays_the_nodes_own,
     other_protocols_pass,
     a_malformed_packet_to_a_frontends_address_is_dropped,
     an_untranslated_cluster_ip_does_not_leave_the_node,
@@ -66,6 +67,26 @@ fn a_node_port_answers_at_node_addresses_only<A: Spoken>() {
     }
     let call = Packet::syn((CLIENT, 9), (NODE, NODE_PORT + 1));
     assert_eq!(scene.send(Hook::FromNetwork, call), Decision::Pass);
+}
+
+fn a_silent_address_has_no_node_ports_but_stays_the_nodes_own<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    scene.node.silent_addresses.insert(A::of(EGRESS));
+    for make in [Packet::syn, Packet::udp] {
+        let call = make((CLIENT, 7), (EGRESS, NODE_PORT));
+        assert_eq!(scene.send(Hook::FromNetwork, call), Decision::Pass);
+        let call = make((POD, 7), (EGRESS, NODE_PORT));
+        assert_eq!(scene.send(Hook::FromPod, call), Decision::Pass);
+        // What this node asks in the silent address's name still finds its way back.
+        let asked = scene.translated(Hook::FromNetwork, make((CLIENT, 7), (NODE, NODE_PORT)));
+        assert_eq!(asked.source.0, A::of(EGRESS));
+        let answer = if asked.flags == 0 {
+            asked.turned()
+        } else {
+            asked.turned().with_flags(tcp::SYN | tcp::ACK).numbers(5000, 1001)
+        };
+        scene.translated(Hook::FromNetwork, answer);
+    }
 }
 
 fn other_protocols_pass<A: Spoken>() {

@@ -9,6 +9,7 @@ in_both_families!(
     without_endpoints_a_call_is_refused,
     the_callers_policy_is_the_nodes,
     loopback_stands_for_the_node_in_the_hosts_namespace_only,
+    node_ports_answer_at_chosen_addresses_only,
     dead_backends_are_drawn_around,
     a_guarded_address_is_for_the_host_by_its_own_address_and_for_pods_by_packets,
 );
@@ -104,6 +105,32 @@ fn loopback_stands_for_the_node_in_the_hosts_namespace_only<A: Spoken>() {
     assert!(matches!(to(HOST, NODE_PORT), Choice::Backend(..)));
     assert_eq!(to(ELSEWHERE, NODE_PORT), Choice::Untouched);
     assert_eq!(to(HOST, 80), Choice::Untouched);
+}
+
+fn node_ports_answer_at_chosen_addresses_only<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    scene.node.silent_addresses.insert(A::of(EGRESS));
+    scene.node.config.flags = CONFIG_PODS_SOCKET_LB | no_loopback(A::FAMILY);
+    for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for cookie in [HOST, ELSEWHERE] {
+            let to = |address, is_loopback| {
+                call(
+                    &scene,
+                    socket(cookie, ip_protocol),
+                    (address, NODE_PORT),
+                    is_loopback,
+                )
+            };
+            assert!(matches!(to(NODE, false), Choice::Backend(..)));
+            assert_eq!(to(EGRESS, false), Choice::Untouched);
+            assert_eq!(to(0, true), Choice::Untouched);
+        }
+    }
+    // The other family's loopback is its own affair.
+    scene.node.config.flags =
+        crate::layout::CONFIG_NO_LOOPBACK4 ^ crate::layout::CONFIG_NO_LOOPBACK6 ^ no_loopback(A::FAMILY);
+    let to = call(&scene, socket(HOST, protocol::UDP), (0, NODE_PORT), true);
+    assert!(matches!(to, Choice::Backend(..)));
 }
 
 fn a_guarded_address_is_for_the_host_by_its_own_address_and_for_pods_by_packets<A: Spoken>() {
