@@ -50,6 +50,13 @@ impl Claims {
             .map(|rank| &rank.name)
     }
 
+    /// All Services that ask for a frontend; the first has it.
+    pub(super) fn claimants(&self, frontend: &Frontend) -> Vec<&ObjectName> {
+        let contested = self.contested.get(frontend).into_iter().flatten();
+        let sole = self.sole.get(frontend);
+        contested.chain(sole).map(|rank| &rank.name).collect()
+    }
+
     /// Takes over what a Service asks for now; gives the other Services that won or lost a frontend by it.
     pub(super) fn replace(
         &mut self,

@@ -1,6 +1,6 @@
 //! The endpoints of a service port (semantics A2).
 
-use std::sync::Arc;
+use std::net::IpAddr;
 
 use proxy_common::layout::{Family, Port};
 
@@ -17,11 +17,26 @@ pub(super) struct Candidate<'a> {
     pub(super) endpoint: Endpoint,
     pub(super) conditions: Conditions,
     pub(super) hints: Option<&'a Hints>,
+    /// nodeName
+    pub(super) node: Option<&'a str>,
 }
 
 impl Model {
     /// All endpoints of a service port, each address and port once, in the order of addresses and ports.
     pub(super) fn candidates(
+        &self,
+        service: &ObjectName,
+        port_name: &str,
+        protocol: Protocol,
+        family: Family,
+    ) -> Vec<Candidate<'_>> {
+        let mut candidates = self.entries(service, port_name, protocol, family);
+        candidates.dedup_by(|later, first| is_same(later, first));
+        candidates
+    }
+
+    /// All entries of a service port: of those with one address and port the first is the one that counts.
+    pub(super) fn entries(
         &self,
         service: &ObjectName,
         port_name: &str,
@@ -40,9 +55,7 @@ impl Model {
             }
         }
         // An address that is in use again may still stand among the terminating ones.
-        let key = |candidate: &Candidate<'_>| (candidate.endpoint.address, candidate.endpoint.port.number());
         candidates.sort_by_key(|candidate| (key(candidate), candidate.conditions.terminating()));
-        candidates.dedup_by_key(|candidate| key(candidate));
         candidates
     }
 
@@ -65,6 +78,7 @@ impl Model {
                 },
                 conditions: endpoint.conditions,
                 hints: endpoint.hints(),
+                node: endpoint.node_name(),
             });
         }
     }
@@ -78,7 +92,16 @@ impl Model {
     }
 }
 
-fn has_family(slice: &Arc<EndpointSlice>, family: Family) -> bool {
+fn key(candidate: &Candidate<'_>) -> (IpAddr, u16) {
+    (candidate.endpoint.address, candidate.endpoint.port.number())
+}
+
+/// Whether two entries stand for one endpoint.
+pub(super) fn is_same(one: &Candidate<'_>, other: &Candidate<'_>) -> bool {
+    key(one) == key(other)
+}
+
+pub(super) fn has_family(slice: &EndpointSlice, family: Family) -> bool {
     matches!(
         (slice.address_type, family),
         (SliceAddressType::V4, Family::V4) | (SliceAddressType::V6, Family::V6)

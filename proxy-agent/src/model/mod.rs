@@ -7,6 +7,7 @@ mod endpoints;
 mod external;
 mod frontends;
 mod health_check;
+mod reasons;
 mod warning;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,9 @@ use claims::{Claims, Rank};
 pub use external::ExternalIps;
 use foldhash::HashMap;
 use frontends::Served;
+pub use choice::{HintUse, Standing, Standings, Topology};
 pub use health_check::HealthCheck;
+pub use reasons::{Judged, Reasons, Unserved};
 pub use warning::Warning;
 
 use crate::name::ObjectName;

@@ -38,13 +38,23 @@ pub enum FolderError {
 
 /// A folder of `*.yaml`, `*.yml` and `*.json`. Hidden files and editors' temporary files are ignored.
 pub struct Folder {
-    path: PathBuf,
+    files: Files,
     events: EventStream<Vec<u8>>,
+}
+
+/// The files of a folder, and what they held when they were read.
+struct Files {
+    path: PathBuf,
     catalog: Catalog,
     /// Files that were read, or found gone, since the start.
     read: BTreeSet<String>,
     /// Files that could not be read since the start.
     unread: BTreeSet<String>,
+}
+
+/// All that a folder of manifests holds now, read as [`Folder::watch`] reads it.
+pub fn read_folder(path: &Path) -> Result<Batch, FolderError> {
+    Files::of(path).rescan()
 }
 
 /// What the events of one read ask for.
@@ -79,18 +89,15 @@ impl Folder {
             .into_event_stream(vec![0; BUFFER])
             .map_err(io_error("watch"))?;
         Ok(Self {
-            path: path.to_owned(),
+            files: Files::of(path),
             events,
-            catalog: Catalog::default(),
-            read: BTreeSet::new(),
-            unread: BTreeSet::new(),
         })
     }
 
     /// Sends the whole folder as the first batch and every change after it, until the receiver is gone. What arrives
     /// while a batch waits to be taken becomes the next one.
     pub async fn run(mut self, sender: mpsc::Sender<Batch>) -> Result<(), FolderError> {
-        let mut batch = self.rescan()?;
+        let mut batch = self.files.rescan()?;
         loop {
             if sender.send(batch).await.is_err() {
                 return Ok(());
@@ -101,14 +108,15 @@ impl Folder {
 
     async fn next_batch(&mut self) -> Result<Batch, FolderError> {
         loop {
-            let wanted = self.wait().await.map_err(|error| self.io_error("watch", error))?;
+            let wanted = self.wait().await;
+            let wanted = wanted.map_err(|error| self.files.io_error("watch", error))?;
             if wanted.gone {
-                return Err(FolderError::Gone(self.path.clone()));
+                return Err(FolderError::Gone(self.files.path.clone()));
             }
             let batch = if wanted.rescan {
-                self.rescan()?
+                self.files.rescan()?
             } else {
-                self.read(&wanted.files)?
+                self.files.read(&wanted.files)?
             };
             if !batch.files.is_empty() || !batch.refusals.is_empty() {
                 return Ok(batch);
@@ -122,10 +130,21 @@ impl Folder {
         let mut next = self.events.next().await;
         while let Some(event) = next {
             let event = event?;
-            wanted.note(&self.path, event.mask, event.name.as_deref());
+            wanted.note(&self.files.path, event.mask, event.name.as_deref());
             next = self.events.next().now_or_never().flatten();
         }
         Ok(wanted)
+    }
+}
+
+impl Files {
+    fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            catalog: Catalog::default(),
+            read: BTreeSet::new(),
+            unread: BTreeSet::new(),
+        }
     }
 
     /// Reads every file, and takes those that are gone out.
@@ -144,7 +163,7 @@ impl Folder {
             ..Batch::default()
         };
         for file in files {
-            match self.read_file(file) {
+            match read_objects(&self.path.join(file), file) {
                 Ok(objects) => {
                     let difference = self.catalog.replace(file, objects);
                     merge(&mut batch.changes, difference.changes);
@@ -165,22 +184,6 @@ impl Folder {
         Ok(batch)
     }
 
-    fn read_file(&self, file: &str) -> Result<Vec<super::Object>, Refusal> {
-        let path = self.path.join(file);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Refusal::of_file(file, format!("can't read it: {error}"))),
-        };
-        let text = String::from_utf8(bytes)
-            .map_err(|error| Refusal::of_file(file, format!("it is not UTF-8 text: {error}")))?;
-        let parsed = parse(file, &text)?;
-        for kind in parsed.ignored {
-            tracing::info!(file, kind, "ignored an object of a kind that is not used");
-        }
-        Ok(parsed.objects)
-    }
-
     fn io_error(&self, action: &'static str, error: io::Error) -> FolderError {
         FolderError::Io {
             action,
@@ -188,6 +191,22 @@ impl Folder {
             error,
         }
     }
+}
+
+/// A file that is gone holds nothing.
+fn read_objects(path: &Path, file: &str) -> Result<Vec<super::Object>, Refusal> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Refusal::of_file(file, format!("can't read it: {error}"))),
+    };
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Refusal::of_file(file, format!("it is not UTF-8 text: {error}")))?;
+    let parsed = parse(file, &text)?;
+    for kind in parsed.ignored {
+        tracing::info!(file, kind, "ignored an object of a kind that is not used");
+    }
+    Ok(parsed.objects)
 }
 
 impl Wanted {

@@ -17,14 +17,14 @@ pub(crate) use parse::tests_support::objects;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use folder::{Folder, FolderError};
+pub use folder::{Folder, FolderError, read_folder};
 pub use kubernetes::{ApiError, ApiOptions, Kubernetes, Master, SERVICE_ACCOUNT};
 pub(crate) use locate::{Path as FieldPath, locate};
 pub(crate) use object::Presence;
 pub use object::{
     Address, AffinitySeconds, Annotations, ClientIpConfig, ClusterIp, Conditions, Endpoint, EndpointAddress,
-    EndpointSlice, Hints, Ingress, IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeSpec,
-    Placement, PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType,
+    EndpointSlice, Hints, Ingress, IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeAddress,
+    NodeSpec, NodeStatus, Placement, PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType,
     SessionAffinity, SessionAffinityConfig, SliceAddressType, SlicePort, SourceRange, Taint, TrafficPolicy,
 };
 pub(crate) use parse::options as yaml_options;

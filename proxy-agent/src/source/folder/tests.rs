@@ -167,10 +167,10 @@ async fn a_lost_event_means_to_read_all_anew() {
     let path = new_folder("overflow");
     fs::write(path.join("a.yaml"), node("a")).unwrap();
     let mut folder = Folder::watch(&path).unwrap();
-    folder.rescan().unwrap();
+    folder.files.rescan().unwrap();
     fs::write(path.join("b.yaml"), node("b")).unwrap();
     fs::remove_file(path.join("a.yaml")).unwrap();
-    let batch = folder.rescan().unwrap();
+    let batch = folder.files.rescan().unwrap();
     fs::remove_dir_all(&path).unwrap();
     assert_eq!(batch.changes[0], Change::Delete(ObjectKey::Node("a".into())));
     assert_eq!(upserted(&batch.changes[1..]), ["b"]);

@@ -11,7 +11,7 @@ mod service;
 mod slice;
 
 pub use metadata::{Annotations, Labels, Metadata};
-pub use node::{Node, NodeSpec, Taint};
+pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
 pub(crate) use scalar::Presence;
 pub use scalar::{Address, AffinitySeconds, ClusterIp, EndpointAddress, PortNumber, Protocol, SourceRange};
 pub use service::{

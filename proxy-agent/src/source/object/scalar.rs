@@ -150,7 +150,7 @@ pub struct SourceRange {
     pub length: u8,
 }
 
-fn parse_range(text: &str) -> Option<SourceRange> {
+pub(super) fn parse_range(text: &str) -> Option<SourceRange> {
     let (address, length) = text.trim().split_once('/')?;
     let address = parse_address(address)?;
     let bits = if address.is_ipv4() { 32 } else { 128 };

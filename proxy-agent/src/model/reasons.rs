@@ -1,0 +1,180 @@
+//! Why a service port has the endpoints that it has, and why an address is no Service's: what the model itself decides
+//! by, for people who ask.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use proxy_common::layout::Family;
+
+use super::Model;
+use super::choice::{HintUse, Standing, Standings, Topology};
+use super::endpoints::{Candidate, has_family, is_same};
+use crate::name::ObjectName;
+use crate::plan::{Endpoint, Frontend, PortKey, protocol_name};
+use crate::source::{Address, ClusterIp, Service, ServiceType, TrafficPolicy};
+
+/// One entry of an EndpointSlice, judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// nodeName
+    pub node: Option<String>,
+    /// What it is to both lists.
+    pub standings: Standings,
+}
+
+/// Why a service port has its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reasons {
+    /// spec.internalTrafficPolicy
+    pub internal: TrafficPolicy,
+    /// spec.externalTrafficPolicy
+    pub external: TrafficPolicy,
+    /// Every entry, in the order of addresses and ports.
+    pub endpoints: Vec<Judged>,
+    /// What becomes of the hints for nodes.
+    pub node_hints: HintUse,
+    /// What becomes of the hints for zones, where those for nodes are not followed.
+    pub zone_hints: HintUse,
+    /// Slices of the Service that give this port no endpoint, and why.
+    pub unused_slices: Vec<(ObjectName, String)>,
+}
+
+/// A Service that names an address and is not served there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unserved {
+    /// The Service.
+    pub service: ObjectName,
+    /// Why it is not served.
+    pub reason: &'static str,
+}
+
+impl Model {
+    /// Why a service port has its endpoints; none: there is no such port.
+    pub fn reasons(&self, key: &PortKey) -> Option<Reasons> {
+        let service = self.services.get(&key.service)?;
+        let mut ports = service.spec.ports.iter();
+        let port = ports.find(|port| port.name == key.port_name && port.protocol.number() == key.protocol)?;
+        let entries = self.entries(&key.service, &port.name, port.protocol, key.family);
+        let mut distinct: Vec<Candidate<'_>> = entries.clone();
+        distinct.dedup_by(|later, first| is_same(later, first));
+        let mut standings = self.standings(&distinct).into_iter();
+        let mut before: Option<&Candidate<'_>> = None;
+        let mut judge = |entry| {
+            let is_first = before.replace(entry).is_none_or(|before| !is_same(entry, before));
+            let counts = if is_first { standings.next() } else { None };
+            Judged {
+                endpoint: entry.endpoint,
+                node: entry.node.map(str::to_owned),
+                standings: counts.unwrap_or(Standings {
+                    cluster: Standing::Duplicate,
+                    local: Standing::Duplicate,
+                }),
+            }
+        };
+        Some(Reasons {
+            internal: service.spec.internal_traffic_policy,
+            external: service.spec.external_traffic_policy,
+            endpoints: entries.iter().map(&mut judge).collect(),
+            node_hints: self.hint_use(Topology::Node, &distinct),
+            zone_hints: self.hint_use(Topology::Zone, &distinct),
+            unused_slices: self.unused_slices(key),
+        })
+    }
+
+    /// This node's zone, if it is known.
+    pub fn zone(&self) -> Option<&Arc<str>> {
+        self.zone.as_ref()
+    }
+
+    /// The Services that ask for a frontend; the first has it.
+    pub fn claimants(&self, frontend: &Frontend) -> Vec<&ObjectName> {
+        self.claims.claimants(frontend)
+    }
+
+    /// Whether an address is that of an endpoint on this node.
+    pub fn is_local_endpoint(&self, address: IpAddr) -> bool {
+        let endpoints = self
+            .slices
+            .values()
+            .flatten()
+            .flat_map(|slice| slice.endpoints.iter());
+        let mut local = endpoints.filter(|endpoint| endpoint.node_name().is_some_and(|node| self.is_this_node(node)));
+        local.any(|endpoint| endpoint.address == crate::source::EndpointAddress::Ip(address))
+    }
+
+    /// The Services that name an address and are not served by us, by name.
+    pub fn unserved_at(&self, address: IpAddr) -> Vec<Unserved> {
+        let named = self.services.iter().filter(|(_, service)| names(service, address));
+        let mut unserved: Vec<Unserved> = named
+            .filter_map(|(name, service)| {
+                Some(Unserved {
+                    service: name.clone(),
+                    reason: why_unserved(service)?,
+                })
+            })
+            .collect();
+        unserved.sort_by(|one, other| one.service.cmp(&other.service));
+        unserved
+    }
+
+    fn unused_slices(&self, key: &PortKey) -> Vec<(ObjectName, String)> {
+        let family = match key.family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        };
+        let reason = |slice: &crate::source::EndpointSlice| {
+            if !has_family(slice, key.family) {
+                return Some(format!("its addressType is not {family}"));
+            }
+            let mut ports = slice
+                .ports
+                .iter()
+                .filter(|port| *port.name == *key.port_name && port.protocol.number() == key.protocol);
+            match ports.next() {
+                Some(port) if port.port.is_some() => None,
+                Some(_) => Some("its port has no number".to_owned()),
+                None if key.port_name.is_empty() => {
+                    Some(format!("it has no {} port without a name", protocol_name(key.protocol)))
+                }
+                None => Some(format!(
+                    "it has no {} port `{}`",
+                    protocol_name(key.protocol),
+                    key.port_name
+                )),
+            }
+        };
+        let slices = self.slices.get(&key.service).into_iter().flatten();
+        slices
+            .filter_map(|slice| Some((slice.metadata.object_name(), reason(slice)?)))
+            .collect()
+    }
+}
+
+/// Whether a Service names an address as its own.
+fn names(service: &Service, address: IpAddr) -> bool {
+    let spec = &service.spec;
+    let cluster_ips = spec.cluster_ips.iter().chain([&spec.cluster_ip]);
+    let mut cluster_ips = cluster_ips.filter(|ip| **ip == ClusterIp::Address(address));
+    let ingress = service.status.load_balancer.ingress.iter();
+    cluster_ips.next().is_some()
+        || spec.external_ips.contains(&Address(address))
+        || ingress.filter_map(|ingress| ingress.ip).any(|ip| ip == Address(address))
+}
+
+/// Why a Service is not served as it is written; none: it is.
+fn why_unserved(service: &Service) -> Option<&'static str> {
+    let labels = &service.metadata.labels;
+    if labels.service_proxy_name.0 {
+        Some("its label service.kubernetes.io/service-proxy-name gives it to another proxy")
+    } else if labels.headless.0 {
+        Some("its label service.kubernetes.io/headless makes it headless")
+    } else if service.spec.kind == ServiceType::ExternalName {
+        Some("it is of the type ExternalName")
+    } else if super::frontends::Served::by(service).families.is_empty() {
+        Some("it is headless, or has no clusterIP")
+    } else {
+        None
+    }
+}
