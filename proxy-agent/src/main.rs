@@ -64,6 +64,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(DIFFERENT));
             }
         }
+        Command::Explain(arguments) => cli::run_explain(&mut out, &mut io::stderr(), &arguments)?,
         Command::Init(arguments) => cli::run_init(&mut out, &arguments)?,
         Command::Uninstall(arguments) => cli::run_uninstall(&mut out, &arguments)?,
         Command::Hold => cli::hold()?,

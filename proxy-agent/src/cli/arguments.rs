@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{AuditArguments, ConfigArguments, InitArguments, SourceArguments, UninstallArguments};
+use super::{
+    AuditArguments, ConfigArguments, ExplainArguments, InitArguments, SourceArguments, UninstallArguments,
+};
 use crate::config::Period;
 use crate::datapath::doctor::DoctorOptions;
 use crate::datapath::{
@@ -43,6 +45,8 @@ pub enum Command {
     Drops(ViewArguments),
     /// Compares what Services ask for with what is in the maps, and names each difference.
     Audit(Box<AuditArguments>),
+    /// Explains what becomes of a call, step by step: from a folder of manifests, without a cluster, an agent or rights.
+    Explain(ExplainArguments),
     /// Prepares the node once, with more rights than the agent has: the BPF file system, the reserved ports.
     Init(InitArguments),
     /// Detaches and removes everything of an instance, so that its traffic ends; or removes what kube-proxy left.

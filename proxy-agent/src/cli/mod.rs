@@ -4,6 +4,7 @@ mod arguments;
 mod audit;
 mod configure;
 mod daemon;
+mod explain;
 mod feed;
 mod hold;
 mod init;
@@ -22,6 +23,7 @@ pub use arguments::{
 pub use audit::{AuditArguments, run_audit};
 pub use configure::{ConfigArguments, Configuration};
 pub use daemon::run_agent;
+pub use explain::{ExplainArguments, run_explain};
 pub use hold::hold;
 pub use init::{InitArguments, run_init};
 pub use source::{SourceArguments, SourceChoice};

@@ -13,11 +13,11 @@ mod warning;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub use choice::{HintUse, Standing, Standings, Topology};
 use claims::{Claims, Rank};
 pub use external::ExternalIps;
 use foldhash::HashMap;
 use frontends::Served;
-pub use choice::{HintUse, Standing, Standings, Topology};
 pub use health_check::HealthCheck;
 pub use reasons::{Judged, Reasons, Unserved};
 pub use warning::Warning;

@@ -4,8 +4,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use proxy_common::layout::Family;
-
 use super::Model;
 use super::choice::{HintUse, Standing, Standings, Topology};
 use super::endpoints::{Candidate, has_family, is_same};
@@ -37,7 +35,7 @@ pub struct Reasons {
     pub node_hints: HintUse,
     /// What becomes of the hints for zones, where those for nodes are not followed.
     pub zone_hints: HintUse,
-    /// Slices of the Service that give this port no endpoint, and why.
+    /// Slices of the Service and family that give this port no endpoint, and why.
     pub unused_slices: Vec<(ObjectName, String)>,
 }
 
@@ -100,13 +98,17 @@ impl Model {
             .values()
             .flatten()
             .flat_map(|slice| slice.endpoints.iter());
-        let mut local = endpoints.filter(|endpoint| endpoint.node_name().is_some_and(|node| self.is_this_node(node)));
+        let mut local =
+            endpoints.filter(|endpoint| endpoint.node_name().is_some_and(|node| self.is_this_node(node)));
         local.any(|endpoint| endpoint.address == crate::source::EndpointAddress::Ip(address))
     }
 
     /// The Services that name an address and are not served by us, by name.
     pub fn unserved_at(&self, address: IpAddr) -> Vec<Unserved> {
-        let named = self.services.iter().filter(|(_, service)| names(service, address));
+        let named = self
+            .services
+            .iter()
+            .filter(|(_, service)| names(service, address));
         let mut unserved: Vec<Unserved> = named
             .filter_map(|(name, service)| {
                 Some(Unserved {
@@ -120,14 +122,7 @@ impl Model {
     }
 
     fn unused_slices(&self, key: &PortKey) -> Vec<(ObjectName, String)> {
-        let family = match key.family {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        };
         let reason = |slice: &crate::source::EndpointSlice| {
-            if !has_family(slice, key.family) {
-                return Some(format!("its addressType is not {family}"));
-            }
             let mut ports = slice
                 .ports
                 .iter()
@@ -135,9 +130,10 @@ impl Model {
             match ports.next() {
                 Some(port) if port.port.is_some() => None,
                 Some(_) => Some("its port has no number".to_owned()),
-                None if key.port_name.is_empty() => {
-                    Some(format!("it has no {} port without a name", protocol_name(key.protocol)))
-                }
+                None if key.port_name.is_empty() => Some(format!(
+                    "it has no {} port without a name",
+                    protocol_name(key.protocol)
+                )),
                 None => Some(format!(
                     "it has no {} port `{}`",
                     protocol_name(key.protocol),
@@ -147,6 +143,7 @@ impl Model {
         };
         let slices = self.slices.get(&key.service).into_iter().flatten();
         slices
+            .filter(|slice| has_family(slice, key.family))
             .filter_map(|slice| Some((slice.metadata.object_name(), reason(slice)?)))
             .collect()
     }
@@ -160,7 +157,9 @@ fn names(service: &Service, address: IpAddr) -> bool {
     let ingress = service.status.load_balancer.ingress.iter();
     cluster_ips.next().is_some()
         || spec.external_ips.contains(&Address(address))
-        || ingress.filter_map(|ingress| ingress.ip).any(|ip| ip == Address(address))
+        || ingress
+            .filter_map(|ingress| ingress.ip)
+            .any(|ip| ip == Address(address))
 }
 
 /// Why a Service is not served as it is written; none: it is.

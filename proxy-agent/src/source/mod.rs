@@ -24,8 +24,9 @@ pub(crate) use object::Presence;
 pub use object::{
     Address, AffinitySeconds, Annotations, ClientIpConfig, ClusterIp, Conditions, Endpoint, EndpointAddress,
     EndpointSlice, Hints, Ingress, IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeAddress,
-    NodeSpec, NodeStatus, Placement, PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus, ServiceType,
-    SessionAffinity, SessionAffinityConfig, SliceAddressType, SlicePort, SourceRange, Taint, TrafficPolicy,
+    NodeSpec, NodeStatus, Placement, PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus,
+    ServiceType, SessionAffinity, SessionAffinityConfig, SliceAddressType, SlicePort, SourceRange, Taint,
+    TrafficPolicy,
 };
 pub(crate) use parse::options as yaml_options;
 pub use refusal::Refusal;

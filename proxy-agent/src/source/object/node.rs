@@ -92,7 +92,9 @@ impl Node {
 
     /// Where its pods' addresses are from.
     pub fn pod_ranges(&self) -> Vec<SourceRange> {
-        let NodeSpec { pod_cidr, pod_cidrs, .. } = &self.spec;
+        let NodeSpec {
+            pod_cidr, pod_cidrs, ..
+        } = &self.spec;
         let texts: Vec<&str> = match &**pod_cidrs {
             [] => vec![pod_cidr],
             cidrs => cidrs.iter().map(|cidr| &**cidr).collect(),
@@ -123,7 +125,8 @@ status:
   - {type: InternalIP, address: 192.0.2.1}
 ",
         );
-        let addresses: [IpAddr; 3] = ["192.0.2.1", "2001:db8::1", "203.0.113.5"].map(|text| text.parse().unwrap());
+        let addresses: [IpAddr; 3] =
+            ["192.0.2.1", "2001:db8::1", "203.0.113.5"].map(|text| text.parse().unwrap());
         assert_eq!(node.addresses(), addresses);
         let lengths: Vec<u8> = node.pod_ranges().iter().map(|range| range.length).collect();
         assert_eq!(lengths, [24, 64]);
@@ -132,7 +135,9 @@ status:
     #[test]
     fn one_range_may_stand_alone_and_all_may_be_missing() {
         assert_eq!(
-            node("{metadata: {name: a}, spec: {podCIDR: 10.1.0.0/24}}").pod_ranges().len(),
+            node("{metadata: {name: a}, spec: {podCIDR: 10.1.0.0/24}}")
+                .pod_ranges()
+                .len(),
             1
         );
         let bare = node("{metadata: {name: a}}");

@@ -1,0 +1,344 @@
+//! The decision, made by the rules themselves: a packet, or a call of a socket, for every backend that could be drawn.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+
+use proxy_common::host::HostNode;
+use proxy_common::layout::{
+    Action, Addr, AffinityKey, Backend, Config, Counter, FrontendKind, Port, ServiceId, V4, V6, When,
+};
+use proxy_common::rules::choice::{self, Found};
+use proxy_common::rules::headers::Readable;
+use proxy_common::rules::socket::{self, Choice, Socket};
+use proxy_common::rules::{Decision, Directory, Origin, Work, hook};
+use serde::Serialize;
+
+use super::node::Caller;
+use super::packet::opening;
+use super::{NodeFacts, Question, Store};
+use crate::plan::Frontend;
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It goes to a backend.
+    Forward,
+    /// It is refused at once.
+    Reject,
+    /// It is lost without an answer.
+    Drop,
+    /// It is none of a Service's: it goes on untouched.
+    #[default]
+    NotAService,
+}
+
+/// Which list of a service port serves a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListName {
+    /// The ClusterIP's, by internal traffic policy.
+    Internal,
+    /// The other frontends' from outside, by external traffic policy.
+    External,
+    /// The other frontends' from this node: all endpoints, whatever the policy.
+    Shortcut,
+}
+
+/// How a call's packets go on to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Treatment {
+    /// The socket calls the backend in the Service's place.
+    Socket,
+    /// By the node's stack, the caller's address kept.
+    Kept,
+    /// With the node's address and a port of its range.
+    Masqueraded,
+    /// The same, back to the caller itself.
+    Hairpin,
+}
+
+/// A backend that could be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chosen {
+    pub(super) is_local: bool,
+    pub(super) treatment: Treatment,
+}
+
+/// The frontend that was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Met {
+    pub(super) service: ServiceId,
+    pub(super) kind: FrontendKind,
+    pub(super) frontend: Frontend,
+    pub(super) list: ListName,
+    /// Backends in that list.
+    pub(super) count: u32,
+    pub(super) when_empty: When,
+    /// Seconds; 0: no affinity.
+    pub(super) affinity: u32,
+    /// Whether the source ranges let the caller in, if the frontend has any, and the address that was judged.
+    pub(super) admitted: Option<(bool, IpAddr)>,
+}
+
+/// All that the rules say of a call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ruling {
+    pub(super) verdict: Verdict,
+    /// Why, if it is refused or dropped.
+    pub(super) counter: Option<Counter>,
+    pub(super) met: Option<Met>,
+    pub(super) backends: BTreeMap<SocketAddr, Chosen>,
+    /// The same by packets, where sockets of the caller are served: for callers whose sockets are not.
+    pub(super) by_packets: BTreeMap<SocketAddr, Chosen>,
+    /// Whether the choice is made at the system call.
+    pub(super) is_by_socket: bool,
+    /// The backend that a record of session affinity keeps, with the seconds since it was used.
+    pub(super) kept: Option<(SocketAddr, u32)>,
+}
+
+/// What one draw gives.
+enum Outcome {
+    Untouched,
+    Refused(Verdict, Counter),
+    To(SocketAddr, Chosen),
+}
+
+/// Asks the rules in the question's family.
+pub(super) fn ask(
+    store: &Store,
+    config: Config,
+    facts: &NodeFacts,
+    question: &Question,
+    caller: &Caller,
+) -> Ruling {
+    match question.to.ip() {
+        IpAddr::V4(_) => Asking::<V4>::new(store, config, facts, question, caller).ask(),
+        IpAddr::V6(_) => Asking::<V6>::new(store, config, facts, question, caller).ask(),
+    }
+}
+
+struct Asking<'a, A: Addr + Hash> {
+    node: HostNode<A>,
+    config: Config,
+    store: &'a Store,
+    question: &'a Question,
+    caller: &'a Caller,
+    packet: Vec<u8>,
+}
+
+impl<'a, A: Addr + Hash + Readable> Asking<'a, A>
+where
+    IpAddr: From<A>,
+{
+    fn new(
+        store: &'a Store,
+        config: Config,
+        facts: &NodeFacts,
+        question: &'a Question,
+        caller: &'a Caller,
+    ) -> Self {
+        Self {
+            node: store.node(config, facts),
+            config,
+            store,
+            question,
+            caller,
+            packet: opening(question),
+        }
+    }
+
+    fn ask(&self) -> Ruling {
+        let met = self.meet();
+        let draws = met.map_or(0, |met| met.count).max(1);
+        let by_socket = self
+            .socket()
+            .map(|socket| self.rule(draws, || self.call(&socket)));
+        let by_packets = self.rule(draws, || self.send());
+        let mut ruling = match by_socket {
+            // The call goes on as it is: its packets are judged.
+            Some(ruling) if ruling.verdict == Verdict::NotAService => by_packets,
+            Some(mut ruling) => {
+                ruling.is_by_socket = true;
+                ruling.by_packets = by_packets.backends;
+                ruling
+            }
+            None => by_packets,
+        };
+        ruling.kept = met.and_then(|met| self.kept(&met, ruling.is_by_socket));
+        ruling.met = met;
+        ruling
+    }
+
+    /// The socket that calls, if socket LB serves it.
+    fn socket(&self) -> Option<Socket> {
+        let host = self.config.host_netns_cookie;
+        let socket = Socket {
+            netns_cookie: match self.caller {
+                Caller::Host(_) => host,
+                Caller::Pod(_) => host.wrapping_add(1),
+                Caller::Outside(_) => return None,
+            },
+            protocol: self.question.protocol,
+        };
+        socket::serves(&self.config, &socket).then_some(socket)
+    }
+
+    fn destination(&self) -> (A, Port) {
+        let to = self.question.to;
+        (A::from_mapped(to.ip().into()), Port::new(to.port()))
+    }
+
+    /// Loopback and wildcard addresses stand for the node itself, for its own sockets.
+    fn is_loopback(&self) -> bool {
+        let address = self.question.to.ip();
+        address.is_loopback() || address.is_unspecified()
+    }
+
+    /// The frontend at the destination and what it has for the caller.
+    fn meet(&self) -> Option<Met> {
+        let (address, port) = self.destination();
+        let protocol = self.question.protocol;
+        let is_host = matches!(self.caller, Caller::Host(_));
+        let found: Found = if self.is_loopback() {
+            is_host
+                .then(|| choice::node_port(&self.node, port, protocol))
+                .flatten()?
+        } else {
+            choice::frontend(&self.node, &address, port, protocol)?
+        };
+        let caller = match self.caller {
+            Caller::Outside(_) => choice::Caller::Outside,
+            Caller::Host(_) | Caller::Pod(_) => choice::Caller::Node,
+        };
+        let offer = choice::offer(&self.node, &found, caller);
+        let judged = match (is_host, self.node.primary_address()) {
+            (true, Some(primary)) => primary,
+            _ => A::from_mapped(self.question.from.into()),
+        };
+        let is_guarded = found.kind == FrontendKind::GuardedLoadBalancer;
+        let is_node_port = found.kind == FrontendKind::NodePort;
+        Some(Met {
+            service: found.service,
+            kind: found.kind,
+            frontend: Frontend {
+                address: if is_node_port {
+                    A::UNSPECIFIED.into()
+                } else {
+                    self.question.to.ip()
+                },
+                port,
+                protocol,
+            },
+            list: match (found.kind, caller) {
+                (FrontendKind::ClusterIp, _) => ListName::Internal,
+                (_, choice::Caller::Outside) => ListName::External,
+                (_, choice::Caller::Node) => ListName::Shortcut,
+            },
+            count: offer.list.count(),
+            when_empty: offer.list.when_empty(),
+            affinity: offer.affinity.seconds(),
+            admitted: is_guarded.then(|| (choice::admits(&self.node, &found, &judged), judged.into())),
+        })
+    }
+
+    /// Runs a rule once for each number that can be drawn, each time on the node as it is.
+    fn rule(&self, draws: u32, run: impl Fn() -> Outcome) -> Ruling {
+        let mut ruling = Ruling::default();
+        for draw in 0..draws {
+            self.node.script([draw]);
+            self.node.flows.borrow_mut().clear();
+            *self.node.affinities.borrow_mut() = self.store.affinities.iter().copied().collect();
+            match run() {
+                Outcome::To(backend, chosen) => {
+                    ruling.backends.insert(backend, chosen);
+                }
+                Outcome::Refused(verdict, counter) if ruling.counter.is_none() => {
+                    (ruling.verdict, ruling.counter) = (verdict, Some(counter));
+                }
+                Outcome::Refused(..) | Outcome::Untouched => {}
+            }
+        }
+        if !ruling.backends.is_empty() {
+            (ruling.verdict, ruling.counter) = (Verdict::Forward, None);
+        }
+        ruling
+    }
+
+    fn call(&self, socket: &Socket) -> Outcome {
+        let (address, port) = self.destination();
+        match socket::choose(
+            &self.node,
+            &self.config,
+            socket,
+            &address,
+            port,
+            self.is_loopback(),
+        ) {
+            Choice::Untouched => Outcome::Untouched,
+            Choice::Refuse(counter) => Outcome::Refused(verdict_of(counter), counter),
+            Choice::Backend(_, backend) => Self::to(&backend, Treatment::Socket),
+        }
+    }
+
+    fn send(&self) -> Outcome {
+        let mut work = Work::default();
+        let bytes = &&*self.packet;
+        let verdict = match self.caller {
+            Caller::Host(_) => hook::egress_uplink(&self.node, bytes, &mut work, false),
+            Caller::Pod(_) => hook::ingress(&self.node, Origin::Pod, bytes, &mut work),
+            Caller::Outside(_) => hook::ingress(&self.node, Origin::Network, bytes, &mut work),
+        };
+        let action = match verdict.decision() {
+            Decision::Reject(counter) => return Outcome::Refused(Verdict::Reject, counter),
+            Decision::Drop(counter) => return Outcome::Refused(Verdict::Drop, counter),
+            Decision::Translate(action) => action,
+            Decision::Pass | Decision::TranslateError(_) => return Outcome::Untouched,
+        };
+        let treatment = match action {
+            Action::Stack => Treatment::Kept,
+            Action::Redirect => Treatment::Masqueraded,
+            Action::Hairpin => Treatment::Hairpin,
+            Action::Foreign => return Outcome::Untouched,
+        };
+        match self.node.backend(work.flow.backend) {
+            Some(backend) => Self::to(&backend, treatment),
+            None => Outcome::Untouched,
+        }
+    }
+
+    fn to(backend: &Backend, treatment: Treatment) -> Outcome {
+        let address = IpAddr::from(A::from_mapped(backend.address));
+        Outcome::To(
+            SocketAddr::new(address, backend.port.number()),
+            Chosen {
+                is_local: backend.is_local(),
+                treatment,
+            },
+        )
+    }
+
+    /// The client's record, as it stands.
+    fn kept(&self, met: &Met, is_by_socket: bool) -> Option<(SocketAddr, u32)> {
+        if met.affinity == 0 {
+            return None;
+        }
+        let key = match (is_by_socket, self.socket()) {
+            (true, Some(socket)) => AffinityKey::of_namespace(socket.netns_cookie, met.service),
+            _ => AffinityKey::of_address(&A::from_mapped(self.question.from.into()), met.service),
+        };
+        let (_, record) = self.store.affinities.iter().find(|(other, _)| *other == key)?;
+        let age = self.store.clock.wrapping_sub(record.seen()) / self.config.ticks_per_second.max(1);
+        let backend = self.store.backends.get(&record.backend())?;
+        let address = IpAddr::from(A::from_mapped(backend.address));
+        Some((SocketAddr::new(address, backend.port.number()), age))
+    }
+}
+
+/// What a caller sees of a refusal at the system call, as the packet path tells the same reasons apart.
+fn verdict_of(counter: Counter) -> Verdict {
+    match counter {
+        Counter::NoEndpoint | Counter::HostUntranslated => Verdict::Reject,
+        _ => Verdict::Drop,
+    }
+}

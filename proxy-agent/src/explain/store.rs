@@ -1,0 +1,152 @@
+//! The maps in plain collections: what a plan's operations leave in them, or what was read from them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use proxy_common::host::HostNode;
+use proxy_common::layout::{
+    Addr, Affinity, AffinityKey, Backend, BackendId, Config, Family, FrontendKey, FrontendValue, Identity,
+    Service, ServiceId,
+};
+
+use super::NodeFacts;
+use crate::plan::{Frontend, Operation, Range, Snapshot};
+
+/// What the maps of a node hold of Services.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    pub(super) identities: BTreeMap<ServiceId, Identity>,
+    pub(super) services: BTreeMap<ServiceId, Service>,
+    pub(super) slots: BTreeMap<u32, BackendId>,
+    pub(super) backends: BTreeMap<BackendId, Backend>,
+    pub(super) frontends: BTreeMap<Frontend, FrontendValue>,
+    ranges: BTreeMap<(ServiceId, Range), u32>,
+    filter: BTreeMap<u32, u64>,
+    /// Records of session affinity, with the clock that they are told by.
+    pub(super) affinities: Vec<(AffinityKey, Affinity)>,
+    pub(super) clock: u32,
+}
+
+impl Store {
+    /// Carries operations out.
+    pub fn carry_out(&mut self, operations: &[Operation]) {
+        for operation in operations {
+            self.step(operation);
+        }
+    }
+
+    fn step(&mut self, operation: &Operation) {
+        match operation {
+            Operation::PutIdentity(id, identity) => {
+                self.identities.insert(*id, **identity);
+            }
+            Operation::RemoveIdentity(id) => {
+                self.identities.remove(id);
+            }
+            Operation::SetFilter(bit) => *self.filter.entry(bit.word()).or_default() |= bit.mask(),
+            Operation::ReleaseFilter(bit) => *self.filter.entry(bit.word()).or_default() &= !bit.mask(),
+            Operation::PutBackend(id, backend) => {
+                self.backends.insert(*id, *backend);
+            }
+            Operation::KillBackend(id) => {
+                if let Some(backend) = self.backends.get_mut(id) {
+                    backend.last_life = std::mem::take(&mut backend.life);
+                }
+            }
+            Operation::PutSlots { first, backends } => {
+                self.slots.extend((*first..).zip(backends.iter().copied()));
+            }
+            Operation::PutRange(id, range, tag) => {
+                self.ranges.insert((*id, *range), u32::from(*tag));
+            }
+            Operation::RemoveRange(id, range) => {
+                self.ranges.remove(&(*id, *range));
+            }
+            Operation::PutService(id, service) => {
+                self.services.insert(*id, *service);
+            }
+            Operation::PutFrontend(frontend, value) => {
+                self.frontends.insert(*frontend, *value);
+            }
+            Operation::RemoveFrontend(frontend) => {
+                self.frontends.remove(frontend);
+            }
+        }
+    }
+
+    /// The node as the rules see it, in one family.
+    pub(super) fn node<A: Addr + Hash>(&self, config: Config, facts: &NodeFacts) -> HostNode<A> {
+        let mut node = HostNode::new(config, 1);
+        let address = |address: IpAddr| A::from_mapped(address.into());
+        let is_ours = |address: &IpAddr| address.is_ipv4() == (A::FAMILY == Family::V4);
+        node.filter = self.filter.iter().map(|(word, bits)| (*word, *bits)).collect();
+        node.services = self
+            .services
+            .iter()
+            .map(|(id, service)| (*id, *service))
+            .collect();
+        node.backends = self
+            .backends
+            .iter()
+            .map(|(id, backend)| (*id, *backend))
+            .collect();
+        let end = self
+            .slots
+            .last_key_value()
+            .map_or(0, |(slot, _)| *slot as usize + 1);
+        node.slots = vec![BackendId(0); end];
+        for (slot, id) in &self.slots {
+            if let Some(place) = node.slots.get_mut(*slot as usize) {
+                *place = *id;
+            }
+        }
+        for (frontend, value) in self.frontends.iter().filter(|(key, _)| is_ours(&key.address)) {
+            let key = FrontendKey::new(address(frontend.address), frontend.port, frontend.protocol);
+            node.frontends.insert(key, *value);
+        }
+        let ranges = self
+            .ranges
+            .iter()
+            .filter(|((_, range), _)| is_ours(&range.address));
+        node.source_ranges = ranges
+            .filter_map(|((id, range), tag)| {
+                let tag = u16::try_from(*tag).ok()?;
+                Some((*id, tag, address(range.address), u32::from(range.length)))
+            })
+            .collect();
+        node.node_addresses = facts
+            .addresses
+            .iter()
+            .filter(|ip| is_ours(ip))
+            .map(|ip| address(*ip))
+            .collect();
+        let primary = address(facts.primary_or_unknown(A::FAMILY));
+        node.primary = Some(primary);
+        node.default_route = Ok(primary);
+        node.clock.set(self.clock);
+        node.affinities = HashMap::from_iter(self.affinities.iter().copied()).into();
+        node
+    }
+}
+
+impl From<Snapshot> for Store {
+    fn from(snapshot: Snapshot) -> Self {
+        let runs = snapshot.slots.into_iter();
+        Self {
+            identities: snapshot.identities.into_iter().collect(),
+            services: snapshot.services.into_iter().collect(),
+            slots: runs.flat_map(|(first, run)| (first..).zip(run)).collect(),
+            backends: snapshot.backends.into_iter().collect(),
+            frontends: snapshot.frontends.into_iter().collect(),
+            ranges: snapshot
+                .ranges
+                .into_iter()
+                .map(|(id, range, tag)| ((id, range), tag))
+                .collect(),
+            filter: snapshot.filter.into_iter().collect(),
+            affinities: Vec::new(),
+            clock: 0,
+        }
+    }
+}

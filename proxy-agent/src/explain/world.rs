@@ -1,0 +1,140 @@
+//! A folder of manifests as one node would serve it: model, plan, and the maps that come of them.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proxy_common::layout::ListWord;
+
+use super::{NodeFacts, Store};
+use crate::model::{Model, Warning};
+use crate::name::ObjectName;
+use crate::plan::{Capacity, Frontend, PlanError, Planner, ServicePort, Snapshot};
+use crate::source::{self, Change, FolderError, Node, Object, Refusal};
+
+/// Why a folder gives no node to ask.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// It can't be read.
+    #[error("{0}; give the folder that holds the Services, EndpointSlices and Nodes with --manifests")]
+    Folder(#[from] FolderError),
+    /// Nothing in it could be read.
+    #[error("no manifest in {} can be read: {}; correct it and ask again", .folder.display(), list(.refusals))]
+    NothingRead {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        refusals: Vec<Refusal>,
+    },
+}
+
+fn list(refusals: &[Refusal]) -> String {
+    let texts: Vec<String> = refusals.iter().map(Refusal::to_string).collect();
+    texts.join("; ")
+}
+
+/// What a node has of a cluster.
+#[derive(Debug)]
+pub struct World {
+    pub(super) folder: PathBuf,
+    /// Base names of the files that were read.
+    pub(super) files: Vec<String>,
+    pub(super) facts: NodeFacts,
+    pub(super) model: Model,
+    /// Names of all Nodes, in order.
+    pub(super) nodes: Vec<Arc<str>>,
+    /// Every Service with its ports, in the order of names.
+    pub(super) services: Vec<(ObjectName, Vec<ServicePort>)>,
+    pub(super) store: Store,
+    /// What of the folder was not taken over.
+    pub(super) refusals: Vec<Refusal>,
+    /// What is not served as its object asks.
+    pub(super) warnings: Vec<Warning>,
+    /// Services that would not fit.
+    pub(super) failed: Vec<PlanError>,
+}
+
+impl World {
+    /// Reads a folder as the agent of a node reads it; `more` are addresses of the node beyond those of its object.
+    pub fn read(folder: &Path, node_name: &str, more: &[IpAddr]) -> Result<Self, WorldError> {
+        let batch = source::read_folder(folder)?;
+        if batch.changes.is_empty() && !batch.refusals.is_empty() {
+            return Err(WorldError::NothingRead {
+                folder: folder.to_owned(),
+                refusals: batch.refusals,
+            });
+        }
+        let mut world = Self::of(batch.changes, node_name, more);
+        world.folder = folder.to_owned();
+        world.files = batch.files;
+        world.refusals = batch.refusals;
+        Ok(world)
+    }
+
+    /// From objects in memory.
+    pub fn of(changes: Vec<Change>, node_name: &str, more: &[IpAddr]) -> Self {
+        let nodes = changes.iter().filter_map(|change| match change {
+            Change::Upsert(Object::Node(node)) => Some(node.clone()),
+            _ => None,
+        });
+        let mut nodes: Vec<Arc<Node>> = nodes.collect();
+        nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
+        let node = nodes.iter().find(|node| *node.metadata.name == *node_name);
+        let mut model = Model::new(node_name);
+        let warnings = model.apply(changes).warnings;
+        let mut names: Vec<ObjectName> = model.services().cloned().collect();
+        names.sort_unstable();
+        let services: Vec<(ObjectName, Vec<ServicePort>)> = names
+            .into_iter()
+            .map(|name| {
+                let ports = model.compile(&name);
+                (name, ports)
+            })
+            .collect();
+        let (mut planner, _) = Planner::adopt(&Snapshot::default(), enough_for(&services));
+        let plan = planner.apply(&services);
+        let mut store = Store::default();
+        store.carry_out(&plan.operations);
+        Self {
+            folder: PathBuf::new(),
+            files: Vec::new(),
+            facts: NodeFacts::new(node_name, node.map(|node| &**node), more),
+            model,
+            nodes: nodes.iter().map(|node| node.metadata.name.clone()).collect(),
+            services,
+            store,
+            refusals: Vec::new(),
+            warnings,
+            failed: plan.failed,
+        }
+    }
+
+    /// Whether a file was read, though an object of it may have been refused for another file's.
+    pub(super) fn is_taken_over(&self, file: &str) -> bool {
+        self.files.iter().any(|other| other == file)
+    }
+
+    /// The service port that has a frontend.
+    pub(super) fn port_at(&self, frontend: &Frontend) -> Option<&ServicePort> {
+        let mut ports = self.services.iter().flat_map(|(_, ports)| ports);
+        ports.find(|port| port.frontends.iter().any(|(other, _)| other == frontend))
+    }
+}
+
+/// Room for all of these, as if each were changed once more.
+fn enough_for(services: &[(ObjectName, Vec<ServicePort>)]) -> Capacity {
+    let ports = || services.iter().flat_map(|(_, ports)| ports);
+    let twice = |count: usize| u32::try_from(count * 2 + 1024).unwrap_or(u32::MAX);
+    let endpoints: usize = ports().map(|port| port.endpoints.len()).sum();
+    let frontends = twice(ports().map(|port| port.frontends.len()).sum());
+    let ranges = twice(ports().map(|port| port.source_ranges.len()).sum());
+    Capacity {
+        services: twice(ports().count()),
+        backends: twice(endpoints),
+        slots: twice(endpoints * 3).min(ListWord::MAX),
+        frontends4: frontends,
+        frontends6: frontends,
+        ranges4: ranges,
+        ranges6: ranges,
+    }
+}
