@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::Args;
 
 use super::Output;
-use crate::explain::{Answer, Question, World, explain};
+use crate::explain::{Answer, Place, Question, World, explain};
+use crate::model::ExternalIps;
 
 /// Which call, at which node.
 #[derive(Debug, Args)]
@@ -22,6 +23,9 @@ pub struct ExplainArguments {
     /// An address of that node, beyond those of its Node object; may be given more than once.
     #[arg(long = "node-address", value_name = "ADDRESS")]
     node_addresses: Vec<IpAddr>,
+    /// As the agent has it.
+    #[arg(long, value_name = "all|none|CIDR,...", default_value = "all")]
+    external_ips: ExternalIps,
     /// Who calls.
     #[arg(long, value_name = "ADDRESS")]
     from: String,
@@ -40,8 +44,12 @@ pub fn run_explain(
     arguments: &ExplainArguments,
 ) -> anyhow::Result<()> {
     let question = Question::parse(&arguments.from, &arguments.to)?;
-    let world = World::read(&arguments.manifests, &arguments.node, &arguments.node_addresses)
-        .context("reading the manifests")?;
+    let place = Place {
+        node: arguments.node.clone(),
+        addresses: arguments.node_addresses.clone(),
+        external_ips: arguments.external_ips.clone(),
+    };
+    let world = World::read(&arguments.manifests, &place).context("reading the manifests")?;
     let answer = explain(&world, &question)?;
     print(writer, errors, arguments.output, &question, &answer)?;
     Ok(())

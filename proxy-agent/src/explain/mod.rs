@@ -20,7 +20,7 @@ pub use decide::{ListName, Verdict};
 pub use node::{Caller, NodeFacts};
 pub use question::{Question, QuestionError};
 pub use store::Store;
-pub use world::{World, WorldError};
+pub use world::{Place, World, WorldError};
 
 use crate::source::Refusal;
 

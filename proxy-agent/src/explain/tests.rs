@@ -100,11 +100,11 @@ endpoints:
                 );
             }
         }
-        World::of(
-            objects(&text).into_iter().map(Change::Upsert).collect(),
-            "here",
-            &[],
-        )
+        let place = Place {
+            node: "here".to_owned(),
+            ..Place::default()
+        };
+        World::of(objects(&text).into_iter().map(Change::Upsert).collect(), &place)
     }
 }
 

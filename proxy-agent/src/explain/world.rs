@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proxy_common::layout::ListWord;
 
 use super::{NodeFacts, Store};
-use crate::model::{Model, Warning};
+use crate::model::{ExternalIps, Model, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Capacity, Frontend, PlanError, Planner, ServicePort, Snapshot};
 use crate::source::{self, Change, FolderError, Node, Object, Refusal};
@@ -33,6 +33,17 @@ fn list(refusals: &[Refusal]) -> String {
     texts.join("; ")
 }
 
+/// The node that is asked about, as the operator names it.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Its name.
+    pub node: String,
+    /// Addresses beyond those of its Node object.
+    pub addresses: Vec<IpAddr>,
+    /// Which external addresses it serves.
+    pub external_ips: ExternalIps,
+}
+
 /// What a node has of a cluster.
 #[derive(Debug)]
 pub struct World {
@@ -55,8 +66,8 @@ pub struct World {
 }
 
 impl World {
-    /// Reads a folder as the agent of a node reads it; `more` are addresses of the node beyond those of its object.
-    pub fn read(folder: &Path, node_name: &str, more: &[IpAddr]) -> Result<Self, WorldError> {
+    /// Reads a folder as the agent of a node reads it.
+    pub fn read(folder: &Path, place: &Place) -> Result<Self, WorldError> {
         let batch = source::read_folder(folder)?;
         if batch.changes.is_empty() && !batch.refusals.is_empty() {
             return Err(WorldError::NothingRead {
@@ -64,7 +75,7 @@ impl World {
                 refusals: batch.refusals,
             });
         }
-        let mut world = Self::of(batch.changes, node_name, more);
+        let mut world = Self::of(batch.changes, place);
         world.folder = folder.to_owned();
         world.files = batch.files;
         world.refusals = batch.refusals;
@@ -72,15 +83,15 @@ impl World {
     }
 
     /// From objects in memory.
-    pub fn of(changes: Vec<Change>, node_name: &str, more: &[IpAddr]) -> Self {
+    pub fn of(changes: Vec<Change>, place: &Place) -> Self {
         let nodes = changes.iter().filter_map(|change| match change {
             Change::Upsert(Object::Node(node)) => Some(node.clone()),
             _ => None,
         });
         let mut nodes: Vec<Arc<Node>> = nodes.collect();
         nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
-        let node = nodes.iter().find(|node| *node.metadata.name == *node_name);
-        let mut model = Model::new(node_name);
+        let node = nodes.iter().find(|node| *node.metadata.name == *place.node);
+        let mut model = Model::new(&place.node).with_external_ips(place.external_ips.clone());
         let warnings = model.apply(changes).warnings;
         let mut names: Vec<ObjectName> = model.services().cloned().collect();
         names.sort_unstable();
@@ -98,7 +109,7 @@ impl World {
         Self {
             folder: PathBuf::new(),
             files: Vec::new(),
-            facts: NodeFacts::new(node_name, node.map(|node| &**node), more),
+            facts: NodeFacts::new(&place.node, node.map(|node| &**node), &place.addresses),
             model,
             nodes: nodes.iter().map(|node| node.metadata.name.clone()).collect(),
             services,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::Model;
 use super::choice::{HintUse, Standing, Standings, Topology};
 use super::endpoints::{Candidate, has_family, is_same};
+use super::frontends::family_of;
 use crate::name::ObjectName;
 use crate::plan::{Endpoint, Frontend, PortKey, protocol_name};
-use crate::source::{Address, ClusterIp, Service, ServiceType, TrafficPolicy};
+use crate::source::{Address, ClusterIp, IpMode, Service, ServiceType, TrafficPolicy};
 
 /// One entry of an EndpointSlice, judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Model {
             .filter_map(|(name, service)| {
                 Some(Unserved {
                     service: name.clone(),
-                    reason: why_unserved(service)?,
+                    reason: self.why_unserved(service, address)?,
                 })
             })
             .collect();
@@ -162,18 +163,40 @@ fn names(service: &Service, address: IpAddr) -> bool {
             .any(|ip| ip == Address(address))
 }
 
-/// Why a Service is not served as it is written; none: it is.
-fn why_unserved(service: &Service) -> Option<&'static str> {
-    let labels = &service.metadata.labels;
-    if labels.service_proxy_name.0 {
-        Some("its label service.kubernetes.io/service-proxy-name gives it to another proxy")
-    } else if labels.headless.0 {
-        Some("its label service.kubernetes.io/headless makes it headless")
-    } else if service.spec.kind == ServiceType::ExternalName {
-        Some("it is of the type ExternalName")
-    } else if super::frontends::Served::by(service).families.is_empty() {
-        Some("it is headless, or has no clusterIP")
-    } else {
-        None
+impl Model {
+    /// Why a Service is not served at an address that it names; none: it is.
+    fn why_unserved(&self, service: &Service, address: IpAddr) -> Option<&'static str> {
+        let labels = &service.metadata.labels;
+        if labels.service_proxy_name.0 {
+            return Some("its label service.kubernetes.io/service-proxy-name gives it to another proxy");
+        }
+        if labels.headless.0 {
+            return Some("its label service.kubernetes.io/headless makes it headless");
+        }
+        if service.spec.kind == ServiceType::ExternalName {
+            return Some("it is of the type ExternalName");
+        }
+        let served = self.served(service);
+        if served.families.is_empty() {
+            return Some("it is headless, or has no clusterIP");
+        }
+        let mut addresses = served.frontends.iter().map(|wanted| wanted.frontend.address);
+        if addresses.any(|served| served == address) {
+            return None;
+        }
+        let mut ingress = service.status.load_balancer.ingress.iter();
+        Some(if !served.families.contains(&family_of(address)) {
+            "it has no cluster IP of this family"
+        } else if service.spec.external_ips.contains(&Address(address)) {
+            "--external-ips does not allow it, or its ports are of a protocol that is not served"
+        } else if ingress
+            .any(|ingress| ingress.ip == Some(Address(address)) && ingress.ip_mode == IpMode::Proxy)
+        {
+            "its ipMode is Proxy: packets must go through the load balancer"
+        } else if service.spec.kind != ServiceType::LoadBalancer {
+            "it stands in its status, but the Service is not of the type LoadBalancer"
+        } else {
+            "its ports are of a protocol that is not served"
+        })
     }
 }
