@@ -16,7 +16,7 @@ use crate::datapath::{
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
-const INSTANCE: &str = "/sys/fs/bpf/shunt";
+pub(super) const INSTANCE: &str = "/sys/fs/bpf/shunt";
 /// Where cgroup v2 is mounted by default.
 const CGROUP: &str = "/sys/fs/cgroup";
 
@@ -45,8 +45,9 @@ pub enum Command {
     Drops(ViewArguments),
     /// Compares what Services ask for with what is in the maps, and names each difference.
     Audit(Box<AuditArguments>),
-    /// Explains what becomes of a call, step by step: from a folder of manifests, without a cluster, an agent or rights.
-    Explain(ExplainArguments),
+    /// Explains what becomes of a call, step by step: by a folder of manifests, without a cluster, an agent or rights; by
+    /// the maps of this node's agent; or by both, with the difference.
+    Explain(Box<ExplainArguments>),
     /// Prepares the node once, with more rights than the agent has: the BPF file system, the reserved ports.
     Init(InitArguments),
     /// Detaches and removes everything of an instance, so that its traffic ends; or removes what kube-proxy left.

@@ -4,28 +4,44 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
+use jiff::Timestamp;
 
 use super::Output;
-use crate::explain::{Answer, Place, Question, World, explain};
+use super::arguments::INSTANCE;
+use crate::explain::{Answer, Place, Question, Running, World, difference, explain, explain_running};
 use crate::model::ExternalIps;
 
 /// Which call, at which node.
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
-    /// A folder of manifests (Services, EndpointSlices, Nodes): no cluster, agent or rights are needed.
+    /// A folder of manifests (Services, EndpointSlices, Nodes): no cluster, agent or rights are needed. Not given: the
+    /// maps of this node's agent.
     #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
-    /// The node that is asked about, as endpoints' nodeName has it.
+    manifests: Option<PathBuf>,
+    /// The node that is asked about, as endpoints' nodeName has it; with --manifests.
     #[arg(long, value_name = "NAME", env = "NODE_NAME", visible_alias = "node-name")]
-    node: String,
+    node: Option<String>,
     /// An address of that node, beyond those of its Node object; may be given more than once.
-    #[arg(long = "node-address", value_name = "ADDRESS")]
+    #[arg(long = "node-address", value_name = "ADDRESS", requires = "manifests")]
     node_addresses: Vec<IpAddr>,
     /// As the agent has it.
-    #[arg(long, value_name = "all|none|CIDR,...", default_value = "all")]
+    #[arg(
+        long,
+        value_name = "all|none|CIDR,...",
+        default_value = "all",
+        requires = "manifests"
+    )]
     external_ips: ExternalIps,
+    /// The instance whose maps are asked [default: the environment's SHUNT_INSTANCE, or /sys/fs/bpf/shunt]; together
+    /// with --manifests, both are asked and the difference is shown.
+    #[arg(long, value_name = "DIR")]
+    instance: Option<PathBuf>,
+    /// When the call is made: a time such as 2026-01-31T12:00:00Z, or seconds from now such as +600. Decides which
+    /// records of session affinity hold still; needs the maps of an agent.
+    #[arg(long, value_name = "TIME", value_parser = later)]
+    at: Option<i64>,
     /// Who calls.
     #[arg(long, value_name = "ADDRESS")]
     from: String,
@@ -37,6 +53,24 @@ pub struct ExplainArguments {
     output: Output,
 }
 
+/// Seconds from now.
+fn later(text: &str) -> Result<i64, String> {
+    let seconds = match text.strip_prefix('+') {
+        Some(seconds) => seconds.parse().ok(),
+        None => {
+            let time: Option<Timestamp> = text.parse().ok();
+            time.map(|time| time.as_second() - Timestamp::now().as_second())
+        }
+    };
+    // Records are told by a clock of 32 bits.
+    const LONGEST: i64 = 7 * 86_400;
+    match seconds {
+        Some(seconds) if (0..=LONGEST).contains(&seconds) => Ok(seconds),
+        Some(_) => Err("it lies in the past, or more than a week ahead".to_owned()),
+        None => Err("it is no time: write it as 2026-01-31T12:00:00Z, or as +600".to_owned()),
+    }
+}
+
 /// Answers on `writer`; as text, with warnings on `errors`.
 pub fn run_explain(
     writer: &mut impl Write,
@@ -44,15 +78,50 @@ pub fn run_explain(
     arguments: &ExplainArguments,
 ) -> anyhow::Result<()> {
     let question = Question::parse(&arguments.from, &arguments.to)?;
+    let answer = answer(arguments, &question)?;
+    print(writer, errors, arguments.output, &question, &answer)?;
+    Ok(())
+}
+
+fn answer(arguments: &ExplainArguments, question: &Question) -> anyhow::Result<Answer> {
+    let Some(folder) = &arguments.manifests else {
+        let instance = arguments.instance.clone();
+        let instance = instance.or_else(|| std::env::var_os("SHUNT_INSTANCE").map(PathBuf::from));
+        return running(arguments, question, &instance.unwrap_or_else(|| INSTANCE.into()));
+    };
+    let Some(node) = &arguments.node else {
+        bail!(
+            "--manifests needs --node: the name of the node that is asked about, as endpoints' nodeName has it"
+        );
+    };
+    if arguments.at.is_some() && arguments.instance.is_none() {
+        bail!(
+            "--at decides about records of session affinity, which manifests do not hold: give --instance as well"
+        );
+    }
     let place = Place {
-        node: arguments.node.clone(),
+        node: node.clone(),
         addresses: arguments.node_addresses.clone(),
         external_ips: arguments.external_ips.clone(),
     };
-    let world = World::read(&arguments.manifests, &place).context("reading the manifests")?;
-    let answer = explain(&world, &question)?;
-    print(writer, errors, arguments.output, &question, &answer)?;
-    Ok(())
+    let world = World::read(folder, &place).context("reading the manifests")?;
+    let mut answer = explain(&world, question)?;
+    if let Some(instance) = &arguments.instance {
+        let running = running(arguments, question, instance)?;
+        answer.difference = Some(difference(&answer, &running));
+    }
+    Ok(answer)
+}
+
+fn running(
+    arguments: &ExplainArguments,
+    question: &Question,
+    instance: &std::path::Path,
+) -> anyhow::Result<Answer> {
+    let running = Running::read(instance, question, arguments.at.unwrap_or_default());
+    let running =
+        running.context("reading the maps of the agent; to ask a folder of manifests, give --manifests")?;
+    Ok(explain_running(&running, question))
 }
 
 fn print(
@@ -79,5 +148,32 @@ fn print(
     for (number, step) in (1..).zip(&answer.steps) {
         writeln!(writer, "{number:>3}. {:width$}  {}", step.topic, step.text)?;
     }
-    Ok(())
+    match answer.difference.as_deref() {
+        None => Ok(()),
+        Some([]) => writeln!(writer, "the running maps say the same"),
+        Some(differences) => differences
+            .iter()
+            .try_for_each(|difference| writeln!(writer, "differs: {difference}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_seconds_from_now() {
+        assert_eq!(later("+600"), Ok(600));
+        let hour = Timestamp::now() + jiff::SignedDuration::from_secs(3600);
+        let seconds = later(&hour.to_string()).unwrap();
+        assert!((3590..=3600).contains(&seconds), "{seconds}");
+        for (wrong, part) in [
+            ("soon", "is no time"),
+            ("+", "is no time"),
+            ("2020-01-31T12:00:00Z", "past"),
+            ("+9999999", "week"),
+        ] {
+            assert!(later(wrong).unwrap_err().contains(part), "{wrong}");
+        }
+    }
 }

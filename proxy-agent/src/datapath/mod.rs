@@ -32,6 +32,7 @@ mod node_ports;
 mod object;
 mod observe;
 mod options;
+pub mod picture;
 pub mod prepare;
 mod programs;
 mod release;

@@ -50,6 +50,11 @@ impl Netlink {
         self.exchange(kind, libc::NLM_F_ACK | flags, body).map(|_| ())
     }
 
+    /// Asks for one object.
+    pub(super) fn get(&mut self, kind: u16, body: &Body) -> io::Result<Vec<Message>> {
+        self.exchange(kind, libc::NLM_F_ACK, body)
+    }
+
     /// Asks for all objects of a kind. A dump that the kernel found changed under its hands is asked for again.
     pub(super) fn dump(&mut self, kind: u16, body: &Body) -> io::Result<Vec<Message>> {
         for _ in 0..DUMP_TRIES {

@@ -75,4 +75,7 @@ pub struct Answer {
     pub steps: Vec<Step>,
     /// What was not taken over, and what is not served as it is written.
     pub warnings: Vec<String>,
+    /// Where manifests and running maps are both asked: in what their answers differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Vec<String>>,
 }

@@ -45,8 +45,8 @@ fn mention(
     {
         return Some(format!("it has an EndpointSlice of Service {}", port.key.service));
     }
-    let node = &world.facts.name;
-    if !world.facts.is_known && text.contains("Node") && names(&text).any(|word| word == node) {
+    let node = &world.scene.facts.name;
+    if !world.scene.facts.is_known && text.contains("Node") && names(&text).any(|word| word == node) {
         return Some(format!("it names the node {node}"));
     }
     None

@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use super::node::Caller;
 use super::packet::opening;
-use super::{NodeFacts, Question, Store};
+use super::scene::Scene;
+use super::{Question, Store};
 use crate::plan::Frontend;
 
 /// What becomes of a call.
@@ -105,16 +106,10 @@ enum Outcome {
 }
 
 /// Asks the rules in the question's family.
-pub(super) fn ask(
-    store: &Store,
-    config: Config,
-    facts: &NodeFacts,
-    question: &Question,
-    caller: &Caller,
-) -> Ruling {
+pub(super) fn ask(scene: &Scene, question: &Question, caller: &Caller) -> Ruling {
     match question.to.ip() {
-        IpAddr::V4(_) => Asking::<V4>::new(store, config, facts, question, caller).ask(),
-        IpAddr::V6(_) => Asking::<V6>::new(store, config, facts, question, caller).ask(),
+        IpAddr::V4(_) => Asking::<V4>::new(scene, question, caller).ask(),
+        IpAddr::V6(_) => Asking::<V6>::new(scene, question, caller).ask(),
     }
 }
 
@@ -131,17 +126,11 @@ impl<'a, A: Addr + Hash + Readable> Asking<'a, A>
 where
     IpAddr: From<A>,
 {
-    fn new(
-        store: &'a Store,
-        config: Config,
-        facts: &NodeFacts,
-        question: &'a Question,
-        caller: &'a Caller,
-    ) -> Self {
+    fn new(scene: &'a Scene, question: &'a Question, caller: &'a Caller) -> Self {
         Self {
-            node: store.node(config, facts),
-            config,
-            store,
+            node: scene.node(),
+            config: scene.config,
+            store: &scene.store,
             question,
             caller,
             packet: opening(question),

@@ -7,9 +7,12 @@
 mod answer;
 mod concern;
 mod decide;
+mod difference;
 mod node;
 mod packet;
 mod question;
+mod running;
+mod scene;
 mod steps;
 mod store;
 mod words;
@@ -17,8 +20,10 @@ mod world;
 
 pub use answer::{Answer, EndpointAnswer, Source, Step};
 pub use decide::{ListName, Verdict};
+pub use difference::difference;
 pub use node::{Caller, NodeFacts};
 pub use question::{Question, QuestionError};
+pub use running::Running;
 pub use store::Store;
 pub use world::{Place, World, WorldError};
 
@@ -40,9 +45,8 @@ pub struct Concerned {
 /// A manifest could not be read that the answer may depend on.
 pub fn explain(world: &World, question: &Question) -> Result<Answer, Concerned> {
     let caller = steps::caller(world, question.from);
-    let config = node::default_config();
-    let ruling = decide::ask(&world.store, config, &world.facts, question, &caller);
-    let answer = steps::of_world(world, question, &config, &caller, &ruling);
+    let ruling = decide::ask(&world.scene, question, &caller);
+    let answer = steps::answer(&world.scene, Some(world), question, &caller, &ruling);
     match concern::of(
         world,
         question,
@@ -51,6 +55,12 @@ pub fn explain(world: &World, question: &Question) -> Result<Answer, Concerned> 
         Some(concerned) => Err(concerned),
         None => Ok(answer),
     }
+}
+
+/// What a running node does with a call.
+pub fn explain_running(running: &Running, question: &Question) -> Answer {
+    let ruling = decide::ask(&running.scene, question, &running.caller);
+    steps::answer(&running.scene, None, question, &running.caller, &ruling)
 }
 
 #[cfg(test)]

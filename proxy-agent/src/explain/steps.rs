@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use proxy_common::layout::{Config, Counter, Family, FrontendKind, Port, When};
+use proxy_common::layout::{Counter, Family, FrontendKind, Port, When};
 
 use super::answer::{Answer, EndpointAnswer, Source, Step};
 use super::decide::{Chosen, ListName, Met, Ruling, Treatment, Verdict};
 use super::node::Caller;
+use super::scene::Scene;
 use super::{Question, World, words};
 use crate::model::{Reasons, Topology, Warning};
 use crate::plan::{Frontend, Range, ServicePort, protocol_name};
@@ -14,7 +15,7 @@ use crate::source::TrafficPolicy;
 
 /// Who calls, as the node of this world sees it.
 pub(super) fn caller(world: &World, from: IpAddr) -> Caller {
-    let facts = &world.facts;
+    let facts = &world.scene.facts;
     if from.is_loopback() {
         return Caller::Host(format!("{from} is a loopback address"));
     }
@@ -38,47 +39,49 @@ pub(super) fn caller(world: &World, from: IpAddr) -> Caller {
     ))
 }
 
-/// The answer for a world of manifests.
-pub(super) fn of_world(
-    world: &World,
+/// The answer for a planned node, with its world, or for a running one.
+pub(super) fn answer(
+    scene: &Scene,
+    world: Option<&World>,
     question: &Question,
-    config: &Config,
     caller: &Caller,
     ruling: &Ruling,
 ) -> Answer {
     let met = ruling.met;
-    let port = met.and_then(|met| world.port_at(&met.frontend));
-    let reasons = port.and_then(|port| world.model.reasons(&port.key));
+    let port = met.and_then(|met| world?.port_at(&met.frontend));
+    let reasons = port.and_then(|port| world?.model.reasons(&port.key));
     let policy = met
         .zip(reasons.as_ref())
         .map(|(met, reasons)| policy_of(&met, reasons));
     let source = source_of(caller, ruling, policy);
-    let endpoints = met
-        .zip(reasons.as_ref())
-        .map(|(met, reasons)| endpoints(&met, reasons))
-        .unwrap_or_default();
+    let endpoints = match (met, &reasons) {
+        (Some(met), Some(reasons)) => endpoints(&met, reasons),
+        (Some(met), None) => serving(scene, &met),
+        (None, _) => Vec::new(),
+    };
     let mut writer = Writer {
+        scene,
         world,
         question,
-        config,
         caller,
         ruling,
         steps: Vec::new(),
     };
     writer.node();
     writer.source_class();
-    match met.zip(port) {
-        Some((met, port)) => {
-            writer.frontend(&met, port);
-            writer.guard(&met, port);
+    match met {
+        Some(met) => {
+            writer.frontend(&met);
+            writer.guard(&met);
+            writer.policy(&met, reasons.as_ref());
             if let Some(reasons) = &reasons {
-                writer.policy(&met, reasons);
                 writer.hints(&met, reasons);
-                writer.endpoints(&endpoints, reasons);
             }
+            writer.endpoints(&endpoints, reasons.as_ref());
             writer.choice(&met);
             writer.affinity(&met);
             writer.way(source, policy);
+            writer.interfaces();
         }
         None => writer.nowhere(),
     }
@@ -90,7 +93,7 @@ pub(super) fn of_world(
         backends,
         source,
         affinity: met.is_some_and(|met| met.affinity != 0),
-        service: port.map(|port| words::port(&port.key)),
+        service: met.map(|met| scene.name_of(met.service)),
         kind: met.map(|met| words::kind(met.kind)),
         counter: ruling.counter.map(Counter::name),
         caller: caller.class(),
@@ -98,8 +101,44 @@ pub(super) fn of_world(
         affinity_seconds: met.map_or(0, |met| met.affinity),
         endpoints,
         steps: writer.steps,
-        warnings: warnings(world, port),
+        warnings: world.map(|world| warnings(world, port)).unwrap_or_default(),
+        difference: None,
     }
+}
+
+/// The backends of a service port that serve, as its maps have them.
+fn serving(scene: &Scene, met: &Met) -> Vec<EndpointAnswer> {
+    let store = &scene.store;
+    let listed = store.services.get(&met.service).map(|service| match met.list {
+        ListName::Internal => store.listed(service.internal),
+        ListName::External => store.listed(service.external),
+        ListName::Shortcut => store.listed(service.shortcut),
+    });
+    let listed = listed.unwrap_or_default();
+    let theirs = store.backends.iter();
+    let theirs = theirs.filter(|(_, backend)| backend.is_alive() && backend.service == met.service);
+    let mut answers: Vec<EndpointAnswer> = theirs
+        .map(|(id, backend)| {
+            let used = listed.contains(id);
+            let place = if backend.is_local() {
+                "on this node"
+            } else {
+                "on another node"
+            };
+            let reason = match used {
+                true => format!("in the list, {place}"),
+                false => format!("it serves, {place}, but the list does not have it"),
+            };
+            EndpointAnswer {
+                endpoint: (IpAddr::from(backend.address), backend.port.number()).into(),
+                node: None,
+                used,
+                reason,
+            }
+        })
+        .collect();
+    answers.sort_by_key(|answer| answer.endpoint);
+    answers
 }
 
 fn list_name(list: ListName) -> &'static str {
@@ -193,9 +232,9 @@ fn join(texts: impl IntoIterator<Item = String>) -> String {
 }
 
 struct Writer<'a> {
-    world: &'a World,
+    scene: &'a Scene,
+    world: Option<&'a World>,
     question: &'a Question,
-    config: &'a Config,
     caller: &'a Caller,
     ruling: &'a Ruling,
     steps: Vec<Step>,
@@ -210,13 +249,18 @@ impl Writer<'_> {
     }
 
     fn node(&mut self) {
-        let World {
-            facts, nodes, model, ..
-        } = self.world;
+        let facts = &self.scene.facts;
         let name = &facts.name;
         let addresses = match &*facts.addresses {
             [] => "no addresses, so that no NodePort answers".to_owned(),
             addresses => join(addresses.iter().map(ToString::to_string)),
+        };
+        let Some(World { nodes, model, .. }) = self.world else {
+            self.say(
+                "node",
+                format!("its agent's maps have {addresses} as the node's addresses"),
+            );
+            return;
         };
         let zone = model
             .zone()
@@ -248,9 +292,9 @@ impl Writer<'_> {
         self.say("source", text);
     }
 
-    fn frontend(&mut self, met: &Met, port: &ServicePort) {
+    fn frontend(&mut self, met: &Met) {
         let kind = words::kind(met.kind);
-        let name = words::port(&port.key);
+        let name = self.scene.name_of(met.service);
         let asked = format!("{}/{}", self.question.to, protocol_name(self.question.protocol));
         let text = if met.kind == FrontendKind::NodePort {
             let place = if self.question.to.ip().is_loopback() || self.question.to.ip().is_unspecified() {
@@ -263,10 +307,8 @@ impl Writer<'_> {
             format!("{asked} is the {kind} of Service {name}")
         };
         self.say("frontend", text);
-        let claimants = self.world.model.claimants(&met.frontend);
-        let others = claimants
-            .iter()
-            .filter(|claimant| ***claimant != port.key.service);
+        let claimants = self.world.map(|world| world.model.claimants(&met.frontend));
+        let others = claimants.iter().flatten().skip(1);
         let others = join(others.map(ToString::to_string));
         if !others.is_empty() {
             let text = format!("{others} claims it too and does without: the older Service has it");
@@ -274,11 +316,11 @@ impl Writer<'_> {
         }
     }
 
-    fn guard(&mut self, met: &Met, port: &ServicePort) {
+    fn guard(&mut self, met: &Met) {
         let Some((is_in, judged)) = met.admitted else {
             return;
         };
-        let ranges = join(port.source_ranges.iter().map(range_text));
+        let ranges = join(self.scene.store.ranges_of(met.service).iter().map(range_text));
         let text = if is_in {
             format!("loadBalancerSourceRanges {ranges} let {judged} in")
         } else {
@@ -293,7 +335,16 @@ impl Writer<'_> {
         }
     }
 
-    fn policy(&mut self, met: &Met, reasons: &Reasons) {
+    fn policy(&mut self, met: &Met, reasons: Option<&Reasons>) {
+        let Some(reasons) = reasons else {
+            let text = match met.list {
+                ListName::Internal => "the internal list serves a ClusterIP",
+                ListName::External => "the external list serves calls from outside",
+                ListName::Shortcut => "the shortcut list, of all endpoints, serves calls from this node",
+            };
+            self.say("policy", text);
+            return;
+        };
         let (internal, external) = (words::policy(reasons.internal), words::policy(reasons.external));
         let text = match (met.list, reasons.external) {
             (ListName::Internal, _) => {
@@ -319,7 +370,10 @@ impl Writer<'_> {
         if policy_of(met, reasons) == TrafficPolicy::Local {
             return;
         }
-        let zone = self.world.model.zone().map(|zone| &**zone);
+        let zone = self
+            .world
+            .and_then(|world| world.model.zone())
+            .map(|zone| &**zone);
         let node = words::hints("node", reasons.node_hints, zone);
         let is_by_node = reasons
             .endpoints
@@ -334,10 +388,10 @@ impl Writer<'_> {
         }
     }
 
-    fn endpoints(&mut self, endpoints: &[EndpointAnswer], reasons: &Reasons) {
+    fn endpoints(&mut self, endpoints: &[EndpointAnswer], reasons: Option<&Reasons>) {
         for answer in endpoints {
             let place = match &answer.node {
-                Some(node) if *node == self.world.facts.name => " (this node)".to_owned(),
+                Some(node) if *node == self.scene.facts.name => " (this node)".to_owned(),
                 Some(node) => format!(" ({node})"),
                 None => String::new(),
             };
@@ -345,11 +399,16 @@ impl Writer<'_> {
             let text = format!("{}{place}: {used}: {}", answer.endpoint, answer.reason);
             self.say("endpoint", text);
         }
-        for (slice, why) in &reasons.unused_slices {
+        for (slice, why) in reasons.iter().flat_map(|reasons| &reasons.unused_slices) {
             self.say("endpoint", format!("none of EndpointSlice {slice}: {why}"));
         }
         if endpoints.is_empty() {
-            self.say("endpoint", "the Service has none");
+            let text = if self.world.is_some() {
+                "the Service has none"
+            } else {
+                "none serves"
+            };
+            self.say("endpoint", text);
         }
     }
 
@@ -386,6 +445,11 @@ impl Writer<'_> {
              frontend of this service port, as long as the backend is in the list"
         );
         self.say("affinity", text);
+        if self.scene.is_running() && self.ruling.is_by_socket && matches!(self.caller, Caller::Pod(_)) {
+            let text =
+                "which namespace is the caller's is not known here: whether it has a record is not said";
+            self.say("affinity", text);
+        }
         if let Some((backend, age)) = self.ruling.kept {
             let text = if age < seconds {
                 format!("a record names {backend}, used {age} s ago")
@@ -407,9 +471,9 @@ impl Writer<'_> {
             return;
         }
         let from = self.question.from;
-        let (first, count) = (self.config.snat_first, self.config.snat_count);
+        let (first, count) = (self.scene.config.snat_first, self.scene.config.snat_count);
         let ports = format!("{first}-{}", first.saturating_add(count.saturating_sub(1)));
-        let primary = self.world.facts.primary(self.question.family());
+        let primary = self.scene.facts.primary(self.question.family());
         let ours = primary.map_or_else(|| "this node's address".to_owned(), |address| address.to_string());
         let count_of = |treatment| {
             let packets = if *is_by_socket { by_packets } else { backends };
@@ -464,25 +528,38 @@ impl Writer<'_> {
         }
     }
 
+    /// By which interfaces a running node reaches the backends.
+    fn interfaces(&mut self) {
+        let backends: Vec<_> = self.ruling.backends.keys().copied().collect();
+        for backend in backends.into_iter().filter(|_| self.scene.is_running()) {
+            let text = match self.scene.way(backend.ip()) {
+                Some(way) => match way.source {
+                    Ok(source) => format!("{backend} by {}, where this node is {source}", way.interface),
+                    Err(_) => format!("{backend} by {}", way.interface),
+                },
+                None => format!("{backend}: the routing table knows no way"),
+            };
+            self.say("interface", text);
+        }
+    }
+
     /// Why nothing was met.
     fn nowhere(&mut self) {
         let to = self.question.to;
         let protocol = self.question.protocol;
         let asked = format!("{to}/{}", protocol_name(protocol));
         self.say("frontend", format!("{asked} is none of a Service's"));
-        let frontends = || {
-            let ports = self.world.services.iter().flat_map(|(_, ports)| ports);
-            ports.flat_map(|port| port.frontends.iter().map(move |(frontend, _)| (port, frontend)))
+        let name_at = |frontend: &Frontend| {
+            let value = self.scene.store.frontends.get(frontend)?;
+            Some(self.scene.name_of(value.service))
         };
-        let same_address = frontends().filter(|(_, frontend)| frontend.address == to.ip());
+        let frontends = self.scene.store.frontends.keys();
+        let same_address = frontends.filter(|frontend| frontend.address == to.ip());
         let mut others: Vec<String> = same_address
-            .map(|(port, frontend)| {
+            .filter_map(|frontend| {
                 let number = frontend.port.number();
-                format!(
-                    "{number}/{} of {}",
-                    protocol_name(frontend.protocol),
-                    words::port(&port.key)
-                )
+                let protocol = protocol_name(frontend.protocol);
+                Some(format!("{number}/{protocol} of {}", name_at(frontend)?))
             })
             .collect();
         others.sort_unstable();
@@ -494,8 +571,8 @@ impl Writer<'_> {
             port: Port::new(to.port()),
             protocol,
         };
-        let node_port = self.world.port_at(&wildcard).map(|port| words::port(&port.key));
-        let unserved = self.world.model.unserved_at(to.ip());
+        let node_port = name_at(&wildcard);
+        let unserved = self.world.map(|world| world.model.unserved_at(to.ip()));
         if !others.is_empty() {
             self.say(
                 "frontend",
@@ -515,7 +592,7 @@ impl Writer<'_> {
             );
             self.say("frontend", text);
         }
-        for unserved in unserved {
+        for unserved in unserved.into_iter().flatten() {
             self.say(
                 "frontend",
                 format!("Service {} names it: {}", unserved.service, unserved.reason),

@@ -7,10 +7,9 @@ use std::net::IpAddr;
 use proxy_common::host::HostNode;
 use proxy_common::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Family, FrontendKey, FrontendValue, Identity,
-    Service, ServiceId,
+    ListWord, Service, ServiceId,
 };
 
-use super::NodeFacts;
 use crate::plan::{Frontend, Operation, Range, Snapshot};
 
 /// What the maps of a node hold of Services.
@@ -75,8 +74,20 @@ impl Store {
         }
     }
 
-    /// The node as the rules see it, in one family.
-    pub(super) fn node<A: Addr + Hash>(&self, config: Config, facts: &NodeFacts) -> HostNode<A> {
+    /// The ranges that a service port lets in, in order.
+    pub(super) fn ranges_of(&self, id: ServiceId) -> Vec<Range> {
+        let ranges = self.ranges.keys().filter(|(owner, _)| *owner == id);
+        ranges.map(|(_, range)| *range).collect()
+    }
+
+    /// The backends in a list.
+    pub(super) fn listed(&self, list: ListWord) -> Vec<BackendId> {
+        let slots = self.slots.range(list.first()..);
+        slots.take(list.count() as usize).map(|(_, id)| *id).collect()
+    }
+
+    /// The tables as the rules see them, in one family.
+    pub(super) fn node<A: Addr + Hash>(&self, config: Config) -> HostNode<A> {
         let mut node = HostNode::new(config, 1);
         let address = |address: IpAddr| A::from_mapped(address.into());
         let is_ours = |address: &IpAddr| address.is_ipv4() == (A::FAMILY == Family::V4);
@@ -115,15 +126,6 @@ impl Store {
                 Some((*id, tag, address(range.address), u32::from(range.length)))
             })
             .collect();
-        node.node_addresses = facts
-            .addresses
-            .iter()
-            .filter(|ip| is_ours(ip))
-            .map(|ip| address(*ip))
-            .collect();
-        let primary = address(facts.primary_or_unknown(A::FAMILY));
-        node.primary = Some(primary);
-        node.default_route = Ok(primary);
         node.clock.set(self.clock);
         node.affinities = HashMap::from_iter(self.affinities.iter().copied()).into();
         node

@@ -117,8 +117,8 @@ fn drawn<A: Addr + Hash + Readable>(
 where
     IpAddr: From<A>,
 {
-    let config = node::default_config();
-    let rules = world.store.node::<A>(config, &world.facts);
+    let config = world.scene.config;
+    let rules = world.scene.node::<A>();
     let address = A::from_mapped(question.to.ip().into());
     let socket = Socket {
         netns_cookie: if matches!(caller, Caller::Host(_)) { 1 } else { 2 },

@@ -3,7 +3,6 @@
 use proxy_common::layout::FrontendKind;
 
 use crate::model::{HintUse, Standing, Topology};
-use crate::plan::PortKey;
 use crate::source::TrafficPolicy;
 
 /// The kind of a frontend, as Services name it.
@@ -13,14 +12,6 @@ pub(super) fn kind(kind: FrontendKind) -> &'static str {
         FrontendKind::NodePort => "NodePort",
         FrontendKind::LoadBalancer | FrontendKind::GuardedLoadBalancer => "LoadBalancer",
         FrontendKind::ExternalIp => "ExternalIP",
-    }
-}
-
-/// `namespace/name` or `namespace/name:port`.
-pub(super) fn port(key: &PortKey) -> String {
-    match &*key.port_name {
-        "" => key.service.to_string(),
-        name => format!("{}:{name}", key.service),
     }
 }
 

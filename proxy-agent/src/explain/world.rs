@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use proxy_common::layout::ListWord;
 
+use super::node::default_config;
+use super::scene::Scene;
 use super::{NodeFacts, Store};
 use crate::model::{ExternalIps, Model, Warning};
 use crate::name::ObjectName;
@@ -50,13 +52,12 @@ pub struct World {
     pub(super) folder: PathBuf,
     /// Base names of the files that were read.
     pub(super) files: Vec<String>,
-    pub(super) facts: NodeFacts,
     pub(super) model: Model,
     /// Names of all Nodes, in order.
     pub(super) nodes: Vec<Arc<str>>,
     /// Every Service with its ports, in the order of names.
     pub(super) services: Vec<(ObjectName, Vec<ServicePort>)>,
-    pub(super) store: Store,
+    pub(super) scene: Scene,
     /// What of the folder was not taken over.
     pub(super) refusals: Vec<Refusal>,
     /// What is not served as its object asks.
@@ -109,11 +110,15 @@ impl World {
         Self {
             folder: PathBuf::new(),
             files: Vec::new(),
-            facts: NodeFacts::new(&place.node, node.map(|node| &**node), &place.addresses),
             model,
             nodes: nodes.iter().map(|node| node.metadata.name.clone()).collect(),
             services,
-            store,
+            scene: Scene {
+                store,
+                facts: NodeFacts::new(&place.node, node.map(|node| &**node), &place.addresses),
+                config: default_config(),
+                ways: None,
+            },
             refusals: Vec::new(),
             warnings,
             failed: plan.failed,
