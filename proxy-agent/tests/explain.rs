@@ -438,6 +438,48 @@ fn node_ports_answer_at_all_addresses_of_the_node_and_at_loopback_for_the_host()
 }
 
 #[test]
+fn node_port_addresses_are_followed() {
+    let manifests = cluster();
+    for (choice, from, to, verdict) in [
+        ("primary", "198.18.0.9", "192.0.2.1:30001", "forward"),
+        ("primary", "198.18.0.9", "192.0.2.101:30001", "not-a-service"),
+        ("primary", "2001:db8:ffff::9", "[2001:db8::1]:30001", "forward"),
+        ("primary", "192.0.2.1", "127.0.0.1:30001", "not-a-service"),
+        ("primary,localhost", "192.0.2.1", "127.0.0.1:30001", "forward"),
+        ("192.0.2.101/32", "10.1.0.99", "192.0.2.101:30001", "forward"),
+        ("192.0.2.101/32", "10.1.0.99", "192.0.2.1:30001", "not-a-service"),
+        ("all", "198.18.0.9", "192.0.2.101:30001", "forward"),
+    ] {
+        let choose = ["--nodeport-addresses", choice, "--node", "node-a", "-o", "json"];
+        let output = manifests.run(&[&choose[..], &["--from", from, "--to", to]].concat());
+        assert!(output.status.success(), "{output:?}");
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            answer["verdict"],
+            verdict,
+            "{choice} {from} {to}\n{}",
+            steps(&answer)
+        );
+    }
+    let arguments = [
+        "--nodeport-addresses",
+        "secondary",
+        "--node",
+        "node-a",
+        "--from",
+        "10.1.0.9",
+        "--to",
+        "10.96.0.1:80",
+    ];
+    let output = manifests.run(&arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && error.contains("`secondary` is no network"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_no_service_says_what_is_near() {
     let manifests = cluster();
     for (to, part) in [

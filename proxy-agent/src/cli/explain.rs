@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::Output;
 use super::arguments::INSTANCE;
+use crate::datapath::NodePortAddresses;
 use crate::explain::{Answer, Place, Question, Running, World, difference, explain, explain_running};
 use crate::model::ExternalIps;
 
@@ -34,6 +35,14 @@ pub struct ExplainArguments {
         requires = "manifests"
     )]
     external_ips: ExternalIps,
+    /// As the agent's configuration has nodePortAddresses.
+    #[arg(
+        long = "nodeport-addresses",
+        value_name = "primary|localhost|all|CIDR,...",
+        value_delimiter = ',',
+        requires = "manifests"
+    )]
+    node_port_addresses: Vec<String>,
     /// The instance whose maps are asked [default: the environment's SHUNT_INSTANCE, or /sys/fs/bpf/shunt]; together
     /// with --manifests, both are asked and the difference is shown.
     #[arg(long, value_name = "DIR")]
@@ -103,6 +112,8 @@ fn answer(arguments: &ExplainArguments, question: &Question) -> anyhow::Result<A
         node: node.clone(),
         addresses: arguments.node_addresses.clone(),
         external_ips: arguments.external_ips.clone(),
+        node_ports: NodePortAddresses::parse(&arguments.node_port_addresses)
+            .context("--nodeport-addresses")?,
     };
     let world = World::read(folder, &place).context("reading the manifests")?;
     let mut answer = explain(&world, question)?;

@@ -153,7 +153,7 @@ impl NodePortAddresses {
     }
 
     /// What of it stands in CONFIG's flags.
-    pub(super) fn config_flags(&self) -> u32 {
+    pub fn config_flags(&self) -> u32 {
         let flag = |network, flag| if self.has_loopback(network) { 0 } else { flag };
         flag(loopback4(), CONFIG_NO_LOOPBACK4) | flag(loopback6(), CONFIG_NO_LOOPBACK6)
     }

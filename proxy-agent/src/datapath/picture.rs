@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use proxy_common::layout::{Addr, Affinity, AffinityKey, Config, Counter, Interface};
+use proxy_common::layout::{Addr, Affinity, AffinityKey, Config, Counter, Interface, NodeAddress};
 
 use super::clock::Clock;
 use super::error::{Context, DatapathError};
@@ -21,8 +21,10 @@ pub struct Picture {
     pub snapshot: Snapshot,
     /// CONFIG.
     pub config: Config,
-    /// Where NodePorts answer, the node's primary addresses first.
+    /// The node's own addresses, the primary ones first.
     pub addresses: Vec<IpAddr>,
+    /// Those of them at which NodePorts do not answer.
+    pub silent: BTreeSet<IpAddr>,
     /// AFFINITY.
     pub affinities: Vec<(AffinityKey, Affinity)>,
     /// The tick that records of affinity are told by.
@@ -55,11 +57,18 @@ impl Picture {
         let mut netlink = Netlink::route().call("socket", "rtnetlink")?;
         let mut observed = Observed::default();
         observed.refresh(&mut netlink, Stale::ALL)?;
+        let mut own = addresses(tables.node_addresses4.entries()?);
+        own.extend(addresses(tables.node_addresses6.entries()?));
         let uplinks = observed.default_routes.iter().chain(&observed.gateway_routes);
         Ok(Self {
             snapshot: snapshot::read(&tables)?,
             config: tables.config.get(&0)?.unwrap_or_default(),
-            addresses: addresses(&tables, interfaces.get(&0))?,
+            addresses: ordered(&own, interfaces.get(&0)),
+            silent: own
+                .into_iter()
+                .filter(|(_, answers)| !answers)
+                .map(|(address, _)| address)
+                .collect(),
             affinities: tables.affinity.entries()?,
             now: Clock::new()?.now()?,
             interfaces,
@@ -124,20 +133,28 @@ fn is_no_way(error: &std::io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-fn addresses(tables: &Tables, primary: Option<&Interface>) -> Result<Vec<IpAddr>, DatapathError> {
-    fn keys<A: Addr>(entries: Vec<(A, u32)>) -> impl Iterator<Item = IpAddr> {
-        entries.into_iter().map(|(address, _)| snapshot::ip(address))
-    }
-    let all: BTreeSet<IpAddr> = keys(tables.node_addresses4.entries()?)
-        .chain(keys(tables.node_addresses6.entries()?))
-        .collect();
+/// The node's addresses of a family, and whether NodePorts answer there.
+fn addresses<A: Addr>(entries: Vec<(A, u32)>) -> BTreeMap<IpAddr, bool> {
+    let own = entries.into_iter().filter_map(|(address, value)| {
+        let answers = match NodeAddress::read(&address, value) {
+            NodeAddress::NodePorts => true,
+            NodeAddress::Silent => false,
+            NodeAddress::Foreign => return None,
+        };
+        Some((snapshot::ip(address), answers))
+    });
+    own.collect()
+}
+
+fn ordered(own: &BTreeMap<IpAddr, bool>, primary: Option<&Interface>) -> Vec<IpAddr> {
     let primary = primary.map(|primary| [snapshot::ip(primary.v4), snapshot::ip(primary.v6)]);
     let mut addresses: Vec<IpAddr> = primary.into_iter().flatten().collect();
-    addresses.retain(|address| all.contains(address));
-    let others = all
-        .into_iter()
+    addresses.retain(|address| own.contains_key(address));
+    let others: Vec<IpAddr> = own
+        .keys()
         .filter(|address| !addresses.contains(address))
-        .collect::<Vec<_>>();
+        .copied()
+        .collect();
     addresses.extend(others);
-    Ok(addresses)
+    addresses
 }

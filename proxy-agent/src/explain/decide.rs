@@ -154,6 +154,8 @@ where
             }
             None => by_packets,
         };
+        // What goes on untouched has met nothing, whatever is there.
+        let met = met.filter(|_| ruling.verdict != Verdict::NotAService);
         ruling.kept = met.and_then(|met| self.kept(&met, ruling.is_by_socket));
         ruling.met = met;
         ruling

@@ -1,10 +1,11 @@
 //! What is known of the node that is asked about, and who a caller is to it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use proxy_common::layout::{CONFIG_PODS_SOCKET_LB, Config, Family, LAYOUT_VERSION};
 
-use crate::datapath::SnatPorts;
+use crate::datapath::{NodePortAddresses, SnatPorts};
 use crate::plan::Range;
 use crate::source::Node;
 
@@ -17,13 +18,16 @@ pub struct NodeFacts {
     pub is_known: bool,
     /// Its addresses, the primary ones first.
     pub addresses: Vec<IpAddr>,
+    /// Those of them at which NodePorts do not answer.
+    pub silent: BTreeSet<IpAddr>,
     /// Where its pods' addresses are from.
     pub pod_ranges: Vec<Range>,
 }
 
 impl NodeFacts {
-    /// From its object, if there is one, and from addresses that the operator adds.
-    pub fn new(name: &str, node: Option<&Node>, more: &[IpAddr]) -> Self {
+    /// From its object, if there is one, from addresses that the operator adds, and from the choice of those at which
+    /// NodePorts answer.
+    pub fn new(name: &str, node: Option<&Node>, more: &[IpAddr], node_ports: &NodePortAddresses) -> Self {
         let mut facts = Self {
             name: name.to_owned(),
             is_known: node.is_some(),
@@ -45,6 +49,12 @@ impl NodeFacts {
         facts
             .addresses
             .retain(|address| !address.is_loopback() && !address.is_unspecified());
+        let primary = [Family::V4, Family::V6].map(|family| facts.primary(family));
+        let silent = facts
+            .addresses
+            .iter()
+            .filter(|address| !node_ports.has(**address, primary.contains(&Some(**address))));
+        facts.silent = silent.copied().collect();
         facts
     }
 
@@ -100,13 +110,13 @@ impl Caller {
 }
 
 /// The configuration of a node that runs with Shunt's defaults.
-pub(super) fn default_config() -> Config {
+pub(super) fn default_config(node_ports: &NodePortAddresses) -> Config {
     const RATE: u32 = 250;
     let ports = SnatPorts::default();
     Config {
         host_netns_cookie: 1,
         layout_version: LAYOUT_VERSION,
-        flags: CONFIG_PODS_SOCKET_LB,
+        flags: CONFIG_PODS_SOCKET_LB | node_ports.config_flags(),
         ticks_per_second: RATE,
         snat_first: ports.first(),
         snat_count: ports.count(),

@@ -37,6 +37,7 @@ impl Running {
             name: "this node".to_owned(),
             is_known: true,
             addresses: std::mem::take(&mut picture.addresses),
+            silent: std::mem::take(&mut picture.silent),
             pod_ranges: Vec::new(),
         };
         let mut ways = BTreeMap::new();

@@ -38,6 +38,8 @@ impl Scene {
         let address = |address: IpAddr| A::from_mapped(address.into());
         let addresses = self.facts.addresses.iter().filter(is_ours);
         node.node_addresses = addresses.map(|ip| address(*ip)).collect();
+        let silent = self.facts.silent.iter().filter(is_ours);
+        node.silent_addresses = silent.map(|ip| address(*ip)).collect();
         let Some(ways) = &self.ways else {
             let primary = address(self.facts.primary_or_unknown(A::FAMILY));
             node.primary = Some(primary);

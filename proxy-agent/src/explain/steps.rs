@@ -580,16 +580,15 @@ impl Writer<'_> {
             );
         }
         if let Some(name) = node_port {
-            let text = format!(
-                "{} is a NodePort of Service {name}, but {} is no address of this node{}",
-                to.port(),
-                to.ip(),
-                if to.ip().is_loopback() {
-                    " for a caller that is not the host"
-                } else {
-                    ""
-                }
-            );
+            let place = to.ip();
+            let why = if place.is_loopback() || place.is_unspecified() {
+                "answers for no more than the host's own calls, where nodePortAddresses have it"
+            } else if self.scene.facts.has(place) {
+                "is none of nodePortAddresses"
+            } else {
+                "is no address of this node"
+            };
+            let text = format!("{} is a NodePort of Service {name}, but {place} {why}", to.port());
             self.say("frontend", text);
         }
         for unserved in unserved.into_iter().flatten() {

@@ -9,6 +9,7 @@ use proxy_common::layout::ListWord;
 use super::node::default_config;
 use super::scene::Scene;
 use super::{NodeFacts, Store};
+use crate::datapath::NodePortAddresses;
 use crate::model::{ExternalIps, Model, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Capacity, Frontend, PlanError, Planner, ServicePort, Snapshot};
@@ -44,6 +45,8 @@ pub struct Place {
     pub addresses: Vec<IpAddr>,
     /// Which external addresses it serves.
     pub external_ips: ExternalIps,
+    /// At which of its addresses NodePorts answer.
+    pub node_ports: NodePortAddresses,
 }
 
 /// What a node has of a cluster.
@@ -115,8 +118,13 @@ impl World {
             services,
             scene: Scene {
                 store,
-                facts: NodeFacts::new(&place.node, node.map(|node| &**node), &place.addresses),
-                config: default_config(),
+                facts: NodeFacts::new(
+                    &place.node,
+                    node.map(|node| &**node),
+                    &place.addresses,
+                    &place.node_ports,
+                ),
+                config: default_config(&place.node_ports),
                 ways: None,
             },
             refusals: Vec::new(),
