@@ -124,7 +124,7 @@ macro_rules! maps {
             }
             #[inline(always)]
             fn flows(table: FlowTable, ip_protocol: u8) -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
-                match (table, ip_protocol == protocol::TCP) {
+                match (table, ip_protocol != protocol::UDP) {
                     (FlowTable::Embryos, true) => &$tcp_embryos,
                     (FlowTable::Flows, true) => &$tcp_flows,
                     (FlowTable::Embryos, false) => &$udp_embryos,

@@ -10,11 +10,13 @@ use aya_ebpf::{
 };
 use proxy_common::{
     layout::{Addr, CONFIG_CHECKSUM_IPV6, Family, Flow, V4, V6, protocol},
-    rules::{Headers, Work, checksum, headers::Fragment, quote::Said},
+    rules::{Headers, Work, checksum, crc32c, headers::Fragment, quote::Said},
 };
 
 /// The difference concerns the pseudo-header as well.
 const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
+/// Keeps a sum that the NIC took over the whole right while bytes are stored.
+const BPF_F_RECOMPUTE_CSUM: u64 = 1;
 /// UDP: a field of 0 (no checksum) stays, a computed 0 becomes 0xffff.
 const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
 /// IPv6 under CHECKSUM_COMPLETE: no IP checksum makes up for the new addresses (Linux 6.16).
@@ -158,6 +160,9 @@ pub(crate) fn translate<A: Rewrite, const LINK: u32>(
         return Some(());
     }
     let transport = LINK + old.transport;
+    if old.protocol == protocol::SCTP {
+        return translate_sctp(skb, transport, old, new);
+    }
     write_ports(skb, transport, old, new)?;
     let (field, mangled) = match old.protocol {
         protocol::TCP => (transport + 16, 0),
@@ -176,6 +181,60 @@ pub(crate) fn translate<A: Rewrite, const LINK: u32>(
     } else {
         fix_checksum(skb, field, ports, mangled)
     }
+}
+
+/// SCTP's checksum covers its own packet alone: of a translation the ports.
+#[inline(always)]
+fn translate_sctp<A: Rewrite>(
+    skb: *mut __sk_buff,
+    transport: u32,
+    old: &Headers<A>,
+    new: &Flow<A>,
+) -> Option<()> {
+    if A::FAMILY == Family::V6 {
+        // Nothing in the packet makes up for new addresses: a sum that the NIC took over the whole must follow.
+        let difference =
+            checksum::address_difference((&old.source, &old.destination), (&new.source, &new.destination));
+        // SAFETY: `skb` is the program's context; without such a sum the helper does nothing, and says so.
+        let _is_summed = unsafe { bpf_csum_update(skb, difference) };
+    }
+    if same_ports(old, new) {
+        return Some(());
+    }
+    let length = old.length.wrapping_sub(old.transport);
+    // Plain numbers, because the function is not inlined.
+    (write_sctp(
+        skb,
+        transport,
+        new.source_port.wire(),
+        new.destination_port.wire(),
+        length,
+    ) == 0)
+        .then_some(())
+}
+
+/// Writes an SCTP packet's ports and its checksum. Where hardware is to compute the checksum, the field says nothing yet,
+/// and what it says now is overwritten. 0, or -1 if the kernel refused.
+#[inline(never)]
+fn write_sctp(skb: *mut __sk_buff, transport: u32, source: u16, destination: u16, length: u32) -> i32 {
+    const SIZE: u32 = 12;
+    let mut header = [0_u32; 3];
+    // SAFETY: `skb` is the program's context; the helper checks the offset, and the buffer has 12 bytes.
+    let read = unsafe { bpf_skb_load_bytes(skb.cast(), transport, header.as_mut_ptr().cast(), SIZE) };
+    if read != 0 {
+        return -1;
+    }
+    let [old, tag, field] = header;
+    let new = if cfg!(target_endian = "little") {
+        (destination as u32) << 16 | source as u32
+    } else {
+        (source as u32) << 16 | destination as u32
+    };
+    let header = [new, tag, crc32c::update(field, old, new, length)];
+    // SAFETY: as above.
+    let stored =
+        unsafe { bpf_skb_store_bytes(skb, transport, header.as_ptr().cast(), SIZE, BPF_F_RECOMPUTE_CSUM) };
+    if stored == 0 { 0 } else { -1 }
 }
 
 #[inline(always)]

@@ -32,13 +32,13 @@ pub struct Config {
     pub snat_first: u16,
     /// How many ports the range has; 0: no SNAT possible.
     pub snat_count: u16,
-    /// Life of a TCP flow that is not yet established.
+    /// Life of a TCP flow that is not yet established; SCTP's flows have TCP's lives.
     pub tcp_embryo: u32,
     /// Life of an established TCP flow without traffic.
     pub tcp_established: u32,
     /// Life after a FIN of one side.
     pub tcp_half_closed: u32,
-    /// Life after a RST or the FINs of both sides.
+    /// Life after a RST or the FINs of both sides; SCTP: after an ABORT or a SHUTDOWN COMPLETE.
     pub tcp_closing: u32,
     /// Life of a UDP flow without a reply.
     pub udp_embryo: u32,

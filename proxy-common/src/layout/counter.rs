@@ -90,6 +90,10 @@ counters! {
     ErrorWithoutPorts = "error_without_ports", false;
     /// An ICMP error was not sent, because its CPU has sent as many as it may: 1,000 a second, 100 at once.
     ErrorLimited = "error_limited", false;
+    /// An SCTP packet without INIT to a frontend, and without a flow: passed to the stack.
+    SctpWithoutFlow = "sctp_without_flow", false;
+    /// Dropped: a fragment of an SCTP packet whose ports would change, and with them a checksum over all its fragments.
+    SctpFragment = "sctp_fragment", true;
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The flow tables: EMBRYOS and FLOWS, each for TCP and UDP, IPv4 and IPv6.
+//! The flow tables: EMBRYOS and FLOWS, each for TCP (and SCTP) and UDP, IPv4 and IPv6.
 
 use super::{Addr, BackendId, Port, ServiceId};
 
@@ -95,15 +95,15 @@ impl Action {
 
 /// Bits of [`Meta::state`].
 pub mod state {
-    /// The backend has answered (TCP: SYN-ACK; UDP: any datagram).
+    /// The backend has answered (TCP: SYN-ACK; SCTP: INIT ACK; UDP: any datagram).
     pub const REPLIED: u8 = 1;
     /// The client has answered the backend.
     pub const ESTABLISHED: u8 = 2;
-    /// FIN seen from the client.
+    /// FIN, or SCTP's SHUTDOWN or SHUTDOWN ACK, seen from the client.
     pub const FIN_FORWARD: u8 = 4;
-    /// FIN seen from the backend.
+    /// The same from the backend.
     pub const FIN_REVERSE: u8 = 8;
-    /// RST seen from either side and no data since.
+    /// RST, or SCTP's ABORT or SHUTDOWN COMPLETE, seen from either side and no data since.
     pub const RESET: u8 = 16;
 }
 
@@ -170,7 +170,8 @@ pub struct Flow<A> {
     pub generation: u32,
     /// The service port.
     pub service: ServiceId,
-    /// TCP embryo, forward: the acknowledgement number that answers the SYN-ACK. Machine order.
+    /// TCP embryo, forward: the acknowledgement number that answers the SYN-ACK; SCTP: the verification tag that the INIT
+    /// ACK asks for. Machine order.
     pub expected_acknowledgement: u32,
     /// An [`Action`]; the same in both directions.
     pub action: u8,

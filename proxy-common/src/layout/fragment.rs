@@ -48,7 +48,7 @@ impl FragmentPorts {
         self.tag >> 8 == key_tag >> 8
     }
 
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     #[inline(always)]
     pub const fn protocol(&self) -> u8 {
         self.tag as u8

@@ -22,11 +22,11 @@ pub const NODE_ADDRESSES6: &str = "NODE_ADDRESSES6";
 pub const INTERFACES: &str = "INTERFACES";
 /// Hash, agent only: [`super::ServiceId`] -> [`super::Identity`].
 pub const IDENTITY: &str = "IDENTITY";
-/// LRU hash: [`super::FlowKey`] -> [`super::Flow`], TCP, IPv4, not yet established.
+/// LRU hash: [`super::FlowKey`] -> [`super::Flow`], TCP and SCTP, IPv4, not yet established.
 pub const TCP_EMBRYOS4: &str = "TCP_EMBRYOS4";
 /// The same for IPv6.
 pub const TCP_EMBRYOS6: &str = "TCP_EMBRYOS6";
-/// LRU hash: [`super::FlowKey`] -> [`super::Flow`], TCP, IPv4, established.
+/// LRU hash: [`super::FlowKey`] -> [`super::Flow`], TCP and SCTP, IPv4, established.
 pub const TCP_FLOWS4: &str = "TCP_FLOWS4";
 /// The same for IPv6.
 pub const TCP_FLOWS6: &str = "TCP_FLOWS6";

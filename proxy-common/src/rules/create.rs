@@ -28,9 +28,13 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
     if !choice::admits(node, &found, &work.key.source) {
         return Verdict::drop(Counter::SourceNotAllowed);
     }
-    if work.packet.protocol == protocol::TCP && !work.packet.opens() {
-        // Only a SYN makes a flow. Netfilter may own it, after kube-proxy.
-        node.count(Counter::TcpWithoutFlow);
+    if work.packet.protocol != protocol::UDP && !work.packet.opens() {
+        // Only a SYN or an INIT makes a flow. Netfilter may own it, after kube-proxy.
+        node.count(if work.packet.protocol == protocol::TCP {
+            Counter::TcpWithoutFlow
+        } else {
+            Counter::SctpWithoutFlow
+        });
         return Verdict::PASS;
     }
     let caller = match origin {
@@ -236,7 +240,7 @@ fn insert_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> boo
 /// closes many connections to one backend by several frontends would fill the range with what is over.
 #[inline(always)]
 fn gives_way<A: Addr>(key: &FlowKey<A>, entry: &Flow<A>, new: &Flow<A>) -> bool {
-    key.protocol == protocol::TCP
+    key.protocol != protocol::UDP
         && entry.action != Action::Foreign as u8
         && super::state::is_closing(entry.meta.state())
         && entry.destination == new.destination

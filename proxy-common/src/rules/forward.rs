@@ -62,12 +62,12 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
     create::decide(node, origin, work)
 }
 
-/// Whether a flow still binds this packet. TCP: a SYN on a closing flow, or towards a dead backend, starts anew; all
-/// else follows the entry, because a connection belongs to its endpoint until it ends. UDP: as long as the backend
+/// Whether a flow still binds this packet. TCP: a SYN on a closing flow, or towards a dead backend, starts anew, and so
+/// does SCTP's INIT; all else follows the entry, because a connection belongs to its endpoint until it ends. UDP: as long as the backend
 /// serves.
 #[inline(always)]
 fn holds<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> bool {
-    if work.packet.protocol == protocol::TCP {
+    if work.packet.protocol != protocol::UDP {
         if !work.packet.opens() {
             return true;
         }
@@ -97,9 +97,14 @@ fn proves<A: Addr>(work: &Work<A>) -> bool {
     if flow.meta.state() & state::REPLIED == 0 {
         return false;
     }
-    packet.protocol != protocol::TCP
-        || (packet.tcp_flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK
-            && packet.acknowledgement.wrapping_sub(flow.expected_acknowledgement) < ACKNOWLEDGEMENT_WINDOW)
+    let window = match packet.protocol {
+        protocol::TCP => ACKNOWLEDGEMENT_WINDOW,
+        // A verification tag fits or does not.
+        protocol::SCTP => 1,
+        _ => return true,
+    };
+    packet.tcp_flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK
+        && packet.acknowledgement.wrapping_sub(flow.expected_acknowledgement) < window
 }
 
 /// Writes a flow's new state and time, and its partner's, if the state changed or a second has passed.

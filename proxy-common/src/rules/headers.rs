@@ -32,6 +32,50 @@ pub mod tcp {
     pub const ACK: u8 = 16;
 }
 
+/// Types of SCTP chunks (RFC 9260 §3.2) that say something of their association's life.
+pub mod sctp {
+    use super::tcp;
+
+    /// Opens an association; alone in its packet.
+    pub const INIT: u8 = 1;
+    /// Answers INIT, with the tag that the client's packets carry from then on; alone in its packet.
+    pub const INIT_ACK: u8 = 2;
+    /// Ends the association at once.
+    pub const ABORT: u8 = 6;
+    /// No more data from the sender.
+    pub const SHUTDOWN: u8 = 7;
+    /// Nor from the other side.
+    pub const SHUTDOWN_ACK: u8 = 8;
+    /// Something was wrong with a packet.
+    pub const ERROR: u8 = 9;
+    /// The client shows that it got the INIT ACK.
+    pub const COOKIE_ECHO: u8 = 10;
+    /// Answers SHUTDOWN ACK: the association is over.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
+
+    /// What a packet's first chunk is in [`tcp`]'s words, and whether it shows that the association goes on.
+    #[inline(always)]
+    pub const fn in_tcp_words(chunk: u8) -> (u8, bool) {
+        match chunk {
+            INIT => (tcp::SYN, false),
+            INIT_ACK => (tcp::SYN | tcp::ACK, false),
+            SHUTDOWN | SHUTDOWN_ACK => (tcp::FIN | tcp::ACK, false),
+            ABORT | SHUTDOWN_COMPLETE => (tcp::RST, false),
+            ERROR => (tcp::ACK, false),
+            _ => (tcp::ACK, true),
+        }
+    }
+}
+
+/// Bytes of SCTP's common header: ports, verification tag, checksum.
+const SCTP_HEADER: u32 = 12;
+
+/// Whether Services can have ports of this protocol.
+#[inline(always)]
+const fn has_ports(ip_protocol: u8) -> bool {
+    ip_protocol == protocol::TCP || ip_protocol == protocol::UDP || ip_protocol == protocol::SCTP
+}
+
 /// What kind of fragment a packet is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fragment {
@@ -44,7 +88,7 @@ pub enum Fragment {
     Later,
 }
 
-/// What the rules know of a TCP or UDP packet.
+/// What the rules know of a TCP, UDP or SCTP packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers<A> {
     /// Source address.
@@ -55,25 +99,25 @@ pub struct Headers<A> {
     pub source_port: Port,
     /// Destination port.
     pub destination_port: Port,
-    /// IP protocol number: TCP or UDP.
+    /// IP protocol number: TCP, UDP or SCTP.
     pub protocol: u8,
-    /// [`tcp`] flags; 0 for UDP.
+    /// [`tcp`] flags, of SCTP as [`sctp::in_tcp_words`] has them; 0 for UDP.
     pub tcp_flags: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,
-    /// Whether there is data behind the TCP header.
+    /// Whether there is data behind the TCP header; SCTP: whether the first chunk shows that the association goes on.
     pub has_payload: bool,
     /// What kind of fragment it is.
     pub fragment: Fragment,
-    /// Offset of the TCP or UDP header from the network header.
+    /// Offset of the transport header from the network header.
     pub transport: u32,
     /// Offset of the data from the network header.
     pub payload: u32,
     /// Bytes from the network header to the end of the datagram.
     pub length: u32,
-    /// TCP sequence number, machine order.
+    /// TCP sequence number; the tag that an SCTP INIT ACK asks for. Machine order.
     pub sequence: u32,
-    /// TCP acknowledgement number, machine order.
+    /// TCP acknowledgement number; SCTP's verification tag. Machine order.
     pub acknowledgement: u32,
     /// The datagram's identification, for fragments.
     pub fragment_id: u32,
@@ -82,7 +126,7 @@ pub struct Headers<A> {
 /// What reading a packet gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// TCP or UDP: all headers are known.
+    /// TCP, UDP or SCTP: all headers are known.
     Transport,
     /// An ICMP error, whole: addresses, hop limit, length and the offset of its ICMP header are known.
     Error,
@@ -103,13 +147,13 @@ pub struct Glance<A> {
     pub source_port: Port,
     /// Destination port.
     pub destination_port: Port,
-    /// IP protocol number: TCP or UDP.
+    /// IP protocol number: TCP, UDP or SCTP.
     pub protocol: u8,
 }
 
 /// An address family's packets can be read.
 pub trait Readable: Addr {
-    /// The tuple of a whole TCP or UDP packet without IP options or extension headers, which nearly all packets are;
+    /// The tuple of a whole TCP, UDP or SCTP packet without IP options or extension headers, which nearly all packets are;
     /// `None` for any other, which [`Self::parse`] must read.
     fn glance<B: Bytes>(bytes: &B) -> Option<Glance<Self>>;
     /// Reads the headers of a packet of this family into `packet`, whose old content does not matter.
@@ -128,7 +172,7 @@ impl Readable for V4 {
         let [first, second, third, source, destination] = bytes.glance::<5>(0)?;
         let protocol = (u32::from_be(third) >> 16) as u8;
         let is_plain = u32::from_be(first) >> 24 == 0x45 && u32::from_be(second) & 0x3fff == 0;
-        if !is_plain || (protocol != protocol::TCP && protocol != protocol::UDP) {
+        if !is_plain || !has_ports(protocol) {
             return None;
         }
         let [ports] = bytes.glance::<1>(20)?;
@@ -207,7 +251,7 @@ impl Readable for V6 {
         let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] = bytes.glance::<10>(0)?;
         let protocol = (u32::from_be(second) >> 8) as u8;
         let is_plain = u32::from_be(first) >> 28 == 6;
-        if !is_plain || (protocol != protocol::TCP && protocol != protocol::UDP) {
+        if !is_plain || !has_ports(protocol) {
             return None;
         }
         let [ports] = bytes.glance::<1>(40)?;
@@ -248,7 +292,7 @@ impl Readable for V6 {
         if packet.length > bytes.length() {
             return Parsed::Malformed;
         }
-        if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
+        if !has_ports(packet.protocol) {
             match extension_headers(bytes, packet) {
                 Walk::Transport => {}
                 Walk::Other => return Parsed::Other,
@@ -277,10 +321,7 @@ impl Readable for V6 {
             length: bytes.length(),
             ..Headers::default()
         };
-        if packet.protocol != protocol::TCP
-            && packet.protocol != protocol::UDP
-            && extension_headers(bytes, packet) != Walk::Transport
-        {
+        if !has_ports(packet.protocol) && extension_headers(bytes, packet) != Walk::Transport {
             return Parsed::Other;
         }
         quoted_ports(bytes, packet)
@@ -306,7 +347,7 @@ fn extension_headers<B: Bytes>(bytes: &B, packet: &mut Headers<V6>) -> Walk {
     let mut offset = packet.transport;
     for _ in 0..EXTENSION_HEADERS {
         match next {
-            protocol::TCP | protocol::UDP | protocol::ICMPV6 => break,
+            protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMPV6 => break,
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
                 let Some([word]) = bytes.words::<1>(offset) else {
                     return Walk::Malformed;
@@ -376,7 +417,7 @@ fn icmp<A: Addr, B: Bytes>(bytes: &B, packet: &Headers<A>) -> Parsed {
 
 #[inline(always)]
 fn quoted_ports<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
-    if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
+    if !has_ports(packet.protocol) {
         return Parsed::Other;
     }
     if packet.fragment == Fragment::Later {
@@ -399,7 +440,7 @@ fn transport<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
         // It names what comes first behind the fragment header of the first fragment, which alone knows the protocol.
         return Parsed::Transport;
     }
-    if packet.protocol != protocol::TCP && packet.protocol != protocol::UDP {
+    if !has_ports(packet.protocol) {
         return Parsed::Other;
     }
     if packet.fragment == Fragment::Later {
@@ -423,9 +464,13 @@ fn transport<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
             malformed
         };
     }
-    let Some([acknowledgement, flags, _]) = bytes.words::<3>(packet.transport + 8) else {
+    // TCP: acknowledgement number and flags. SCTP: checksum and the first chunk's header.
+    let Some([acknowledgement, flags]) = bytes.words::<2>(packet.transport + 8) else {
         return malformed;
     };
+    if packet.protocol == protocol::SCTP {
+        return association(bytes, packet, second, flags);
+    }
     let flags = u32::from_be(flags);
     let header = (flags >> 28) * 4;
     if header < 20 || header > room {
@@ -436,6 +481,26 @@ fn transport<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
     packet.tcp_flags = (flags >> 16) as u8;
     packet.payload = packet.transport + header;
     packet.has_payload = room > header;
+    Parsed::Transport
+}
+
+/// Reads on in an SCTP packet: its verification tag and the first word of its first chunk are known.
+#[inline(always)]
+fn association<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>, tag: u32, chunk: u32) -> Parsed {
+    let room = packet.length - packet.transport;
+    if !(SCTP_HEADER + 4..=0xffff).contains(&room) {
+        return Parsed::Malformed;
+    }
+    let chunk = (u32::from_be(chunk) >> 24) as u8;
+    if chunk == sctp::INIT_ACK {
+        let Some([asked]) = bytes.words::<1>(packet.transport + SCTP_HEADER + 4) else {
+            return Parsed::Malformed;
+        };
+        packet.sequence = u32::from_be(asked);
+    }
+    packet.acknowledgement = u32::from_be(tag);
+    (packet.tcp_flags, packet.has_payload) = sctp::in_tcp_words(chunk);
+    packet.payload = packet.transport + SCTP_HEADER;
     Parsed::Transport
 }
 
@@ -460,10 +525,24 @@ const fn second_half(word: u32) -> u16 {
 }
 
 impl<A: Addr> Headers<A> {
-    /// Whether it is a TCP segment that opens a connection: SYN without ACK and RST.
+    /// Whether it opens a connection: a SYN without ACK and RST, an INIT.
     #[inline(always)]
     pub const fn opens(&self) -> bool {
-        self.protocol == protocol::TCP && self.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN
+        self.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN
+    }
+
+    /// Whether it answers an opening: a SYN-ACK, an INIT ACK.
+    #[inline(always)]
+    pub const fn answers(&self) -> bool {
+        self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK
+    }
+
+    /// The number that shows, in a client's packet, that the client got this answer: TCP counts the SYN, SCTP's tags are
+    /// as they are.
+    #[inline(always)]
+    pub const fn proof(&self) -> u32 {
+        let counted = (self.protocol == protocol::TCP) as u32;
+        self.sequence.wrapping_add(counted)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::layout::{Config, Meta, protocol, state};
 
-/// The life, in ticks, of a flow in this state.
+/// The life, in ticks, of a flow in this state. SCTP's associations live as TCP's connections do.
 #[inline(always)]
 pub fn of(config: &Config, ip_protocol: u8, bits: u8) -> u32 {
     const BOTH_FINS: u8 = state::FIN_FORWARD | state::FIN_REVERSE;
-    if ip_protocol != protocol::TCP {
+    if ip_protocol == protocol::UDP {
         return if bits & state::ESTABLISHED != 0 {
             config.udp_established
         } else {

@@ -7,6 +7,7 @@
 mod affinity;
 pub mod checksum;
 pub mod choice;
+pub mod crc32c;
 pub mod create;
 pub mod forward;
 pub mod fragment;

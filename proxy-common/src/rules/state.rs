@@ -9,7 +9,7 @@ use crate::rules::headers::tcp;
 /// RST and FIN only shorten a life: later data takes them back (a forged RST must not cut a connection).
 #[inline(always)]
 pub(crate) fn after<A: Addr>(bits: u8, direction: Direction, packet: &Headers<A>) -> u8 {
-    if packet.protocol != protocol::TCP {
+    if packet.protocol == protocol::UDP {
         return match direction {
             Direction::Forward => bits,
             Direction::Reverse => bits | state::REPLIED,
@@ -30,15 +30,13 @@ pub(crate) fn after<A: Addr>(bits: u8, direction: Direction, packet: &Headers<A>
     } else if packet.has_payload {
         bits &= !state::RESET;
     }
-    if matches!(direction, Direction::Reverse)
-        && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK
-    {
+    if matches!(direction, Direction::Reverse) && packet.answers() {
         bits |= state::REPLIED;
     }
     bits
 }
 
-/// Whether the connection is over, so that a SYN starts a new one.
+/// Whether the connection is over, so that a SYN or an INIT starts a new one.
 #[inline(always)]
 pub(crate) const fn is_closing(bits: u8) -> bool {
     const BOTH_FINS: u8 = state::FIN_FORWARD | state::FIN_REVERSE;

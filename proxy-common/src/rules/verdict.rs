@@ -1,7 +1,8 @@
 //! What is to be done with a packet, and where the rules put what they know of it.
 
-use crate::layout::{Action, Addr, Counter, Flow, FlowKey};
+use crate::layout::{Action, Addr, Counter, Flow, FlowKey, protocol};
 use crate::rules::Headers;
+use crate::rules::headers::Fragment;
 use crate::rules::quote::Quote;
 
 /// Where a packet comes from, as the policies see it.
@@ -164,7 +165,20 @@ impl<A: Addr> Work<A> {
     /// The verdict of [`Self::flow`].
     #[inline(always)]
     pub(crate) fn verdict(&self) -> Verdict {
+        if self.cuts_a_checksum() {
+            return Verdict::drop(Counter::SctpFragment);
+        }
         Verdict::of_action(self.flow.action)
+    }
+
+    /// Whether the packet is a piece of an SCTP packet whose ports change: where they stand in what the checksum covers is
+    /// known only of the whole.
+    #[inline(always)]
+    fn cuts_a_checksum(&self) -> bool {
+        let Self { packet, flow, .. } = self;
+        packet.fragment != Fragment::Whole
+            && packet.protocol == protocol::SCTP
+            && (packet.source_port != flow.source_port || packet.destination_port != flow.destination_port)
     }
 
     /// Derives partner and other from key and flow.
