@@ -3,7 +3,9 @@
 use crate::layout::{Addr, Config, Counter, FilterBit, FrontendKind, Port};
 use crate::rules::headers::{Bytes, Parsed, Readable};
 use crate::rules::quote::{self, Side};
-use crate::rules::{Directory, FlowStore, Origin, Verdict, Work, choice, create, forward, fragment, reverse};
+use crate::rules::{
+    Directory, FlowStore, Headers, Origin, Verdict, Work, choice, create, forward, fragment, reverse,
+};
 
 /// Whether a port is of the SNAT range.
 #[inline(always)]
@@ -59,6 +61,13 @@ pub fn egress_uplink_ignores<A: Readable, D: Directory<A>, B: Bytes>(
     )) && !in_snat_range(config, packet.source_port)
 }
 
+/// Not inlined: what it finds out would stay in registers, in so many ways that the verifier follows each of them to the
+/// end.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn parse<A: Readable, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
+    A::parse(bytes, packet)
+}
+
 /// Reads a packet; a verdict at once where there is nothing to decide.
 #[inline(always)]
 fn read<A: Readable, N: FlowStore<A>, B: Bytes>(
@@ -67,7 +76,7 @@ fn read<A: Readable, N: FlowStore<A>, B: Bytes>(
     side: Side,
     work: &mut Work<A>,
 ) -> Option<Verdict> {
-    match A::parse(bytes, &mut work.packet) {
+    match parse(bytes, &mut work.packet) {
         Parsed::Transport => fragment::resolve(node, &mut work.packet),
         Parsed::Error => Some(quote::decide(node, bytes, side, work)),
         Parsed::Other => Some(Verdict::PASS),

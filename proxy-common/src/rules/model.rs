@@ -62,7 +62,7 @@ struct Live<A> {
     backend: BackendId,
     life: u32,
     bits: u8,
-    /// The number that the last SYN-ACK wants acknowledged.
+    /// The number that the last SYN-ACK wants acknowledged, the tag of the last INIT ACK.
     expected: u32,
     /// When the last packet passed.
     last: u32,
@@ -94,7 +94,7 @@ impl<A: Spoken> Model<A> {
         let mut scene = Scene::new(&BACKENDS);
         scene.node.config.snat_count = 3;
         let mut conversations = Vec::new();
-        for make in [Packet::<A>::syn, Packet::udp] {
+        for make in [Packet::<A>::syn, Packet::udp, Packet::init] {
             for (address, at) in [
                 (POD, Hook::FromPod),
                 (LOCAL, Hook::FromPod),
@@ -227,7 +227,13 @@ impl<A: Spoken> Model<A> {
             protocol::UDP => true,
             _ => {
                 let ahead = packet.acknowledgement.wrapping_sub(live.expected);
-                packet.flags & (tcp::SYN | tcp::RST | tcp::ACK) == tcp::ACK && ahead < 1 << 16
+                let window = if packet.protocol == protocol::TCP {
+                    1 << 16
+                } else {
+                    1
+                };
+                let is_plain = packet.flags & (tcp::SYN | tcp::RST | tcp::ACK) == tcp::ACK;
+                is_plain && ahead < window
             }
         };
         if goes_on && live.bits & state::REPLIED != 0 && is_proof {
@@ -243,7 +249,7 @@ impl<A: Spoken> Model<A> {
         let call = self.conversations[which].call;
         for (number, other) in self.conversations.iter_mut().enumerate() {
             let Some(live) = &mut other.live else { continue };
-            let is_over = call.protocol == protocol::TCP && rules_state::is_closing(live.bits);
+            let is_over = call.protocol != protocol::UDP && rules_state::is_closing(live.bits);
             if number != which && is_over && other.call.source == call.source && same(&live.seen, seen) {
                 live.is_tainted = true;
                 other.was_robbed = true;
@@ -361,7 +367,9 @@ impl<A: Spoken> Model<A> {
         let is_embryo = live.bits & state::ESTABLISHED == 0;
         live.bits = rules_state::after(live.bits, Direction::Reverse, &self.scene.work.packet);
         if segment == Segment::Open && is_embryo {
-            live.expected = packet.sequence.wrapping_add(1);
+            live.expected = packet
+                .sequence
+                .wrapping_add(u32::from(packet.protocol == protocol::TCP));
         }
         live.last = self.now();
         self.conversations[owner].live = Some(live);
@@ -369,7 +377,7 @@ impl<A: Spoken> Model<A> {
     }
 
     fn toggle(&mut self, nth: usize) {
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             let id = Scene::<A>::id(ip_protocol, nth as u32 + 1);
             if self.scene.node.backends[&id].is_alive() {
                 self.scene.node.kill_backend(id);
@@ -457,7 +465,15 @@ fn segment() -> impl Strategy<Value = Segment> {
 fn events(evictions: u32) -> impl Strategy<Value = Vec<Event>> {
     const WAITS: [u32; 10] = [0, 1, 10, 29, 31, 59, 61, 121, 181, 3601];
     // Few conversations at a time, so that they get somewhere; the numbers are spread over all of them.
-    let which = || select((0..6).map(|n| n * 7).chain(24..30).collect::<Vec<usize>>());
+    let which = || {
+        select(
+            (0..6)
+                .map(|n| n * 7)
+                .chain(24..30)
+                .chain(48..54)
+                .collect::<Vec<usize>>(),
+        )
+    };
     let event = prop_oneof![
         12 => (which(), segment()).prop_map(|(which, segment)| Event::Call(which, segment)),
         9 => (which(), segment()).prop_map(|(which, segment)| Event::Answer(which, segment)),

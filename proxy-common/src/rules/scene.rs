@@ -8,7 +8,7 @@ use crate::layout::{
     AffinityWord, BACKEND_LOCAL, Backend, BackendId, Config, Counter, Direction, Family, Flow, FlowKey,
     FlowTable, FrontendKey, FrontendKind, ListWord, Port, Service, ServiceId, V4, V6, When, protocol,
 };
-use crate::rules::headers::{Readable, tcp};
+use crate::rules::headers::{Readable, sctp, tcp};
 use crate::rules::{Decision, Origin, Verdict, Work, hook};
 
 /// Ticks of a second in the scene.
@@ -42,6 +42,8 @@ pub(crate) const REMOTE: u16 = 0x5000;
 pub(crate) const NODE_PORT: u16 = 30080;
 pub(crate) const TARGET_PORT: u16 = 8080;
 pub(crate) const TAG: u16 = 77;
+/// What Services are made of.
+pub(crate) const PROTOCOLS: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::SCTP];
 
 /// Families that the tests speak.
 pub(crate) trait Spoken: Readable + Hash {
@@ -50,7 +52,8 @@ pub(crate) trait Spoken: Readable + Hash {
     fn wrap(packet: &Packet<Self>, rest: &[u8]) -> Vec<u8>;
 }
 
-/// One TCP or UDP packet.
+/// One TCP, UDP or SCTP packet. Of SCTP the flags say in TCP's words what its first chunk is, and the numbers are the tags:
+/// the one that an INIT ACK asks for, and the packet's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packet<A> {
     pub(crate) source: (A, u16),
@@ -84,6 +87,13 @@ impl<A: Spoken> Packet<A> {
             sequence: 1000,
             payload: 0,
             ..Self::udp(source, destination)
+        }
+    }
+
+    pub(crate) fn init(source: (u16, u16), destination: (u16, u16)) -> Self {
+        Self {
+            protocol: protocol::SCTP,
+            ..Self::syn(source, destination)
         }
     }
 
@@ -128,6 +138,19 @@ impl<A: Spoken> Packet<A> {
         }
     }
 
+    fn chunk(&self) -> u8 {
+        const DATA: u8 = 0;
+        const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
+        match self.flags & !tcp::FIN {
+            tcp::SYN => sctp::INIT,
+            SYN_ACK => sctp::INIT_ACK,
+            tcp::RST => sctp::ABORT,
+            _ if self.flags & tcp::FIN != 0 => sctp::SHUTDOWN,
+            _ if self.payload > 0 => DATA,
+            _ => sctp::ERROR,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         if self.fragment.is_some_and(|(_, offset, _)| offset != 0) {
             return A::wrap(self, &[0xab; 16]);
@@ -137,6 +160,12 @@ impl<A: Spoken> Packet<A> {
             rest.extend(self.sequence.to_be_bytes());
             rest.extend(self.acknowledgement.to_be_bytes());
             rest.extend([0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        } else if self.protocol == protocol::SCTP {
+            rest.extend(self.acknowledgement.to_be_bytes());
+            rest.extend([0xab; 4]);
+            rest.extend([self.chunk(), 0, 0, 20]);
+            rest.extend(self.sequence.to_be_bytes());
+            rest.extend([0; 12]);
         } else {
             rest.extend((8 + self.payload as u16).to_be_bytes());
             rest.extend([0, 0]);
@@ -202,7 +231,7 @@ pub(crate) enum Hook {
     BackToNetwork,
 }
 
-/// A node with one Service on two frontends and a NodePort, for TCP and UDP alike.
+/// A node with one Service on two frontends and a NodePort, for all protocols alike.
 pub(crate) struct Scene<A: Spoken> {
     pub(crate) node: HostNode<A>,
     pub(crate) work: Work<A>,
@@ -220,16 +249,24 @@ impl<A: Spoken> Scene<A> {
             node,
             work: Work::default(),
         };
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             scene.add_service(ip_protocol);
         }
         scene.set_backends(backends);
         scene
     }
 
-    /// TCP is service 1 and UDP service 2.
+    /// TCP is service 1, UDP 2 and SCTP 3.
     fn service_of(ip_protocol: u8) -> ServiceId {
-        ServiceId(if ip_protocol == protocol::TCP { 1 } else { 2 })
+        ServiceId(Self::place(ip_protocol) + 1)
+    }
+
+    fn place(ip_protocol: u8) -> u32 {
+        match ip_protocol {
+            protocol::TCP => 0,
+            protocol::UDP => 1,
+            _ => 2,
+        }
     }
 
     fn add_service(&mut self, ip_protocol: u8) {
@@ -247,12 +284,12 @@ impl<A: Spoken> Scene<A> {
 
     /// The id of the nth backend of a protocol.
     pub(crate) fn id(ip_protocol: u8, nth: u32) -> BackendId {
-        BackendId(nth + if ip_protocol == protocol::TCP { 0 } else { 1000 })
+        BackendId(nth + Self::place(ip_protocol) * 1000)
     }
 
     /// Makes backends, and lists that hold all of them everywhere.
     pub(crate) fn set_backends(&mut self, numbers: &[u16]) {
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             let ids: Vec<_> = (1..=numbers.len() as u32)
                 .map(|nth| Self::id(ip_protocol, nth))
                 .collect();
@@ -276,7 +313,7 @@ impl<A: Spoken> Scene<A> {
     /// Guards the load balancer's address: it is for these numbers of addresses alone.
     pub(crate) fn guard(&mut self, numbers: &[u16]) {
         let length = if A::FAMILY == Family::V4 { 32 } else { 128 };
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             let service = Self::service_of(ip_protocol);
             let key = FrontendKey::new(A::of(LOAD_BALANCER), Port::new(80), ip_protocol);
             self.node
@@ -307,7 +344,7 @@ impl<A: Spoken> Scene<A> {
 
     /// No backends, everywhere.
     pub(crate) fn empty_lists(&mut self, when: When) {
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             let list = ListWord::empty(when, TAG);
             self.set_lists(ip_protocol, list, list, list);
         }
@@ -382,7 +419,7 @@ impl<A: Spoken> Scene<A> {
         )
     }
 
-    /// A whole handshake from a pod; gives the client's SYN and what the backend sees of it.
+    /// A whole handshake; gives the client's SYN or INIT and what the backend sees of it.
     #[track_caller]
     pub(crate) fn establish(&mut self, at: Hook, syn: Packet<A>) -> (Packet<A>, Packet<A>) {
         let seen = self.translated(at, syn);
@@ -393,7 +430,8 @@ impl<A: Spoken> Scene<A> {
         };
         let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK).numbers(5000, 1001);
         self.translated(back, answer);
-        self.translated(at, syn.with_flags(tcp::ACK).numbers(1001, 5001));
+        let proof = if syn.protocol == protocol::TCP { 5001 } else { 5000 };
+        self.translated(at, syn.with_flags(tcp::ACK).numbers(1001, proof));
         (syn, seen)
     }
 }

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::rules::scene::{Packet, Spoken, in_both_families};
+use crate::rules::scene::{PROTOCOLS, Packet, Spoken, in_both_families};
 
 in_both_families!(
     a_tcp_segment_is_read_whole,
@@ -14,6 +14,8 @@ in_both_families!(
     bytes_behind_the_datagram_do_not_count,
     a_tcp_header_longer_than_the_packet_is_malformed,
     a_datagrams_length_must_fit,
+    an_association_is_read_in_tcps_words,
+    an_sctp_packet_needs_a_chunk,
 );
 
 /// A packet that refuses, loudly, to be read beyond its end.
@@ -83,7 +85,8 @@ fn a_truncated_packet_is_never_taken_for_a_whole_one<A: Spoken>() {
         fragment: Some((1, 64, true)),
         ..udp
     };
-    for packet in [segment::<A>(20), udp, first, later] {
+    let init = Packet::init((1, 1), (2, 2));
+    for packet in [segment::<A>(20), udp, first, later, init] {
         let bytes = packet.bytes();
         assert_eq!(parse::<A>(&bytes).0, Parsed::Transport);
         for length in 0..bytes.len() {
@@ -99,6 +102,63 @@ fn bytes_behind_the_datagram_do_not_count<A: Spoken>() {
     bytes.extend([0; 6]);
     let (parsed, headers) = parse::<A>(&bytes);
     assert_eq!((parsed, headers.has_payload), (Parsed::Transport, false));
+}
+
+fn an_association_is_read_in_tcps_words<A: Spoken>() {
+    let start = A::wrap(&segment(0), &[]).len();
+    let with_chunk = |chunk: u8| {
+        let packet = Packet::<A>::init((1, 40000), (2, 38412)).numbers(0xcafe_f00d, 0x0102_0304);
+        let mut bytes = packet.bytes();
+        bytes[start + 12] = chunk;
+        bytes
+    };
+    const ENDS: [u8; 7] = [1, 2, 6, 7, 8, 9, 14];
+    for chunk in 0..=255 {
+        let bytes = with_chunk(chunk);
+        let (parsed, headers) = parse::<A>(&bytes);
+        assert_eq!(parsed, Parsed::Transport);
+        let flags = match chunk {
+            1 => tcp::SYN,
+            2 => tcp::SYN | tcp::ACK,
+            6 | 14 => tcp::RST,
+            7 | 8 => tcp::FIN | tcp::ACK,
+            _ => tcp::ACK,
+        };
+        assert_eq!(headers.tcp_flags, flags, "chunk {chunk}");
+        assert_eq!(headers.has_payload, !ENDS.contains(&chunk), "chunk {chunk}");
+        assert_eq!(headers.acknowledgement, 0x0102_0304, "the verification tag");
+        assert_eq!(headers.sequence, if chunk == 2 { 0xcafe_f00d } else { 0 });
+        assert_eq!(
+            (headers.source_port.number(), headers.destination_port.number()),
+            (40000, 38412)
+        );
+        assert_eq!(
+            (headers.transport as usize, headers.payload as usize),
+            (start, start + 12)
+        );
+        assert_eq!((headers.opens(), headers.answers()), (chunk == 1, chunk == 2));
+    }
+}
+
+fn an_sctp_packet_needs_a_chunk<A: Spoken>() {
+    let start = A::wrap(&segment(0), &[]).len();
+    let packet = Packet::<A>::init((1, 1), (2, 2));
+    let rest = packet.bytes()[start..].to_vec();
+    let of = |chunk: u8, length: usize| {
+        let mut rest = rest.clone();
+        rest[12] = chunk;
+        parse::<A>(&A::wrap(&packet, &rest[..length])).0
+    };
+    for (chunk, least) in [(11, 16), (14, 16), (1, 16), (2, 20)] {
+        for length in 0..rest.len() {
+            let expected = if length < least {
+                Parsed::Malformed
+            } else {
+                Parsed::Transport
+            };
+            assert_eq!(of(chunk, length), expected, "chunk {chunk}, {length} bytes");
+        }
+    }
 }
 
 fn transport_of<A: Spoken>() -> usize {
@@ -276,7 +336,7 @@ fn segments_larger_than_their_length_field_are_read() {
 fn is_consistent<A: Spoken>(bytes: &[u8]) -> Result<(), TestCaseError> {
     let (parsed, headers) = parse::<A>(bytes);
     if parsed == Parsed::Transport {
-        let is_known = headers.protocol == protocol::TCP || headers.protocol == protocol::UDP;
+        let is_known = PROTOCOLS.contains(&headers.protocol);
         // A later fragment of IPv6 may name the extension header that comes behind the fragment header of the first.
         let names_extension = headers.fragment == Fragment::Later && [43, 60].contains(&headers.protocol);
         prop_assert!(is_known || names_extension);
@@ -284,7 +344,11 @@ fn is_consistent<A: Spoken>(bytes: &[u8]) -> Result<(), TestCaseError> {
         prop_assert!(headers.transport <= headers.length);
         if headers.fragment != Fragment::Later {
             let room = headers.length - headers.transport;
-            let least = if headers.protocol == protocol::TCP { 20 } else { 8 };
+            let least = match headers.protocol {
+                protocol::TCP => 20,
+                protocol::SCTP => 16,
+                _ => 8,
+            };
             prop_assert!(room >= least);
             prop_assert!(headers.payload <= headers.length);
         }
