@@ -1,6 +1,7 @@
 //! Reading a packet's headers.
 
 use crate::layout::{Addr, Family, Port, V4, V6, protocol};
+use crate::rules::sctp;
 
 /// The bytes of a packet from its network header on.
 pub trait Bytes {
@@ -30,41 +31,6 @@ pub mod tcp {
     pub const RST: u8 = 4;
     /// The acknowledgement number is valid.
     pub const ACK: u8 = 16;
-}
-
-/// Types of SCTP chunks (RFC 9260 §3.2) that say something of their association's life.
-pub mod sctp {
-    use super::tcp;
-
-    /// Opens an association; alone in its packet.
-    pub const INIT: u8 = 1;
-    /// Answers INIT, with the tag that the client's packets carry from then on; alone in its packet.
-    pub const INIT_ACK: u8 = 2;
-    /// Ends the association at once.
-    pub const ABORT: u8 = 6;
-    /// No more data from the sender.
-    pub const SHUTDOWN: u8 = 7;
-    /// Nor from the other side.
-    pub const SHUTDOWN_ACK: u8 = 8;
-    /// Something was wrong with a packet.
-    pub const ERROR: u8 = 9;
-    /// The client shows that it got the INIT ACK.
-    pub const COOKIE_ECHO: u8 = 10;
-    /// Answers SHUTDOWN ACK: the association is over.
-    pub const SHUTDOWN_COMPLETE: u8 = 14;
-
-    /// What a packet's first chunk is in [`tcp`]'s words, and whether it shows that the association goes on.
-    #[inline(always)]
-    pub const fn in_tcp_words(chunk: u8) -> (u8, bool) {
-        match chunk {
-            INIT => (tcp::SYN, false),
-            INIT_ACK => (tcp::SYN | tcp::ACK, false),
-            SHUTDOWN | SHUTDOWN_ACK => (tcp::FIN | tcp::ACK, false),
-            ABORT | SHUTDOWN_COMPLETE => (tcp::RST, false),
-            ERROR => (tcp::ACK, false),
-            _ => (tcp::ACK, true),
-        }
-    }
 }
 
 /// Bytes of SCTP's common header: ports, verification tag, checksum.
@@ -101,7 +67,7 @@ pub struct Headers<A> {
     pub destination_port: Port,
     /// IP protocol number: TCP, UDP or SCTP.
     pub protocol: u8,
-    /// [`tcp`] flags, of SCTP as [`sctp::in_tcp_words`] has them; 0 for UDP.
+    /// [`tcp`] flags, of SCTP as [`sctp`] puts them; 0 for UDP.
     pub tcp_flags: u8,
     /// TTL or hop limit.
     pub hop_limit: u8,

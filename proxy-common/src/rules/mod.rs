@@ -23,6 +23,7 @@ pub mod quote;
 pub mod reverse;
 #[cfg(test)]
 mod scene;
+pub mod sctp;
 pub mod socket;
 mod state;
 mod verdict;

@@ -8,8 +8,8 @@ use crate::layout::{
     AffinityWord, BACKEND_LOCAL, Backend, BackendId, Config, Counter, Direction, Family, Flow, FlowKey,
     FlowTable, FrontendKey, FrontendKind, ListWord, Port, Service, ServiceId, V4, V6, When, protocol,
 };
-use crate::rules::headers::{Readable, sctp, tcp};
-use crate::rules::{Decision, Origin, Verdict, Work, hook};
+use crate::rules::headers::{Readable, tcp};
+use crate::rules::{Decision, Origin, Verdict, Work, hook, sctp};
 
 /// Ticks of a second in the scene.
 pub(crate) const SECOND: u32 = 250;

@@ -47,7 +47,7 @@ fn a_guarded_address_is_for_its_ranges_alone<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[LOCAL, REMOTE]);
     scene.guard(&[CLIENT, POD]);
     let refused = Decision::Drop(Counter::SourceNotAllowed);
-    for make in [Packet::<A>::syn, Packet::udp] {
+    for make in [Packet::<A>::syn, Packet::udp, Packet::init] {
         for (at, inside, outside) in [
             (Hook::FromNetwork, CLIENT, CLIENT + 1),
             (Hook::FromPod, POD, POD + 1),
@@ -65,7 +65,7 @@ fn a_guarded_address_is_for_its_ranges_alone<A: Spoken>() {
     assert_eq!(scene.send(Hook::FromNetwork, segment), refused);
     // Ranges are for new flows.
     scene.guard(&[]);
-    for make in [Packet::<A>::syn, Packet::udp] {
+    for make in [Packet::<A>::syn, Packet::udp, Packet::init] {
         scene.translated(Hook::FromNetwork, make((CLIENT, 33000), BALANCER));
         assert_eq!(
             scene.send(Hook::FromNetwork, make((CLIENT, 33009), BALANCER)),
@@ -198,7 +198,7 @@ fn without_a_range_nothing_is_sent_in_the_nodes_name<A: Spoken>() {
 
 fn a_hairpin_goes_by_the_primary_address<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[LOCAL]);
-    for make in [Packet::syn, Packet::udp] {
+    for make in [Packet::syn, Packet::udp, Packet::init] {
         let call = make((LOCAL, 40000), (CLUSTER_IP, 80));
         let seen = scene.translated(Hook::FromPod, call);
         assert_eq!(scene.work.flow.action, Action::Hairpin as u8);
@@ -232,7 +232,7 @@ fn no_route_is_counted<A: Spoken>() {
 
 /// One client port to two frontends whose backends are the same.
 fn a_taken_reverse_key_means_another_backend<A: Spoken>() {
-    for make in [Packet::syn, Packet::udp] {
+    for make in [Packet::syn, Packet::udp, Packet::init] {
         let mut scene = Scene::<A>::new(&[LOCAL, LOCAL + 1]);
         scene.node.script([0]);
         let first = scene.translated(Hook::FromPod, make((POD, 40000), (CLUSTER_IP, 80)));
@@ -246,7 +246,7 @@ fn a_taken_reverse_key_means_another_backend<A: Spoken>() {
 }
 
 fn a_taken_reverse_key_of_the_only_backend_means_another_port<A: Spoken>() {
-    for make in [Packet::syn, Packet::udp] {
+    for make in [Packet::syn, Packet::udp, Packet::init] {
         let mut scene = Scene::<A>::new(&[LOCAL]);
         let frontends = [(CLUSTER_IP, 80), (OTHER_IP, 80), BALANCER];
         let calls = frontends.map(|frontend| make((POD, 40000), frontend));
@@ -308,7 +308,7 @@ fn an_expired_reverse_entry_is_no_obstacle<A: Spoken>() {
 
 /// Its own reverse entry is not another flow's: the backend goes on seeing the same client port.
 fn a_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry<A: Spoken>() {
-    for make in [Packet::syn, Packet::udp] {
+    for make in [Packet::syn, Packet::udp, Packet::init] {
         let mut scene = Scene::<A>::new(&[LOCAL]);
         let call = make((POD, 40000), (CLUSTER_IP, 80));
         let seen = scene.translated(Hook::FromPod, call);
@@ -343,7 +343,7 @@ fn a_promoted_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry<A: Sp
 
 fn the_local_list_is_for_the_network_and_the_shortcut_for_pods<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[LOCAL, REMOTE]);
-    for ip_protocol in [protocol::TCP, protocol::UDP] {
+    for ip_protocol in PROTOCOLS {
         let ids = [1, 2].map(|nth| Scene::<A>::id(ip_protocol, nth));
         let all = scene.node.add_list(&ids, TAG);
         let local = scene.node.add_list(&ids[..1], TAG);
@@ -352,7 +352,7 @@ fn the_local_list_is_for_the_network_and_the_shortcut_for_pods<A: Spoken>() {
     let (mut outside, mut inside) = (BTreeSet::new(), BTreeSet::new());
     for port in 1..100 {
         for frontend in [BALANCER, (NODE, NODE_PORT)] {
-            for make in [Packet::<A>::syn, Packet::udp] {
+            for make in [Packet::<A>::syn, Packet::udp, Packet::init] {
                 let call = make((CLIENT, port), frontend);
                 let octets = |packet: Packet<A>| packet.destination.0.to_mapped();
                 outside.insert(octets(scene.translated(Hook::FromNetwork, call)));
@@ -369,7 +369,7 @@ fn the_local_list_is_for_the_network_and_the_shortcut_for_pods<A: Spoken>() {
 }
 
 fn no_endpoint_is_refused_and_no_local_one_dropped<A: Spoken>() {
-    for make in [Packet::syn, Packet::udp] {
+    for make in [Packet::syn, Packet::udp, Packet::init] {
         for frontend in [BALANCER, (NODE, NODE_PORT), (CLUSTER_IP, 80)] {
             let mut scene = Scene::<A>::new(&[LOCAL]);
             let call = make(OUTSIDE, frontend);

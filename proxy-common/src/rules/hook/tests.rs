@@ -22,7 +22,7 @@ const ALL: [Hook; 4] = [Hook::FromPod, Hook::ToPod, Hook::FromNetwork, Hook::ToN
 fn what_the_prefilter_denies_passes_without_a_look_at_a_table<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[LOCAL, REMOTE]);
     for at in ALL {
-        for make in [Packet::syn, Packet::udp] {
+        for make in [Packet::syn, Packet::udp, Packet::init] {
             // Neither a frontend's nor a backend's; a port of the SNAT range, too.
             for (source, destination) in [((POD, 1), (CLIENT, 80)), ((CLIENT, 80), (NODE, 45000))] {
                 let packet = make(source, destination);
@@ -44,7 +44,7 @@ fn a_false_yes_of_the_prefilter_changes_nothing<A: Spoken>() {
         scene.node.filter.insert(word, u64::MAX);
     }
     for at in ALL {
-        for make in [Packet::syn, Packet::udp] {
+        for make in [Packet::syn, Packet::udp, Packet::init] {
             assert_eq!(scene.send(at, make((POD, 1), (CLIENT, 80))), Decision::Pass);
             assert_eq!(scene.send(at, make((CLIENT, 80), (NODE, 45000))), Decision::Pass);
         }
@@ -105,7 +105,7 @@ fn other_protocols_pass<A: Spoken>() {
 
 fn a_malformed_packet_to_a_frontends_address_is_dropped<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[LOCAL]);
-    for make in [Packet::<A>::syn, Packet::udp] {
+    for make in [Packet::<A>::syn, Packet::udp, Packet::init] {
         for at in [Hook::FromPod, Hook::FromNetwork] {
             for (destination, decision) in [
                 (CLUSTER_IP, Decision::Drop(Counter::Malformed)),
@@ -122,7 +122,7 @@ fn a_malformed_packet_to_a_frontends_address_is_dropped<A: Spoken>() {
 
 fn an_untranslated_cluster_ip_does_not_leave_the_node<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[LOCAL]);
-    for make in [Packet::syn, Packet::udp] {
+    for make in [Packet::syn, Packet::udp, Packet::init] {
         for source in [NODE, POD] {
             for at in [Hook::ToNetwork, Hook::BackToNetwork] {
                 let call = make((source, 33000), (CLUSTER_IP, 80));

@@ -16,7 +16,7 @@ in_both_families!(
 
 /// Rule 1: the stack sees client and backend in both directions. A client's own port may well be of the SNAT range.
 fn a_reply_that_goes_through_the_stack_is_translated_behind_it_only<A: Spoken>() {
-    for make in [Packet::syn, Packet::udp] {
+    for make in [Packet::syn, Packet::udp, Packet::init] {
         let cases = [
             (LOCAL, POD, Hook::FromPod, Hook::FromPod, Hook::ToPod),
             (REMOTE, POD, Hook::FromPod, Hook::FromNetwork, Hook::ToPod),
