@@ -147,7 +147,7 @@ impl<A: Kin> Difference<A> {
         host.config.tcp_closing = half(120);
         host.config.udp_embryo = half(30);
         host.config.udp_established = half(180);
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             for (nth, address) in (1..).zip(endpoints::<A>()) {
                 let is_local = nth <= 2 || address == node();
                 let backend = Backend {
@@ -243,7 +243,7 @@ impl<A: Kin> Difference<A> {
     fn change_a_service(&mut self) {
         let Self { stage, dice, .. } = self;
         let nth = dice.below(frontends::<A>().len()) as u32 + 1;
-        let ip_protocol = dice.pick(&[protocol::TCP, protocol::UDP]);
+        let ip_protocol = dice.pick(&PROTOCOLS);
         let mut list = || {
             let tag = if dice.one_in(20) { 99 } else { nth as u16 };
             if dice.one_in(8) {
@@ -268,7 +268,7 @@ impl<A: Kin> Difference<A> {
 
     fn toggle_a_backend(&mut self) {
         let nth = self.dice.below(6) as u32 + 1;
-        let id = Stage::<A>::backend(self.dice.pick(&[protocol::TCP, protocol::UDP]), nth);
+        let id = Stage::<A>::backend(self.dice.pick(&PROTOCOLS), nth);
         let host = &mut self.stage.host;
         let Some(backend) = host.backends.get_mut(&id) else {
             return;
@@ -334,18 +334,13 @@ impl<A: Kin> Difference<A> {
             .map(|(key, flow)| (key.1, *flow))
             .collect();
         let dice = &mut self.dice;
-        let (source, destination, is_tcp, expected) = if !entries.is_empty() && !dice.one_in(3) {
+        let (source, destination, ip_protocol, expected) = if !entries.is_empty() && !dice.one_in(3) {
             let mut sorted = entries;
             sorted.sort_by_key(|(key, flow)| (key.tag(), flow.meta.0));
             let (key, flow): (FlowKey<A>, Flow<A>) = dice.pick(&sorted);
             let source = (key.source, key.source_port.number());
             let destination = (key.destination, key.destination_port.number());
-            (
-                source,
-                destination,
-                key.protocol == protocol::TCP,
-                flow.expected_acknowledgement,
-            )
+            (source, destination, key.protocol, flow.expected_acknowledgement)
         } else {
             let sources = [pod(), local(1), client(), A::of(1, 0x21), remote(1), node()];
             let source = (
@@ -363,9 +358,9 @@ impl<A: Kin> Difference<A> {
             } else {
                 dice.pick(&frontends())
             };
-            (source, destination, dice.one_in(2), 0)
+            (source, destination, dice.pick(&PROTOCOLS), 0)
         };
-        let mut frame = if is_tcp {
+        let mut frame = if ip_protocol != protocol::UDP {
             let flags = [
                 tcp::SYN,
                 tcp::SYN,
@@ -378,10 +373,14 @@ impl<A: Kin> Difference<A> {
             let acknowledgement =
                 expected.wrapping_add(dice.pick(&[0, 0, 1, 0_u32.wrapping_sub(1), 1 << 20]));
             let flags = dice.pick(&flags);
-            let frame = Frame::tcp(source, destination, flags).numbered(flags, 7000, acknowledgement);
+            let frame = if ip_protocol == protocol::TCP {
+                Frame::tcp(source, destination, flags)
+            } else {
+                Frame::init(source, destination)
+            };
             Frame {
                 payload: vec![7; dice.pick(&[0, 0, 1, 100])],
-                ..frame
+                ..frame.numbered(flags, 7000, acknowledgement)
             }
         } else {
             Frame {
@@ -425,10 +424,10 @@ impl<A: Kin> Difference<A> {
         let strange = u16::from(dice.one_in(10));
         let source = (flow.source, flow.source_port.number() ^ strange);
         let destination = (flow.destination, flow.destination_port.number());
-        let frame = if key.protocol == protocol::TCP {
-            Frame::tcp(source, destination, tcp::ACK)
-        } else {
-            Frame::udp(source, destination)
+        let frame = match key.protocol {
+            protocol::TCP => Frame::tcp(source, destination, tcp::ACK),
+            protocol::UDP => Frame::udp(source, destination),
+            _ => Frame::init(source, destination),
         };
         let frame = Frame {
             hop_limit: 9,
@@ -864,6 +863,8 @@ fn differ<A: Kin>(seed: u64) {
         Counter::AffinityKept,
         Counter::ErrorTranslated,
         Counter::SourceNotAllowed,
+        Counter::SctpWithoutFlow,
+        Counter::SctpFragment,
     ] {
         assert!(
             difference.seen.contains(counter.name()),

@@ -42,10 +42,6 @@ fn router<A: Kin>() -> A {
     A::of(5, 0x999)
 }
 
-fn calls<A: Kin>(source: (A, u16), destination: (A, u16)) -> [Frame; 2] {
-    [Frame::syn(source, destination), Frame::udp(source, destination)]
-}
-
 /// What somebody who was handed a packet says to its sender.
 fn about<A: Kin>(seen: &Frame, sender: A) -> Error {
     Error {
@@ -72,14 +68,14 @@ fn expected<A: Kin>(error: &Error, sender: A, original: &Frame) -> Error {
     }
     .bytes()[14..]
         .to_vec();
-    let field = header::<A>()
-        + usize::from(original.options) * (header::<A>() / 5)
-        + match original.transport {
-            Transport::Tcp(..) => 16,
-            Transport::Udp(_) => 6,
-        };
+    let (offset, size) = match original.transport {
+        Transport::Tcp(..) => (16, 2),
+        Transport::Udp(_) => (6, 2),
+        Transport::Sctp(..) => (8, 4),
+    };
+    let field = header::<A>() + usize::from(original.options) * (header::<A>() / 5) + offset;
     quoted.truncate(error.quoted.len());
-    let end = quoted.len().min(field + 2);
+    let end = quoted.len().min(field + size);
     if field < end {
         quoted[field..end].copy_from_slice(&error.quoted[field..end]);
     }

@@ -12,7 +12,7 @@ use proxy_common::rules::headers::tcp;
 in_both_families!(
     a_syn_without_an_endpoint_is_reset,
     a_reset_acknowledges_all_of_the_segment,
-    a_datagram_without_an_endpoint_is_answered_with_port_unreachable,
+    a_datagram_or_an_init_without_an_endpoint_is_answered_with_port_unreachable,
     icmp_errors_are_limited_but_those_of_path_mtu_and_resets,
     a_later_fragment_without_an_endpoint_is_dropped_in_silence,
     no_local_endpoint_drops_in_silence,
@@ -186,7 +186,7 @@ fn an_answer_keeps_the_nics_sum_right<A: Kin>() {
         Family::V4 => (42, 576 + 42 - 28),
         Family::V6 => (62, 1280 + 62 - 48),
     };
-    let [syn, datagram] = calls((client::<A>(), 40000), (node(), NODE_PORT));
+    let [syn, datagram, _] = calls((client::<A>(), 40000), (node(), NODE_PORT));
     let with = |length, call| Frame {
         payload: vec![7; length],
         ..call
@@ -205,18 +205,21 @@ fn an_answer_keeps_the_nics_sum_right<A: Kin>() {
     is_answered(&output.packet, &datagram, kinds::<A>()[0], 0);
 }
 
-fn a_datagram_without_an_endpoint_is_answered_with_port_unreachable<A: Kin>() {
+/// For SCTP too, as netfilter's `reject` has it: an ABORT is never sent.
+fn a_datagram_or_an_init_without_an_endpoint_is_answered_with_port_unreachable<A: Kin>() {
     let mut stage = Stage::<A>::new(&[]);
     stage.empty_lists(When::Reject);
     for (name, source) in [(program::FROM_POD, pod::<A>()), (program::FROM_NETWORK, client())] {
         for length in [0, 1, 9, 1000] {
-            let call = Frame {
-                payload: vec![7; length],
-                ..Frame::udp((source, 40000), (node::<A>(), NODE_PORT))
-            };
-            let output = counted(&mut stage, &REFUSED, |stage| stage.run(name, &call.bytes()));
-            assert_eq!(output.verdict, REDIRECT);
-            is_answered(&output.packet, &call, kinds::<A>()[0], 0);
+            for make in [Frame::udp, Frame::init] {
+                let call = Frame {
+                    payload: vec![7; length],
+                    ..make((source, 40000), (node::<A>(), NODE_PORT))
+                };
+                let output = counted(&mut stage, &REFUSED, |stage| stage.run(name, &call.bytes()));
+                assert_eq!(output.verdict, REDIRECT);
+                is_answered(&output.packet, &call, kinds::<A>()[0], 0);
+            }
         }
     }
 }
@@ -290,10 +293,6 @@ fn a_later_fragment_without_an_endpoint_is_dropped_in_silence<A: Kin>() {
         stage.run(program::FROM_POD, &unknown_later)
     });
     assert_eq!(lost.verdict, SHOT);
-}
-
-fn calls<A: Kin>(source: (A, u16), destination: (A, u16)) -> [Frame; 2] {
-    [Frame::syn(source, destination), Frame::udp(source, destination)]
 }
 
 fn no_local_endpoint_drops_in_silence<A: Kin>() {
@@ -451,17 +450,19 @@ fn a_hairpin_at_the_last_hop_is_answered<A: Kin>() {
 fn an_untranslated_cluster_ip_is_refused_towards_its_sender<A: Kin>() {
     let mut stage = Stage::<A>::new(&[local(1)]);
     let events = [(Counter::HostUntranslated, 1), (Counter::ErrorSent, 1)];
-    let [syn, datagram] = calls((node::<A>(), 33000), (cluster_ip(), 80));
+    let [syn, datagram, init] = calls((node::<A>(), 33000), (cluster_ip(), 80));
     let reset = counted(&mut stage, &events, |stage| {
         stage.send(program::TO_NETWORK, &syn, REDIRECT)
     });
     assert_eq!(reset.transport, Transport::Tcp(tcp::RST | tcp::ACK, 0, 1001));
     assert_eq!((reset.source, reset.destination), (syn.destination, syn.source));
-    let output = counted(&mut stage, &events, |stage| {
-        stage.run(program::TO_NETWORK, &datagram.bytes())
-    });
-    assert_eq!(output.verdict, REDIRECT);
-    is_answered(&output.packet, &datagram, kinds::<A>()[0], 0);
+    for call in [datagram, init] {
+        let output = counted(&mut stage, &events, |stage| {
+            stage.run(program::TO_NETWORK, &call.bytes())
+        });
+        assert_eq!(output.verdict, REDIRECT);
+        is_answered(&output.packet, &call, kinds::<A>()[0], 0);
+    }
     // A segment that acknowledges is reset at the number it acknowledges; a reset is never answered.
     let segment = syn.clone().numbered(tcp::ACK, 1001, 777);
     let reset = stage.send(program::TO_NETWORK, &segment, REDIRECT);

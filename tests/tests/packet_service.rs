@@ -23,10 +23,6 @@ in_both_families!(
     a_udp_flow_moves_when_its_backend_stops_serving,
 );
 
-fn calls<A: Kin>(source: (A, u16), destination: (A, u16)) -> [Frame; 2] {
-    [Frame::syn(source, destination), Frame::udp(source, destination)]
-}
-
 fn answer(seen: &Frame) -> Frame {
     seen.clone().turned().numbered(tcp::SYN | tcp::ACK, 5000, 1001)
 }

@@ -7,7 +7,7 @@ use proxy_common::layout::{Family, FrontendKind, Port};
 use super::{ExternalIps, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Frontend, Range};
-use crate::source::{Address, ClusterIp, IpMode, Protocol, Service, ServicePort, ServiceType};
+use crate::source::{Address, ClusterIp, IpMode, Service, ServicePort, ServiceType};
 
 /// A frontend that a Service asks for, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +46,7 @@ impl Served {
         served.families = cluster_ips.iter().map(|address| family_of(*address)).collect();
         let addresses = served.addresses(service, &name, cluster_ips, external_ips);
         for (index, port) in service.spec.ports.iter().enumerate() {
-            if port.protocol == Protocol::Sctp {
-                served.warnings.push(Warning::Sctp {
-                    service: name.clone(),
-                    port: port.port.0.get(),
-                });
-            } else {
-                served.add_port(index, port, &addresses, has_node_ports(service));
-            }
+            served.add_port(index, port, &addresses, has_node_ports(service));
         }
         served
     }

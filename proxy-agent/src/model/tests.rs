@@ -298,6 +298,35 @@ status:
     );
 }
 
+/// As every other port, and apart from the TCP port of the same number.
+#[test]
+fn sctp_ports_are_served() {
+    let service = service_with(
+        "type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{name: a, port: 80, nodePort: 30080, protocol: SCTP}, \
+         {name: b, port: 80, nodePort: 30080}], externalIPs: [192.0.2.1]",
+    )
+    .replace("kind: Service", "kind: Service\nstatus: {loadBalancer: {ingress: [{ip: 203.0.113.1}]}}");
+    let slice = slice(&["{addresses: [10.1.0.1]}"]).replace(
+        "{port: 8080}",
+        "{name: a, port: 38412, protocol: SCTP}, {name: b, port: 8080}",
+    );
+    let mut model = model(&[]);
+    assert_eq!(apply(&mut model, &service).warnings, []);
+    apply(&mut model, &slice);
+    let ports = compile(&model);
+    assert_eq!(
+        frontends(&ports[0]),
+        [
+            "ClusterIp 10.96.0.1 80 SCTP",
+            "LoadBalancer 203.0.113.1 80 SCTP",
+            "ExternalIp 192.0.2.1 80 SCTP",
+            "NodePort 0.0.0.0 30080 SCTP",
+        ]
+    );
+    assert_eq!(ports[0].endpoints[0].port.number(), 38412);
+    assert_eq!(ports[1].endpoints[0].port.number(), 8080);
+}
+
 #[test]
 fn node_ports_need_a_number_and_a_type() {
     let frontends_of = |spec: &str| frontends(&compile(&model(&[&service_with(spec)]))[0]);
@@ -387,10 +416,6 @@ fn what_is_not_served_is_warned_of_by_name() {
             "{warnings:?}"
         );
     };
-    check(
-        &service_with("clusterIP: 10.96.0.1, ports: [{port: 9, protocol: SCTP}]"),
-        &["default/web", "port 9 is SCTP"],
-    );
     check(
         &service_with("ports: [{port: 80}]"),
         &["default/web", "no spec.clusterIP"],

@@ -9,14 +9,6 @@ use crate::source::{EndpointAddress, EndpointSlice, SliceAddressType};
 /// Something that an object asks for and does not get. Found once a change of that object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
-    /// SCTP is not served yet.
-    #[error("Service {service}: port {port} is SCTP, which is not served yet: it is left out")]
-    Sctp {
-        /// The Service.
-        service: ObjectName,
-        /// The port.
-        port: u16,
-    },
     /// Source ranges of one family leave the other open.
     #[error(
         "Service {service}: its load balancer addresses {} are open to everyone: loadBalancerSourceRanges has no range \
@@ -91,8 +83,7 @@ impl Warning {
     /// The Service that it is about; none: it is about a slice.
     pub fn service(&self) -> Option<&ObjectName> {
         match self {
-            Self::Sctp { service, .. }
-            | Self::OpenFamily { service, .. }
+            Self::OpenFamily { service, .. }
             | Self::ExternalIpsNotAllowed { service, .. }
             | Self::NoClusterIp { service }
             | Self::FamilyNotServed { service, .. }

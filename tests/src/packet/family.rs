@@ -67,10 +67,10 @@ impl Kin for V4 {
 
     fn table(table: FlowTable, ip_protocol: u8) -> &'static str {
         match (table, ip_protocol) {
-            (FlowTable::Embryos, protocol::TCP) => names::TCP_EMBRYOS4,
-            (FlowTable::Flows, protocol::TCP) => names::TCP_FLOWS4,
-            (FlowTable::Embryos, _) => names::UDP_EMBRYOS4,
-            (FlowTable::Flows, _) => names::UDP_FLOWS4,
+            (FlowTable::Embryos, protocol::UDP) => names::UDP_EMBRYOS4,
+            (FlowTable::Flows, protocol::UDP) => names::UDP_FLOWS4,
+            (FlowTable::Embryos, _) => names::TCP_EMBRYOS4,
+            (FlowTable::Flows, _) => names::TCP_FLOWS4,
         }
     }
     fn from_text(text: &str) -> Self {
@@ -99,10 +99,10 @@ impl Kin for V6 {
 
     fn table(table: FlowTable, ip_protocol: u8) -> &'static str {
         match (table, ip_protocol) {
-            (FlowTable::Embryos, protocol::TCP) => names::TCP_EMBRYOS6,
-            (FlowTable::Flows, protocol::TCP) => names::TCP_FLOWS6,
-            (FlowTable::Embryos, _) => names::UDP_EMBRYOS6,
-            (FlowTable::Flows, _) => names::UDP_FLOWS6,
+            (FlowTable::Embryos, protocol::UDP) => names::UDP_EMBRYOS6,
+            (FlowTable::Flows, protocol::UDP) => names::UDP_FLOWS6,
+            (FlowTable::Embryos, _) => names::TCP_EMBRYOS6,
+            (FlowTable::Flows, _) => names::TCP_FLOWS6,
         }
     }
     fn from_text(text: &str) -> Self {

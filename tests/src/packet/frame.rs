@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header, TcpHeader, TransportHeader, UdpHeader};
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PayloadSlice, TcpHeader, TransportHeader, UdpHeader};
 use proxy_common::rules::headers::tcp;
+use proxy_common::rules::sctp;
 
 use super::head::Head;
 
@@ -14,9 +15,16 @@ pub enum Transport {
     Tcp(u8, u32, u32),
     /// A datagram; whether it has a checksum.
     Udp(bool),
+    /// An SCTP packet: the type of its first chunk, the tag that it asks for, and its own tag.
+    Sctp(u8, u32, u32),
 }
 
-/// An Ethernet frame with a TCP or UDP packet over IPv4 or IPv6.
+/// CRC32c, of a crate that knows nothing of Shunt.
+static CRC32C: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
+/// Bytes of SCTP's common header, and of what a frame has of the first chunk beside its payload.
+const SCTP_HEADERS: usize = 12 + 8;
+
+/// An Ethernet frame with a TCP, UDP or SCTP packet over IPv4 or IPv6.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// MAC addresses: destination, source.
@@ -68,7 +76,16 @@ impl Frame {
         Self::tcp(source, destination, tcp::SYN)
     }
 
-    /// The same with other flags and numbers; a datagram stays as it is.
+    /// An SCTP packet that opens an association.
+    pub fn init(source: (impl Into<IpAddr>, u16), destination: (impl Into<IpAddr>, u16)) -> Self {
+        Self {
+            transport: Transport::Sctp(sctp::INIT, 1000, 0),
+            payload: vec![7; 12],
+            ..Self::udp(source, destination)
+        }
+    }
+
+    /// The same with other flags and numbers, or with what they are in SCTP's words; a datagram stays as it is.
     #[must_use]
     pub fn numbered(self, flags: u8, sequence: u32, acknowledgement: u32) -> Self {
         match self.transport {
@@ -77,6 +94,10 @@ impl Frame {
                 ..self
             },
             Transport::Udp(_) => self,
+            Transport::Sctp(..) => Self {
+                transport: Transport::Sctp(chunk(flags), sequence, acknowledgement),
+                ..self
+            },
         }
     }
 
@@ -119,12 +140,14 @@ impl Frame {
         match self.transport {
             Transport::Tcp(..) => IpNumber::TCP,
             Transport::Udp(_) => IpNumber::UDP,
+            Transport::Sctp(..) => IpNumber::SCTP,
         }
     }
 
     fn write_transport(&self, out: &mut Vec<u8>) {
         let (source, destination) = (self.source.port(), self.destination.port());
         let mut header = match self.transport {
+            Transport::Sctp(chunk, asked, tag) => return self.write_sctp(out, chunk, asked, tag),
             Transport::Udp(_) => TransportHeader::Udp(UdpHeader {
                 source_port: source,
                 destination_port: destination,
@@ -152,9 +175,45 @@ impl Frame {
         header.write(out).expect("writing to memory");
     }
 
+    fn write_sctp(&self, out: &mut Vec<u8>, chunk: u8, asked: u32, tag: u32) {
+        let mut header = Vec::new();
+        for port in [self.source.port(), self.destination.port()] {
+            header.extend(port.to_be_bytes());
+        }
+        header.extend(tag.to_be_bytes());
+        header.extend([0; 4]);
+        header.extend([chunk, 0]);
+        header.extend((8 + self.payload.len() as u16).to_be_bytes());
+        header.extend(asked.to_be_bytes());
+        let checksum = sctp_checksum(&[&header, &self.payload[..]].concat());
+        header[8..12].copy_from_slice(&checksum);
+        out.extend(header);
+    }
+
+    /// Reads an SCTP packet behind its IP header.
+    fn read_sctp(head: &Head, bytes: &[u8]) -> Self {
+        assert_eq!(bytes[8..12], sctp_checksum(bytes), "SCTP's checksum");
+        let half = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let word = |at: usize| u32::from(half(at)) << 16 | u32::from(half(at + 2));
+        Self {
+            link: head.link,
+            source: (head.source, half(0)).into(),
+            destination: (head.destination, half(2)).into(),
+            hop_limit: head.hop_limit,
+            options: head.options,
+            transport: Transport::Sctp(bytes[12], word(16), word(4)),
+            payload: bytes[SCTP_HEADERS..].to_vec(),
+        }
+    }
+
     /// Reads a frame; every checksum in it must be right.
     pub fn read(bytes: &[u8]) -> Self {
         let (head, headers) = Head::read(bytes);
+        if let PayloadSlice::Ip(packet) = &headers.payload
+            && packet.ip_number == IpNumber::SCTP
+        {
+            return Self::read_sctp(&head, packet.payload);
+        }
         let mut transport = headers.transport.clone().expect("a transport header");
         let payload = headers.payload.slice().to_vec();
         let written = transport.clone();
@@ -189,6 +248,28 @@ impl Frame {
             payload,
         }
     }
+}
+
+/// The chunk that TCP's flags stand for.
+fn chunk(flags: u8) -> u8 {
+    const DATA: u8 = 0;
+    const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
+    match flags & !tcp::FIN {
+        tcp::SYN => sctp::INIT,
+        SYN_ACK => sctp::INIT_ACK,
+        tcp::RST => sctp::ABORT,
+        _ if flags & tcp::FIN != 0 => sctp::SHUTDOWN,
+        _ => DATA,
+    }
+}
+
+/// The checksum field of an SCTP packet, whatever it says now (RFC 9260 appendix A).
+fn sctp_checksum(packet: &[u8]) -> [u8; 4] {
+    let mut digest = CRC32C.digest();
+    digest.update(&packet[..8]);
+    digest.update(&[0; 4]);
+    digest.update(&packet[12..]);
+    digest.finalize().to_le_bytes()
 }
 
 /// Computes a checksum anew.

@@ -33,6 +33,8 @@ pub const NODE_PORT: u16 = 30080;
 pub const TARGET: u16 = 8080;
 /// The lists' tag.
 pub const TAG: u16 = 77;
+/// What Services are made of.
+pub const PROTOCOLS: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::SCTP];
 
 /// The Service's address in the cluster.
 pub fn cluster_ip<A: Kin>() -> A {
@@ -61,6 +63,15 @@ pub fn local<A: Kin>(nth: u16) -> A {
 /// The nth backend on another.
 pub fn remote<A: Kin>(nth: u16) -> A {
     A::of(5, 0x100 + nth)
+}
+
+/// What opens a flow, in each protocol.
+pub fn calls<A: Kin>(source: (A, u16), destination: (A, u16)) -> [Frame; 3] {
+    [
+        Frame::syn(source, destination),
+        Frame::udp(source, destination),
+        Frame::init(source, destination),
+    ]
 }
 
 /// The node, its kernel, and the interfaces of this thread's namespace.
@@ -113,21 +124,31 @@ impl<A: Kin> Stage<A> {
             wire,
             affinity: AffinityWord::OFF,
         };
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             stage.add_frontends(ip_protocol);
         }
         stage.set_backends(backends);
         stage
     }
 
-    /// TCP is service 1, UDP 2.
+    /// TCP is service 1, UDP 2, SCTP 3.
     pub fn service(ip_protocol: u8) -> ServiceId {
-        ServiceId(if ip_protocol == protocol::TCP { 1 } else { 2 })
+        ServiceId(match ip_protocol {
+            protocol::TCP => 1,
+            protocol::UDP => 2,
+            _ => 3,
+        })
     }
 
     /// Id of the nth backend, from 1 on.
     pub fn backend(ip_protocol: u8, nth: u32) -> BackendId {
-        BackendId(nth + if ip_protocol == protocol::TCP { 0 } else { 500 })
+        BackendId(
+            nth + match ip_protocol {
+                protocol::TCP => 0,
+                protocol::UDP => 500,
+                _ => 750,
+            },
+        )
     }
 
     fn add_frontends(&mut self, ip_protocol: u8) {
@@ -143,7 +164,7 @@ impl<A: Kin> Stage<A> {
 
     /// Makes backends, and lists that hold all of them, and installs everything.
     pub fn set_backends(&mut self, addresses: &[A]) {
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             let mut ids = Vec::new();
             for (nth, address) in (1..).zip(addresses) {
                 let is_local = address.to_mapped().octets()[12..14]
@@ -190,7 +211,7 @@ impl<A: Kin> Stage<A> {
 
     /// No backends, everywhere.
     pub fn empty_lists(&mut self, when: When) {
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             self.set_lists(ip_protocol, ListWord::empty(when, TAG));
         }
         self.install();
@@ -248,7 +269,7 @@ impl<A: Kin> Stage<A> {
 
     /// A backend no longer serves.
     pub fn kill(&mut self, nth: u32) {
-        for ip_protocol in [protocol::TCP, protocol::UDP] {
+        for ip_protocol in PROTOCOLS {
             self.host.kill_backend(Self::backend(ip_protocol, nth));
         }
         self.install();
@@ -296,6 +317,7 @@ impl<A: Kin> Stage<A> {
             protocol: match frame.transport {
                 Transport::Tcp(..) => protocol::TCP,
                 Transport::Udp(_) => protocol::UDP,
+                Transport::Sctp(..) => protocol::SCTP,
             },
             direction: direction as u8,
             pad: 0,
