@@ -23,6 +23,8 @@ const AF_INET6: u8 = 10;
 const FIB_SUCCESS: i64 = 0;
 const FIB_NO_NEIGHBOUR: i64 = 7;
 const FIB_FRAGMENTATION_NEEDED: i64 = 8;
+/// `__sk_buff.gso_size` of a packet that is a list of packets (GSO_BY_FRAGS of linux/skbuff.h).
+const GSO_BY_FRAGMENTS: u32 = 0xffff;
 
 /// Where a packet leaves by.
 pub(crate) struct Hop {
@@ -152,11 +154,12 @@ pub(crate) fn next_hop<A: Route>(skb: *mut __sk_buff, leaving: &Leaving<A>) -> R
     params.dport = leaving.ports.1.wire();
     // SAFETY: `skb` is the program's context.
     let segment = unsafe { (*skb).gso_size };
-    // A GSO packet leaves in segments: it is their size that must fit.
-    let length = if segment == 0 {
-        leaving.length
-    } else {
-        leaving.headers + segment
+    // A GSO packet leaves in segments: it is their size that must fit. SCTP's are the packets that its sender made, and how
+    // long those are is not said.
+    let length = match segment {
+        0 => leaving.length,
+        GSO_BY_FRAGMENTS => leaving.headers,
+        _ => leaving.headers + segment,
     };
     params.__bindgen_anon_1 = bpf_fib_lookup__bindgen_ty_1 {
         tot_len: length as u16,

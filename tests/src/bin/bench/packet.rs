@@ -39,6 +39,7 @@ pub(crate) fn run(rounds: usize, records: &mut Records) -> Result<()> {
     flows(&mut shunt, seen)?;
     flows(&mut testing, seen)?;
 
+    let association = sctp_packet((CLIENT, client_port(1)), FRONTEND);
     let forward = packet((CLIENT, client_port(1)), FRONTEND, ACK);
     let reverse = packet(BACKEND, (CLIENT, client_port(1)), ACK);
     let stranger = packet((CLIENT, client_port(1)), STRANGER, ACK);
@@ -56,6 +57,11 @@ pub(crate) fn run(rounds: usize, records: &mut Records) -> Result<()> {
             "from_network, established",
             names::program::FROM_NETWORK,
             &forward,
+        ),
+        (
+            "from_network, established, SCTP",
+            names::program::FROM_NETWORK,
+            &association,
         ),
         ("to_pod, reply", names::program::TO_POD, &reverse),
         ("to_network, reply", names::program::TO_NETWORK, &reverse),
@@ -172,8 +178,10 @@ fn fill(object: &mut Ebpf) -> Result<()> {
     }
     let ends = [FRONTEND, BACKEND];
     for (address, port) in ends {
-        set(object, FilterBit::forward(&address, port, protocol::TCP))?;
-        set(object, FilterBit::reverse(&address, port, protocol::TCP))?;
+        for ip_protocol in [protocol::TCP, protocol::SCTP] {
+            set(object, FilterBit::forward(&address, port, ip_protocol))?;
+            set(object, FilterBit::reverse(&address, port, ip_protocol))?;
+        }
     }
     Ok(())
 }
@@ -218,11 +226,12 @@ fn new_flow_time(shunt: &mut Ebpf) -> Result<u32> {
     Ok(Meta(u64::from_ne_bytes(exact(&flow[..8])?)).seen())
 }
 
-/// Fills the flow table with pairs, in both directions.
+/// Fills the flow table with TCP's pairs, in both directions, and one of SCTP's.
 fn flows(object: &mut Ebpf, seen: u32) -> Result<()> {
     let mut table: HashMap<&mut MapData, [u8; 16], [u8; 40]> =
         HashMap::try_from(object.map_mut(names::TCP_FLOWS4).context("no flows")?)?;
-    for number in 0..FLOWS / 4 {
+    let connections = (0..FLOWS / 4).map(|number| (protocol::TCP, number));
+    for (ip_protocol, number) in connections.chain([(protocol::SCTP, 1)]) {
         let client = (CLIENT, client_port(number));
         for (from, to) in [(FRONTEND, BACKEND), (BACKEND, FRONTEND)] {
             for (direction, old, new) in [
@@ -234,7 +243,7 @@ fn flows(object: &mut Ebpf, seen: u32) -> Result<()> {
                     destination: old.1.0,
                     source_port: old.0.1,
                     destination_port: old.1.1,
-                    protocol: protocol::TCP,
+                    protocol: ip_protocol,
                     direction: direction as u8,
                     pad: 0,
                 };
@@ -298,5 +307,17 @@ fn packet(from: (V4, Port), to: (V4, Port), flags: u8) -> Vec<u8> {
     bytes.extend(to.1.number().to_be_bytes());
     bytes.extend([0; 8]);
     bytes.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    bytes
+}
+
+/// The same with an SCTP packet of 1,400 bytes.
+fn sctp_packet(from: (V4, Port), to: (V4, Port)) -> Vec<u8> {
+    const LENGTH: u16 = 1400;
+    let mut bytes = packet(from, to, ACK);
+    bytes[16..18].copy_from_slice(&(20 + LENGTH).to_be_bytes());
+    bytes[23] = protocol::SCTP;
+    // A chunk of data.
+    bytes[46] = 0;
+    bytes.resize(14 + 20 + usize::from(LENGTH), 7);
     bytes
 }
