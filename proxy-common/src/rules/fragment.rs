@@ -38,10 +38,24 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
     if packet.fragment == Fragment::Whole {
         return None;
     }
+    match piece(node, packet) {
+        GOES_ON => None,
+        PASSES => Some(Verdict::PASS),
+        _ => Some(Verdict::drop(Counter::FragmentWithoutFirst)),
+    }
+}
+
+const GOES_ON: u32 = 0;
+const PASSES: u32 = 1;
+const GOES_NOWHERE: u32 = 2;
+
+/// Not inlined, so a plain number.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn piece<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>) -> u32 {
     let astray = node.filter(FilterBit::forward_address(&packet.destination))
         || node.filter(FilterBit::reverse_address(&packet.source));
     if !astray && !node.is_node_address(&packet.destination) {
-        return Some(Verdict::PASS);
+        return PASSES;
     }
     let key = packet.fragment_key();
     if packet.fragment == Fragment::First {
@@ -52,20 +66,16 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
             packet.protocol,
         );
         node.put_fragment(&key, &ports);
-        return None;
+        return GOES_ON;
     }
     let Some(ports) = node.fragment(&key) else {
         // For the node itself the stack puts the datagram together and judges it.
-        return Some(if astray {
-            Verdict::drop(Counter::FragmentWithoutFirst)
-        } else {
-            Verdict::PASS
-        });
+        return if astray { GOES_NOWHERE } else { PASSES };
     };
     packet.protocol = ports.protocol();
     packet.source_port = ports.source;
     packet.destination_port = ports.destination;
-    None
+    GOES_ON
 }
 
 #[cfg(test)]
