@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_rules_read_what_was_asked() {
-        for name in ["TCP", "UDP"] {
+        for name in ["TCP", "UDP", "SCTP"] {
             let (parsed, four) = read::<V4>("10.1.0.5", &format!("10.96.0.1:80/{name}"));
             assert_eq!(parsed, Parsed::Transport);
             assert_eq!(four.source, V4::new([10, 1, 0, 5]));
@@ -74,7 +74,7 @@ mod tests {
                 (four.destination, four.destination_port.number()),
                 (V4::new([10, 96, 0, 1]), 80)
             );
-            assert_eq!(four.tcp_flags == tcp::SYN, name == "TCP");
+            assert_eq!(four.opens(), name != "UDP");
             let (parsed, six) = read::<V6>("fd00::5", &format!("[fd00::1]:81/{name}"));
             assert_eq!(parsed, Parsed::Transport);
             assert_eq!(six.destination_port.number(), 81);
