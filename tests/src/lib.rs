@@ -27,10 +27,12 @@ pub mod manifest;
 mod namespace;
 mod network;
 pub mod options;
+pub mod oracle;
 pub mod packet;
 mod place;
 mod pod;
 pub mod programs;
+pub mod scenario;
 pub mod standing;
 mod tunnel;
 

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use lab::packet::Kin;
-use lab::packet::bits::Bits;
 use lab::packet::dice::Dice;
 use lab::packet::stage::*;
 use proxy_common::layout::{
-    Affinity, AffinityWord, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Counter, Family,
+    Affinity, AffinityWord, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Counter,
     FrontendKey, FrontendKind, ListWord, Port, Service, V4, V6, When, protocol,
 };
 use proxy_common::rules::lifetime;
@@ -58,20 +57,13 @@ fn wait<A: Kin>(stage: &mut Stage<A>, seconds: u32) {
 type Answer = (u32, u32);
 
 fn in_the_kernel<A: Kin>(stage: &Stage<A>, call: Call<A>) -> Answer {
-    let mut bytes = vec![0; 14];
-    call.cookie.put(&mut bytes);
-    call.address.to_mapped().put(&mut bytes);
-    Port::new(call.port).put(&mut bytes);
-    bytes.extend([call.protocol, u8::from(call.is_loopback)]);
-    [0_u32; 3].put(&mut bytes);
-    let name = match A::FAMILY {
-        Family::V4 => "socket_choice4",
-        Family::V6 => "socket_choice6",
-    };
-    let output = stage.run(name, &bytes);
-    assert_eq!(output.verdict, 0, "the test program itself");
-    let mut answer = &output.packet[14 + 28..];
-    (Bits::take(&mut answer), Bits::take(&mut answer))
+    stage.call(
+        call.cookie,
+        call.address,
+        call.port,
+        call.protocol,
+        call.is_loopback,
+    )
 }
 
 fn on_the_host<A: Kin>(stage: &Stage<A>, call: Call<A>, number: u32) -> Answer {

@@ -226,7 +226,9 @@ fn layer(package: &str, target: &str) -> Option<Layer> {
         "proxy-common" => Some(Layer::Rules),
         "proxy-agent" => Some(Layer::Agent),
         "xtask" => Some(Layer::Build),
-        "tests" if target.starts_with("packet") => Some(Layer::Packet),
+        "tests" if target.starts_with("packet") || matches!(target, "scenarios" | "oracle") => {
+            Some(Layer::Packet)
+        }
         "tests" if target.starts_with("deploy") => Some(Layer::Deploy),
         "tests" if target == "api" => Some(Layer::Api),
         "tests" if target.starts_with("cluster") => Some(Layer::Cluster),

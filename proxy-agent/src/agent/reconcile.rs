@@ -169,6 +169,11 @@ impl<M: MapWriter> Reconciler<M> {
         }
     }
 
+    /// The maps.
+    pub fn maps(&mut self) -> &mut M {
+        &mut self.maps
+    }
+
     /// How many Services stay as they were.
     pub fn failed_services(&self) -> usize {
         self.failed.len()

@@ -86,6 +86,44 @@ impl Store {
         slots.take(list.count() as usize).map(|(_, id)| *id).collect()
     }
 
+    /// The same as it would be read back.
+    pub fn snapshot(&self) -> Snapshot {
+        let words = |id: &ServiceId| self.services.get(id).copied().unwrap_or_default();
+        let services: Vec<(ServiceId, Service)> = self.identities.keys().map(|id| (*id, words(id))).collect();
+        let lists = services
+            .iter()
+            .flat_map(|(_, service)| [service.internal, service.external, service.shortcut]);
+        let run = |list: ListWord| {
+            (list.first()..list.first() + list.count()).filter_map(|slot| self.slots.get(&slot).copied())
+        };
+        let slots: BTreeMap<u32, Vec<BackendId>> = lists
+            .filter(|list| list.count() > 0)
+            .map(|list| (list.first(), run(list).collect()))
+            .collect();
+        let ranges = self.ranges.iter();
+        Snapshot {
+            identities: self
+                .identities
+                .iter()
+                .map(|(id, identity)| (*id, *identity))
+                .collect(),
+            services,
+            slots: slots.into_iter().collect(),
+            backends: self
+                .backends
+                .iter()
+                .map(|(id, backend)| (*id, *backend))
+                .collect(),
+            frontends: self
+                .frontends
+                .iter()
+                .map(|(frontend, value)| (*frontend, *value))
+                .collect(),
+            ranges: ranges.map(|((id, range), tag)| (*id, *range, *tag)).collect(),
+            filter: self.filter.iter().map(|(word, bits)| (*word, *bits)).collect(),
+        }
+    }
+
     /// The tables as the rules see them, in one family.
     pub(super) fn node<A: Addr + Hash>(&self, config: Config) -> HostNode<A> {
         let mut node = HostNode::new(config, 1);

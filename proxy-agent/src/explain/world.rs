@@ -1,10 +1,12 @@
 //! A folder of manifests as one node would serve it: model, plan, and the maps that come of them.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proxy_common::layout::ListWord;
+use proxy_common::host::HostNode;
+use proxy_common::layout::{Addr, Config, ListWord};
 
 use super::node::default_config;
 use super::scene::Scene;
@@ -131,6 +133,18 @@ impl World {
             warnings,
             failed: plan.failed,
         }
+    }
+
+    /// What the maps hold.
+    pub fn snapshot(&self) -> Snapshot {
+        self.scene.store.snapshot()
+    }
+
+    /// The node as the rules see it, in one family.
+    pub fn node<A: Addr + Hash>(&self, config: Config) -> HostNode<A> {
+        let mut node = self.scene.node();
+        node.config = config;
+        node
     }
 
     /// Whether a file was read, though an object of it may have been refused for another file's.

@@ -3,13 +3,14 @@
 //! [`Kernel`] is the object, loaded and unpinned; [`Frame`] a packet to build, or one that was read and whose checksums
 //! were all computed again; [`bits`] the bytes of map keys and values, written down here a second time, so that a layout
 //! that changes by mistake is noticed; [`Error`] an ICMP error; [`wire`] a network namespace with routes; [`stage`] a Service on a node;
-//! [`pieces`] fragments; [`dice`] random numbers.
+//! [`pieces`] fragments; [`ask`] a new flow, opened again and again; [`dice`] random numbers.
 
 #![allow(
     clippy::expect_used,
     reason = "only tests build packets, and a packet that can't be built is a wrong test"
 )]
 
+pub mod ask;
 pub mod bits;
 pub mod dice;
 mod error;

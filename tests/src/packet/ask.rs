@@ -1,0 +1,161 @@
+//! What the programs do with a new flow, asked so often that every backend comes up.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+use proxy_common::layout::{Counter, Port, names::program, protocol};
+
+use super::bits::Bits;
+use super::stage::Stage;
+use super::{Frame, Kin, PASS, REDIRECT, SHOT};
+
+/// Who opens the flow: where its packets are seen first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// A socket of the host's namespace.
+    Host,
+    /// A pod of this node.
+    Pod,
+    /// Anyone else, by the uplink.
+    Outside,
+}
+
+/// What became of the flow, time after time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// It went on as it came.
+    pub passed: usize,
+    /// Its sender heard that nobody is there.
+    pub rejected: usize,
+    /// It was lost.
+    pub dropped: usize,
+    /// The backends that it got, and whether they see another source than the sender.
+    pub forwarded: BTreeMap<SocketAddr, bool>,
+}
+
+/// How often a flow is opened. With at most four backends, that one of them never comes up is one case in 10^7.
+const TIMES: u16 = 64;
+
+/// Opens a flow again and again, each time from another port, on a stage whose tables are installed. Calls of the host go
+/// by the rule of socket LB, which `sockets` has.
+pub fn ask<A: Kin>(
+    stage: &mut Stage<A>,
+    sockets: &Stage<A>,
+    opener: Opener,
+    from: A,
+    to: (A, u16),
+    ip_protocol: u8,
+) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    stage.kernel.forget_flows();
+    // As many refusals as a CPU sends at once.
+    stage.kernel.set_error_limit(0);
+    for time in 0..TIMES {
+        if opener == Opener::Host && call(sockets, to, ip_protocol, &mut outcomes) {
+            continue;
+        }
+        let source = (from.mapped(), 20_000 + time);
+        let to = (to.0.mapped(), to.1);
+        let frame = match ip_protocol {
+            protocol::TCP => Frame::syn(source, to),
+            _ => Frame::udp(source, to),
+        };
+        send(stage, opener, &frame, &mut outcomes);
+    }
+    outcomes
+}
+
+/// The choice at the system call; whether there was one.
+fn call<A: Kin>(
+    sockets: &Stage<A>,
+    (address, port): (A, u16),
+    ip_protocol: u8,
+    outcomes: &mut Outcomes,
+) -> bool {
+    let (kind, value) = sockets.call(
+        sockets.host.config.host_netns_cookie,
+        address,
+        port,
+        ip_protocol,
+        false,
+    );
+    match kind {
+        0 => return false,
+        1 if value == Counter::NoEndpoint as u32 => outcomes.rejected += 1,
+        1 => outcomes.dropped += 1,
+        _ => {
+            let backends = &sockets.host.backends;
+            let backend = &backends[&proxy_common::layout::BackendId(value)];
+            let address = A::from_mapped(backend.address).mapped();
+            let backend = SocketAddr::new(address, backend.port.number());
+            outcomes.forwarded.insert(backend, false);
+        }
+    }
+    true
+}
+
+fn send<A: Kin>(stage: &mut Stage<A>, opener: Opener, frame: &Frame, outcomes: &mut Outcomes) {
+    let name = match opener {
+        Opener::Host => program::TO_NETWORK,
+        Opener::Pod => program::FROM_POD,
+        Opener::Outside => program::FROM_NETWORK,
+    };
+    let output = stage.run(name, &frame.bytes());
+    match output.verdict {
+        SHOT => outcomes.dropped += 1,
+        PASS | REDIRECT if is_refusal(&output.packet) => outcomes.rejected += 1,
+        PASS | REDIRECT => {
+            let sent = Frame::read(&output.packet);
+            if sent.destination == frame.destination {
+                outcomes.passed += 1;
+            } else {
+                let is_masqueraded = sent.source != frame.source;
+                outcomes.forwarded.insert(sent.destination, is_masqueraded);
+            }
+        }
+        other => panic!("{name} gave {other} for {frame:?}"),
+    }
+}
+
+/// An ICMP error, or a reset.
+fn is_refusal(bytes: &[u8]) -> bool {
+    let headers = PacketHeaders::from_ethernet_slice(bytes).expect("a whole packet");
+    assert!(
+        matches!(headers.net, Some(NetHeaders::Ipv4(..) | NetHeaders::Ipv6(..))),
+        "{headers:?}"
+    );
+    match headers.transport {
+        Some(TransportHeader::Icmpv4(_) | TransportHeader::Icmpv6(_)) => true,
+        Some(TransportHeader::Tcp(header)) => header.rst,
+        _ => false,
+    }
+}
+
+impl<A: Kin> Stage<A> {
+    /// Asks the rule of socket LB, in the object for tests: (0, 0) if the call goes on as it is, (1, counter) if it is
+    /// refused, (2, id) if a backend takes the destination's place.
+    pub fn call(
+        &self,
+        netns_cookie: u64,
+        address: A,
+        port: u16,
+        ip_protocol: u8,
+        is_loopback: bool,
+    ) -> (u32, u32) {
+        let mut bytes = vec![0; 14];
+        netns_cookie.put(&mut bytes);
+        address.to_mapped().put(&mut bytes);
+        Port::new(port).put(&mut bytes);
+        bytes.extend([ip_protocol, u8::from(is_loopback)]);
+        [0_u32; 3].put(&mut bytes);
+        let name = match A::FAMILY {
+            proxy_common::layout::Family::V4 => "socket_choice4",
+            proxy_common::layout::Family::V6 => "socket_choice6",
+        };
+        let output = self.run(name, &bytes);
+        assert_eq!(output.verdict, 0, "the test program itself");
+        let mut answer = &output.packet[14 + 28..];
+        (Bits::take(&mut answer), Bits::take(&mut answer))
+    }
+}

@@ -1,0 +1,122 @@
+//! The maps' content as text: by service port, without ids, so that it is the same whatever came first.
+//!
+//! ```text
+//! default/web:http affinity 60s
+//!   at ClusterIP TCP 10.96.0.1:80
+//!   at NodePort TCP IPv4 node port 30080
+//!   internal: 10.4.0.1:8080 local, 10.5.0.1:8080
+//!   external: drop
+//!   shortcut: 10.5.0.1:8080
+//!   serving: 10.4.0.1:8080 local, 10.5.0.1:8080
+//!   open to: 192.0.2.0/24
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use proxy_agent::plan::{Frontend, Snapshot};
+use proxy_common::layout::{Backend, BackendId, FrontendKind, ListWord, ServiceId, When};
+
+/// Everything that the maps hold of Services, in the order of names.
+pub fn content(snapshot: &Snapshot) -> String {
+    let backends: BTreeMap<BackendId, &Backend> = snapshot
+        .backends
+        .iter()
+        .map(|(id, backend)| (*id, backend))
+        .collect();
+    let slots: BTreeMap<u32, &Vec<BackendId>> =
+        snapshot.slots.iter().map(|(first, run)| (*first, run)).collect();
+    let mut services: Vec<String> = Vec::new();
+    for (id, identity) in &snapshot.identities {
+        let service = snapshot.services.iter().find(|(other, _)| other == id);
+        let Some((_, service)) = service else { continue };
+        let frontends = frontends_of(snapshot, *id);
+        let serving = snapshot
+            .backends
+            .iter()
+            .filter(|(_, backend)| backend.is_alive() && backend.service == *id);
+        let serving: BTreeSet<String> = serving.map(|(_, backend)| text_of(backend)).collect();
+        if frontends.is_empty() && serving.is_empty() {
+            // Its id rests.
+            continue;
+        }
+        let mut text = identity.name.as_str().to_owned();
+        if service.affinity.seconds() > 0 {
+            let _ = write!(text, " affinity {}s", service.affinity.seconds());
+        }
+        text.push('\n');
+        for frontend in frontends {
+            let _ = writeln!(text, "  at {frontend}");
+        }
+        for (name, word) in [
+            ("internal", service.internal),
+            ("external", service.external),
+            ("shortcut", service.shortcut),
+        ] {
+            let _ = writeln!(text, "  {name}: {}", list(word, &slots, &backends));
+        }
+        let serving: Vec<String> = serving.into_iter().collect();
+        let _ = writeln!(
+            text,
+            "  serving: {}",
+            if serving.is_empty() {
+                "none".into()
+            } else {
+                serving.join(", ")
+            }
+        );
+        let ranges = snapshot.ranges.iter().filter(|(owner, ..)| owner == id);
+        let ranges: Vec<String> = ranges
+            .map(|(_, range, _)| format!("{}/{}", range.address, range.length))
+            .collect();
+        if !ranges.is_empty() {
+            let _ = writeln!(text, "  open to: {}", ranges.join(", "));
+        }
+        services.push(text);
+    }
+    services.sort_unstable();
+    services.concat()
+}
+
+fn frontends_of(snapshot: &Snapshot, id: ServiceId) -> Vec<String> {
+    let own = snapshot.frontends.iter().filter(|(_, value)| value.service == id);
+    let mut frontends: Vec<(u8, Frontend)> = own.map(|(frontend, value)| (value.kind, *frontend)).collect();
+    frontends.sort_unstable();
+    let text = |(kind, frontend): (u8, Frontend)| {
+        let kind = FrontendKind::from_byte(kind).map_or("?".to_owned(), |kind| format!("{kind:?}"));
+        format!("{kind} {frontend}")
+    };
+    frontends.into_iter().map(text).collect()
+}
+
+fn list(
+    word: ListWord,
+    slots: &BTreeMap<u32, &Vec<BackendId>>,
+    backends: &BTreeMap<BackendId, &Backend>,
+) -> String {
+    if word.count() == 0 {
+        return match word.when_empty() {
+            When::Reject => "reject".to_owned(),
+            When::Drop => "drop".to_owned(),
+        };
+    }
+    let run = slots.get(&word.first()).map(|run| &run[..]).unwrap_or_default();
+    let members = run.iter().take(word.count() as usize);
+    let mut texts: Vec<String> = members
+        .map(|id| {
+            backends
+                .get(id)
+                .map_or_else(|| format!("nobody ({})", id.0), |backend| text_of(backend))
+        })
+        .collect();
+    texts.sort_unstable();
+    texts.join(", ")
+}
+
+fn text_of(backend: &Backend) -> String {
+    let address = SocketAddr::new(backend.address.into(), backend.port.number());
+    let dead = if backend.is_alive() { "" } else { " dead" };
+    let place = if backend.is_local() { " local" } else { "" };
+    format!("{address}{place}{dead}")
+}

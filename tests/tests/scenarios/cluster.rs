@@ -1,0 +1,141 @@
+//! A folder of manifests that changes, and the agent's stages from its watch to maps on paper.
+
+use std::path::PathBuf;
+
+use lab::scenario::{Paper, Section, Step, content};
+use proxy_agent::agent::{MapWriter, Reconciler};
+use proxy_agent::explain::{Place, World};
+use proxy_agent::source::{Batch, Folder};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+/// The node that all scenarios look from, unless they have one of its name.
+const NODE: &str = "apiVersion: v1
+kind: Node
+metadata: {name: here, labels: {topology.kubernetes.io/zone: z1}}
+spec: {podCIDRs: [10.4.0.0/16, 'fd04::/16']}
+status: {addresses: [{type: InternalIP, address: 10.1.0.1}, {type: InternalIP, address: 'fd01::1'}]}
+";
+
+/// A cluster as its manifests say.
+pub(crate) struct Cluster {
+    runtime: Runtime,
+    folder: PathBuf,
+    batches: mpsc::Receiver<Batch>,
+    reconciler: Reconciler<Paper>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Result<Self, String> {
+        let name = format!(
+            "shunt-scenario-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        );
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir(&folder).map_err(text)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(text)?;
+        let (sender, batches) = mpsc::channel(1);
+        let watch = runtime.block_on(async { Folder::watch(&folder) }).map_err(text)?;
+        runtime.spawn(watch.run(sender));
+        let mut cluster = Self {
+            runtime,
+            folder,
+            batches,
+            reconciler: Reconciler::start("here", Paper::default()).map_err(text)?,
+        };
+        // The folder as it was found: empty.
+        cluster.take(0)?;
+        let node = Section {
+            name: "node".to_owned(),
+            text: NODE.to_owned(),
+        };
+        cluster.change(&Step {
+            manifests: vec![node],
+            ..Step::default()
+        })?;
+        Ok(cluster)
+    }
+
+    /// Changes the manifests of a step one after another; what the agent says of them.
+    pub(crate) fn change(&mut self, step: &Step) -> Result<Vec<String>, String> {
+        let mut told = Vec::new();
+        for name in &step.removed {
+            std::fs::remove_file(self.file(name)).map_err(|error| format!("{name}: {error}"))?;
+            told.extend(self.take(1)?);
+        }
+        for section in &step.manifests {
+            let beside = self.folder.join("next");
+            std::fs::write(&beside, &section.text).map_err(text)?;
+            std::fs::rename(beside, self.file(&section.name)).map_err(text)?;
+            told.extend(self.take(1)?);
+        }
+        told.sort();
+        told.dedup();
+        Ok(told)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.yaml"))
+    }
+
+    /// Takes what the watch hears of so many files, to the end of what follows from it.
+    fn take(&mut self, files: usize) -> Result<Vec<String>, String> {
+        let mut told = Vec::new();
+        let mut heard = 0;
+        loop {
+            let batch = self.runtime.block_on(self.batches.recv());
+            let batch = batch.ok_or("the watch of the folder ended")?;
+            heard += batch.files.len().max(batch.refusals.len());
+            told.extend(batch.refusals.iter().map(ToString::to_string));
+            let mut done = self
+                .reconciler
+                .take(batch.changes, batch.has_unread_files)
+                .map_err(text)?;
+            while self.reconciler.has_more() {
+                self.reconciler.go_on().map_err(text)?;
+            }
+            if let Some(token) = done.token.take() {
+                self.reconciler.grace_passed(token);
+                self.reconciler.swept(token).map_err(text)?;
+            }
+            told.extend(self.reconciler.warnings().iter().map(ToString::to_string));
+            if heard >= files {
+                return Ok(told);
+            }
+        }
+    }
+
+    /// The maps' content. What came of the changes must be what comes of all at once.
+    pub(crate) fn maps(&mut self) -> Result<String, String> {
+        let maps = content(&self.reconciler.maps().snapshot().map_err(text)?);
+        let at_once = content(&self.world()?.snapshot());
+        if maps == at_once {
+            Ok(maps)
+        } else {
+            Err(format!(
+                "after the changes the maps hold\n{maps}\nand of all at once comes\n{at_once}"
+            ))
+        }
+    }
+
+    /// The same cluster, read as a whole.
+    pub(crate) fn world(&self) -> Result<World, String> {
+        let place = Place {
+            node: "here".to_owned(),
+            ..Place::default()
+        };
+        World::read(&self.folder, &place).map_err(text)
+    }
+}
