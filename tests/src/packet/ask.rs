@@ -73,13 +73,9 @@ fn call<A: Kin>(
     ip_protocol: u8,
     outcomes: &mut Outcomes,
 ) -> bool {
-    let (kind, value) = sockets.call(
-        sockets.host.config.host_netns_cookie,
-        address,
-        port,
-        ip_protocol,
-        false,
-    );
+    let host = sockets.host.config.host_netns_cookie;
+    let is_loopback = address.mapped().is_loopback();
+    let (kind, value) = sockets.call(host, address, port, ip_protocol, is_loopback);
     match kind {
         0 => return false,
         1 if value == Counter::NoEndpoint as u32 => outcomes.rejected += 1,

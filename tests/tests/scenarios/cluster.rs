@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lab::scenario::{Paper, Section, Step, content};
 use proxy_agent::agent::{MapWriter, Reconciler};
 use proxy_agent::explain::{Place, World};
-use proxy_agent::source::{Batch, Folder};
+use proxy_agent::source::{Batch, Folder, read_folder};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -111,6 +111,15 @@ impl Cluster {
                 self.reconciler.swept(token).map_err(text)?;
             }
             told.extend(self.reconciler.warnings().iter().map(ToString::to_string));
+            for (service, check) in self.reconciler.health_check_changes() {
+                told.push(match check {
+                    Some(check) => format!(
+                        "health check of {service} at {}: {} ready here",
+                        check.port, check.endpoints
+                    ),
+                    None => format!("health check of {service}: none"),
+                });
+            }
             if heard >= files {
                 return Ok(told);
             }
@@ -120,6 +129,11 @@ impl Cluster {
     /// The maps' content. What came of the changes must be what comes of all at once.
     pub(crate) fn maps(&mut self) -> Result<String, String> {
         let maps = content(&self.reconciler.maps().snapshot().map_err(text)?);
+        let is_refused = !read_folder(&self.folder).map_err(text)?.refusals.is_empty();
+        if is_refused {
+            // What was good before stands, which a first reading does not know.
+            return Ok(maps);
+        }
         let at_once = content(&self.world()?.snapshot());
         if maps == at_once {
             Ok(maps)
