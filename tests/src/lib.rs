@@ -26,6 +26,7 @@ mod lab;
 pub mod manifest;
 mod namespace;
 mod network;
+pub mod nonsense;
 pub mod options;
 pub mod oracle;
 pub mod packet;

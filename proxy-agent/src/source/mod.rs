@@ -2,6 +2,7 @@
 
 mod catalog;
 mod folder;
+mod identify;
 mod kubernetes;
 mod locate;
 mod object;
@@ -59,6 +60,15 @@ impl Batch {
         self.has_unread_files = later.has_unread_files;
         self.heard = self.heard.or(later.heard);
     }
+}
+
+/// The objects of a manifest, as the folder's watch reads them from a file of this name.
+///
+/// # Errors
+/// Something in it is wrong: the whole file is refused.
+pub fn read_manifest(file: &str, text: &str) -> Result<Vec<Change>, Refusal> {
+    let objects = parse::parse(file, text)?.objects;
+    Ok(objects.into_iter().map(Change::Upsert).collect())
 }
 
 /// An object came, changed or went.

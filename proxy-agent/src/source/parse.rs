@@ -7,6 +7,7 @@ use serde::de::DeserializeSeed;
 use serde_path_to_error::Track;
 use serde_saphyr::MessageFormatter;
 
+use super::identify::identify;
 use super::locate::{Path, Segment, locate};
 use super::seed::{Kind, ListSeed, ObjectSeed};
 use super::validate::validate;
@@ -26,7 +27,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Parsed, Refusal> {
     let mut parsed = Parsed::default();
     let mut keys = HashSet::new();
     for document in documents(text) {
-        let refuse = |fault: Fault| fault.refusal(file, document.line);
+        let refuse = |fault: Fault| fault.of_object(document.text).refusal(file, document.line);
         for (path, object) in read_document(&document, &mut parsed.ignored).map_err(refuse)? {
             let problem = validate(&object)
                 .err()
@@ -91,6 +92,16 @@ impl Fault {
             field: path.to_string(),
             message,
         }
+    }
+
+    /// Names the object, where that can be read and is not named yet.
+    fn of_object(self, text: &str) -> Self {
+        let object = identify(text, &self.field).filter(|object| !self.message.contains(object));
+        let message = match object {
+            Some(object) => format!("{} ({object})", self.message),
+            None => self.message,
+        };
+        Self { message, ..self }
     }
 
     fn refusal(self, file: &str, lines_before: u64) -> Refusal {

@@ -174,9 +174,12 @@ items:
 ";
     assert_eq!(
         refusal(text),
-        "a.yaml:12:7: items[1].endpoints[1].addresses[0]: fd00::1 is no IPv4 address, as addressType says"
+        "a.yaml:12:7: items[1].endpoints[1].addresses[0]: fd00::1 is no IPv4 address, as addressType says (EndpointSlice default/b)"
     );
-    assert!(refusal(&text.replace("fd00::1", "pod-1")).ends_with("string \"pod-1\", expected an IP address"));
+    assert!(
+        refusal(&text.replace("fd00::1", "pod-1"))
+            .ends_with("string \"pod-1\", expected an IP address (EndpointSlice default/b)")
+    );
     assert!(parse("a.yaml", &text.replace("IPv4", "FQDN")).is_ok());
     let number = refusal(&text.replace("name: b", "name: [b]"));
     assert!(
@@ -206,7 +209,10 @@ fn a_document_must_say_its_kind() {
 #[test]
 fn a_document_must_say_its_version() {
     let refusal = refusal(&SERVICE.replace("apiVersion: v1\n", ""));
-    assert_eq!(refusal, "a.yaml:1:1: the document has no `apiVersion`");
+    assert_eq!(
+        refusal,
+        "a.yaml:1:1: the document has no `apiVersion` (Service default/web)"
+    );
     let other = SERVICE.replace("apiVersion: v1", "apiVersion: serving.knative.dev/v1");
     assert_eq!(
         parse("a.yaml", &other).unwrap().ignored,
