@@ -165,6 +165,7 @@ where
             observer.health_checks(&health_checks);
         }
         if !reconciler.has_more() {
+            observer.hint_fallbacks(reconciler.hint_fallbacks());
             observer.settled(reconciler.failed_services());
             news.tell();
         }

@@ -19,6 +19,9 @@ pub trait Observer {
     /// All that was taken on is in the maps, but for this many Services that stay as they were.
     fn settled(&mut self, failed_services: usize);
 
+    /// So many ports of Services have topology hints that are not followed.
+    fn hint_fallbacks(&mut self, _ports: usize) {}
+
     /// Something is not served as its object asks; with the UID of the Service that it is about.
     fn warned(&mut self, _warning: &Warning, _uid: Option<&Arc<str>>) {}
 
@@ -46,6 +49,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn settled(&mut self, failed_services: usize) {
         self.0.settled(failed_services);
         self.1.settled(failed_services);
+    }
+
+    fn hint_fallbacks(&mut self, ports: usize) {
+        self.0.hint_fallbacks(ports);
+        self.1.hint_fallbacks(ports);
     }
 
     fn warned(&mut self, warning: &Warning, uid: Option<&Arc<str>>) {

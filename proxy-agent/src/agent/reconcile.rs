@@ -41,6 +41,8 @@ pub struct Reconciler<M> {
     health_checks: BTreeMap<ObjectName, HealthCheck>,
     /// Services of which they must hear something else.
     health_check_changes: BTreeSet<ObjectName>,
+    /// Ports of Services whose topology hints are not followed.
+    hint_fallbacks: BTreeMap<ObjectName, Vec<Warning>>,
     /// Not served as asked, and not told yet.
     warnings: Vec<Warning>,
     /// Services that failed, and not told yet.
@@ -94,6 +96,7 @@ impl<M: MapWriter> Reconciler<M> {
             held: BTreeSet::new(),
             health_checks: BTreeMap::new(),
             health_check_changes: BTreeSet::new(),
+            hint_fallbacks: BTreeMap::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
             is_synced: false,
@@ -174,6 +177,27 @@ impl<M: MapWriter> Reconciler<M> {
         &mut self.maps
     }
 
+    /// How many ports of Services have topology hints that are not followed.
+    pub fn hint_fallbacks(&self) -> usize {
+        self.hint_fallbacks.values().map(Vec::len).sum()
+    }
+
+    /// Tells of hints that are no longer followed; what was told stands until they are again.
+    fn check_hints(&mut self, name: &ObjectName) {
+        let new = self.model.hint_fallbacks(name);
+        let old = if new.is_empty() {
+            self.hint_fallbacks.remove(name)
+        } else {
+            self.hint_fallbacks.insert(name.clone(), new.clone())
+        };
+        let old = old.unwrap_or_default();
+        let news = new.into_iter().filter(|fallback| !old.contains(fallback));
+        for fallback in news {
+            tracing::warn!(warning = %fallback, "not served as asked");
+            self.warnings.push(fallback);
+        }
+    }
+
     /// How many Services stay as they were.
     pub fn failed_services(&self) -> usize {
         self.failed.len()
@@ -250,7 +274,10 @@ impl<M: MapWriter> Reconciler<M> {
             if let Err(error) = self.write(&plan) {
                 return self.recover(&error);
             }
-            part.iter().for_each(|name| self.check_health(name));
+            for name in &part {
+                self.check_health(name);
+                self.check_hints(name);
+            }
         }
         let rest = self.planner.take_rest_away();
         done.add(self.carry_out(rest)?);

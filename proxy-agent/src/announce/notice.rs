@@ -83,6 +83,7 @@ impl Notice {
     pub fn of_warning(warning: &Warning, uid: Option<&Arc<str>>) -> Option<Self> {
         let (service, reason) = match warning {
             Warning::FrontendTaken { loser, .. } => (loser, "FrontendTaken"),
+            Warning::HintsNotFollowed { service, .. } => (service, "HintsNotFollowed"),
             other => (other.service()?, "NotServedAsAsked"),
         };
         Some(Self {

@@ -32,6 +32,7 @@ pub struct SyncMetrics {
     failed_services: Gauge,
     refusals: Counter,
     warnings: Counter,
+    hint_fallbacks: Gauge,
     audits: Counter,
     differences: Counter,
 }
@@ -82,6 +83,7 @@ impl Default for SyncMetrics {
             failed_services: Gauge::default(),
             refusals: Counter::default(),
             warnings: Counter::default(),
+            hint_fallbacks: Gauge::default(),
             audits: Counter::default(),
             differences: Counter::default(),
         }
@@ -122,6 +124,11 @@ impl SyncMetrics {
             "shunt_warnings",
             "Things that objects ask for and do not get",
             self.warnings.clone(),
+        );
+        registry.register(
+            "shunt_hint_fallbacks",
+            "Ports of Services, by family, whose topology hints are not followed: all endpoints are used",
+            self.hint_fallbacks.clone(),
         );
         registry.register(
             "shunt_audits",
@@ -227,6 +234,11 @@ impl SyncMetrics {
                 .get_or_create(&family)
                 .observe(duration.as_secs_f64());
         }
+    }
+
+    /// So many ports have hints that are not followed.
+    pub fn hint_fallbacks(&self, ports: usize) {
+        self.hint_fallbacks.set(i64::try_from(ports).unwrap_or(i64::MAX));
     }
 
     /// The maps were compared with what they should hold.

@@ -5,6 +5,7 @@ mod claims;
 mod compile;
 mod endpoints;
 mod external;
+mod fallback;
 mod frontends;
 mod health_check;
 mod reasons;

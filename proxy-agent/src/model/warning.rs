@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use proxy_common::layout::Family;
+
 use crate::name::ObjectName;
 use crate::plan::Frontend;
 use crate::source::{EndpointAddress, EndpointSlice, SliceAddressType};
@@ -55,6 +57,21 @@ pub enum Warning {
         /// Who does without.
         loser: ObjectName,
     },
+    /// Hints are given, and all endpoints are used nevertheless.
+    #[error(
+        "Service {service}: port {port} ({}): its topology hints are not followed, all endpoints are used: {why}",
+        match .family { Family::V4 => "IPv4", Family::V6 => "IPv6" }
+    )]
+    HintsNotFollowed {
+        /// The Service.
+        service: ObjectName,
+        /// The port.
+        port: u16,
+        /// The family.
+        family: Family,
+        /// Why not.
+        why: String,
+    },
     /// A slice that belongs to nobody.
     #[error("EndpointSlice {slice}: it has no label kubernetes.io/service-name and is ignored")]
     SliceWithoutService {
@@ -85,6 +102,7 @@ impl Warning {
         match self {
             Self::OpenFamily { service, .. }
             | Self::ExternalIpsNotAllowed { service, .. }
+            | Self::HintsNotFollowed { service, .. }
             | Self::NoClusterIp { service }
             | Self::FamilyNotServed { service, .. }
             | Self::FrontendTaken { loser: service, .. } => Some(service),

@@ -97,6 +97,10 @@ impl Observer for Watcher {
         self.metrics.sync.warned(done.warnings);
     }
 
+    fn hint_fallbacks(&mut self, ports: usize) {
+        self.metrics.sync.hint_fallbacks(ports);
+    }
+
     fn audited(&mut self, differences: &[Difference]) {
         self.metrics.sync.audited(differences.len());
     }
