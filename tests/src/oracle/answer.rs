@@ -84,7 +84,7 @@ impl Answer {
 /// What becomes of a new flow.
 pub fn answer(world: &World, question: &Question) -> Answer {
     let Some((service, port, kind)) = frontend(world, question) else {
-        return Answer::without_backend(unclaimed(world, question), false);
+        return Answer::without_backend(Verdict::NotAService, false);
     };
     let affinity = service.affinity.is_some();
     let place = place(world, question.from);
@@ -128,17 +128,6 @@ pub fn answer(world: &World, question: &Question) -> Answer {
             .collect(),
         source,
         affinity,
-    }
-}
-
-/// A5: a Service's own address rejects what none of its ports takes; nothing else is looked at.
-fn unclaimed(world: &World, question: &Question) -> Verdict {
-    let address = question.to.ip();
-    let mut served = world.services.iter().filter(|service| is_served(service));
-    if false && served.any(|service| service.cluster_ips.contains(&address)) {
-        Verdict::Reject
-    } else {
-        Verdict::NotAService
     }
 }
 

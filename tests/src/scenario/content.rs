@@ -12,7 +12,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::net::SocketAddr;
 
 use proxy_agent::plan::{Frontend, Snapshot};
@@ -43,23 +42,22 @@ pub fn content(snapshot: &Snapshot) -> String {
         }
         let mut text = identity.name.as_str().to_owned();
         if service.affinity.seconds() > 0 {
-            let _ = write!(text, " affinity {}s", service.affinity.seconds());
+            text += &format!(" affinity {}s", service.affinity.seconds());
         }
         text.push('\n');
         for frontend in frontends {
-            let _ = writeln!(text, "  at {frontend}");
+            text += &format!("  at {frontend}\n");
         }
         for (name, word) in [
             ("internal", service.internal),
             ("external", service.external),
             ("shortcut", service.shortcut),
         ] {
-            let _ = writeln!(text, "  {name}: {}", list(word, &slots, &backends));
+            text += &format!("  {name}: {}\n", list(word, &slots, &backends));
         }
         let serving: Vec<String> = serving.into_iter().collect();
-        let _ = writeln!(
-            text,
-            "  serving: {}",
+        text += &format!(
+            "  serving: {}\n",
             if serving.is_empty() {
                 "none".into()
             } else {
@@ -71,7 +69,7 @@ pub fn content(snapshot: &Snapshot) -> String {
             .map(|(_, range, _)| format!("{}/{}", range.address, range.length))
             .collect();
         if !ranges.is_empty() {
-            let _ = writeln!(text, "  open to: {}", ranges.join(", "));
+            text += &format!("  open to: {}\n", ranges.join(", "));
         }
         services.push(text);
     }

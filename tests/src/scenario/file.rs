@@ -1,7 +1,5 @@
 //! From the text of a scenario to its steps, and back.
 
-use std::fmt::Write;
-
 use super::line::{Line, LineError};
 
 /// A scenario.
@@ -182,10 +180,9 @@ fn push(text: &mut String, line: &str) {
 }
 
 fn add(out: &mut String, head: &str, text: &str) {
-    // Writing to a String can't fail.
-    let _ = writeln!(out, "\n{head}");
+    *out += &format!("\n{head}\n");
     if !text.trim().is_empty() {
-        let _ = writeln!(out, "{}", text.trim_end());
+        *out += &format!("{}\n", text.trim_end());
     }
 }
 
