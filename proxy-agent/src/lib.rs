@@ -4,7 +4,7 @@
 //! into service ports with their frontends and chosen backends; `plan` turns the difference between what is desired
 //! and what is installed into ordered map operations; `datapath` carries them out. `health`, `metrics` and
 //! `serve` tell others how it gets on; `uninstall` takes it off a cluster; `explain` says what becomes of a
-//! call; `cli` is the command line.
+//! call, `preview` what manifests would change; `cli` is the command line.
 
 pub mod agent;
 pub mod announce;
@@ -20,6 +20,7 @@ pub mod model;
 pub mod name;
 pub mod plan;
 pub mod predecessor;
+pub mod preview;
 pub mod serve;
 pub mod source;
 pub mod uninstall;

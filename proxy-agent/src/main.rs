@@ -65,6 +65,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Explain(arguments) => cli::run_explain(&mut out, &mut io::stderr(), &arguments)?,
+        Command::Plan(arguments) => cli::run_plan(&mut out, &mut io::stderr(), &arguments)?,
         Command::Init(arguments) => cli::run_init(&mut out, &arguments)?,
         Command::Uninstall(arguments) => cli::run_uninstall(&mut out, &arguments)?,
         Command::Hold => cli::hold()?,

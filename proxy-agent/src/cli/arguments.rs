@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    AuditArguments, ConfigArguments, ExplainArguments, InitArguments, SourceArguments, UninstallArguments,
+    AuditArguments, ConfigArguments, ExplainArguments, InitArguments, PlanArguments, SourceArguments,
+    UninstallArguments,
 };
 use crate::config::Period;
 use crate::datapath::doctor::DoctorOptions;
@@ -48,6 +49,8 @@ pub enum Command {
     /// Explains what becomes of a call, step by step: by a folder of manifests, without a cluster, an agent or rights; by
     /// the maps of this node's agent; or by both, with the difference.
     Explain(Box<ExplainArguments>),
+    /// Shows what applying manifests would change on a node, without applying them.
+    Plan(Box<PlanArguments>),
     /// Prepares the node once, with more rights than the agent has: the BPF file system, the reserved ports.
     Init(InitArguments),
     /// Detaches and removes everything of an instance, so that its traffic ends; or removes what kube-proxy left.

@@ -8,6 +8,7 @@ mod explain;
 mod feed;
 mod hold;
 mod init;
+mod plan;
 mod reload;
 mod serve;
 mod source;
@@ -26,6 +27,7 @@ pub use daemon::run_agent;
 pub use explain::{ExplainArguments, run_explain};
 pub use hold::hold;
 pub use init::{InitArguments, run_init};
+pub use plan::{PlanArguments, run_plan};
 pub use source::{SourceArguments, SourceChoice};
 pub use uninstall::{UninstallArguments, run_uninstall};
 pub use view::{

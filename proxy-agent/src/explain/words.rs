@@ -6,7 +6,7 @@ use crate::model::{HintUse, Standing, Topology};
 use crate::source::TrafficPolicy;
 
 /// The kind of a frontend, as Services name it.
-pub(super) fn kind(kind: FrontendKind) -> &'static str {
+pub(crate) fn kind(kind: FrontendKind) -> &'static str {
     match kind {
         FrontendKind::ClusterIp => "ClusterIP",
         FrontendKind::NodePort => "NodePort",

@@ -1,5 +1,6 @@
 //! A folder of manifests as one node would serve it: model, plan, and the maps that come of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -57,18 +58,21 @@ pub struct World {
     pub(super) folder: PathBuf,
     /// Base names of the files that were read.
     pub(super) files: Vec<String>,
-    pub(super) model: Model,
+    /// All objects, in the order of their keys.
+    pub(crate) objects: Vec<Object>,
+    pub(crate) model: Model,
     /// Names of all Nodes, in order.
     pub(super) nodes: Vec<Arc<str>>,
     /// Every Service with its ports, in the order of names.
-    pub(super) services: Vec<(ObjectName, Vec<ServicePort>)>,
+    pub(crate) services: Vec<(ObjectName, Vec<ServicePort>)>,
+    planner: Planner,
     pub(super) scene: Scene,
     /// What of the folder was not taken over.
     pub(super) refusals: Vec<Refusal>,
     /// What is not served as its object asks.
-    pub(super) warnings: Vec<Warning>,
+    pub(crate) warnings: Vec<Warning>,
     /// Services that would not fit.
-    pub(super) failed: Vec<PlanError>,
+    pub(crate) failed: Vec<PlanError>,
 }
 
 impl World {
@@ -90,9 +94,17 @@ impl World {
 
     /// From objects in memory.
     pub fn of(changes: Vec<Change>, place: &Place) -> Self {
-        let nodes = changes.iter().filter_map(|change| match change {
-            Change::Upsert(Object::Node(node)) => Some(node.clone()),
-            _ => None,
+        let mut objects: Vec<Object> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Upsert(object) => Some(object.clone()),
+                Change::Delete(_) => None,
+            })
+            .collect();
+        objects.sort_by_key(Object::key);
+        let nodes = objects.iter().filter_map(|object| match object {
+            Object::Node(node) => Some(node.clone()),
+            Object::Service(_) | Object::Slice(_) => None,
         });
         let mut nodes: Vec<Arc<Node>> = nodes.collect();
         nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
@@ -115,7 +127,9 @@ impl World {
         Self {
             folder: PathBuf::new(),
             files: Vec::new(),
+            objects,
             model,
+            planner,
             nodes: nodes.iter().map(|node| node.metadata.name.clone()).collect(),
             services,
             scene: Scene {
@@ -147,6 +161,25 @@ impl World {
         node
     }
 
+    /// What of the folder was not taken over.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
+    /// The Services that are not the same in another world, with their ports there; none: it is gone.
+    pub(crate) fn changed_to(&self, after: &Self) -> Vec<(ObjectName, Vec<ServicePort>)> {
+        let (old, new) = (by_name(&self.services), by_name(&after.services));
+        let names: BTreeSet<&ObjectName> = old.keys().chain(new.keys()).copied().collect();
+        let changed = names.into_iter().filter(|name| old.get(name) != new.get(name));
+        let ports = |name: &&ObjectName| new.get(*name).map(|ports| ports.to_vec()).unwrap_or_default();
+        changed.map(|name| (name.clone(), ports(&name))).collect()
+    }
+
+    /// How many writes to the maps bring this node from here to these ports.
+    pub(crate) fn writes_to(mut self, batch: &[(ObjectName, Vec<ServicePort>)]) -> usize {
+        self.planner.apply(batch).operations.len()
+    }
+
     /// Whether a file was read, though an object of it may have been refused for another file's.
     pub(super) fn is_taken_over(&self, file: &str) -> bool {
         self.files.iter().any(|other| other == file)
@@ -157,6 +190,10 @@ impl World {
         let mut ports = self.services.iter().flat_map(|(_, ports)| ports);
         ports.find(|port| port.frontends.iter().any(|(other, _)| other == frontend))
     }
+}
+
+fn by_name(services: &[(ObjectName, Vec<ServicePort>)]) -> BTreeMap<&ObjectName, &[ServicePort]> {
+    services.iter().map(|(name, ports)| (name, &**ports)).collect()
 }
 
 /// Room for all of these, as if each were changed once more.

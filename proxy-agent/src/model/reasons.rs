@@ -87,6 +87,13 @@ impl Model {
         self.zone.as_ref()
     }
 
+    /// The frontends that a Service asks for, whether it has them or not.
+    pub fn asked_by(&self, service: &ObjectName) -> Vec<Frontend> {
+        let served = self.services.get(service).map(|service| self.served(service));
+        let wanted = served.map(|served| served.frontends).unwrap_or_default();
+        wanted.iter().map(|wanted| wanted.frontend).collect()
+    }
+
     /// The Services that ask for a frontend; the first has it.
     pub fn claimants(&self, frontend: &Frontend) -> Vec<&ObjectName> {
         self.claims.claimants(frontend)

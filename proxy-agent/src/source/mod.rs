@@ -30,6 +30,7 @@ pub use object::{
     TrafficPolicy,
 };
 pub(crate) use parse::options as yaml_options;
+pub use parse::parse_manifest;
 pub use refusal::Refusal;
 pub use status::{Status, Watched};
 

@@ -41,6 +41,14 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Parsed, Refusal> {
     Ok(parsed)
 }
 
+/// The Services, EndpointSlices and Nodes of a manifest's text; `name` is what a refusal calls it.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn parse_manifest(name: &str, text: &str) -> Result<Vec<Object>, Refusal> {
+    parse(name, text).map(|parsed| parsed.objects)
+}
+
 fn second_of(object: &Object) -> (Path<'static>, String) {
     let path = Path::from([Segment::Key("metadata"), Segment::Key("name")]);
     (path, format!("{} stands in this file twice", object.key()))

@@ -1,5 +1,7 @@
 //! A small cluster as a folder of manifests, and the binary that is asked about it.
 
+#![allow(dead_code, reason = "every test program uses a part of it")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
