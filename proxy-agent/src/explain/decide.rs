@@ -82,6 +82,9 @@ pub(super) struct Met {
     pub(super) admitted: Option<(bool, IpAddr)>,
 }
 
+/// The cookie of a pod's network namespace, which nothing here tells: one that the kernel, who counts, never gives.
+pub(super) const UNKNOWN_NAMESPACE: u64 = u64::MAX;
+
 /// All that the rules say of a call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ruling {
@@ -167,7 +170,7 @@ where
         let socket = Socket {
             netns_cookie: match self.caller {
                 Caller::Host(_) => host,
-                Caller::Pod(_) => host.wrapping_add(1),
+                Caller::Pod(_) => UNKNOWN_NAMESPACE,
                 Caller::Outside(_) => return None,
             },
             protocol: self.question.protocol,

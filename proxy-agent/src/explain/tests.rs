@@ -3,7 +3,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
-use proxy_common::layout::{Addr, Port, V4, V6, protocol};
+use proxy_common::layout::{Addr, Affinity, AffinityKey, Port, V4, V6, protocol};
 use proxy_common::rules::headers::Readable;
 use proxy_common::rules::socket::{self, Choice, Socket};
 use proxy_common::rules::{Decision, Directory, Origin, Work, hook};
@@ -235,4 +235,41 @@ fn a_protocol_that_is_no_services_is_none() {
     assert_eq!(question.protocol, protocol::SCTP);
     let answer = explain(&service.world(), &question).unwrap();
     assert_eq!((answer.verdict, answer.kind), (Verdict::NotAService, None));
+}
+
+#[test]
+fn a_record_of_some_namespace_is_not_taken_for_a_pods() {
+    let service = RandomService {
+        endpoints: vec![(1, true, true, true, false, 0), (2, false, true, true, false, 0)],
+        is_internal_local: false,
+        is_external_local: false,
+        is_guarded: false,
+        is_sticky: true,
+    };
+    let mut world = service.world();
+    let question = Question::parse("10.1.0.99", "10.96.0.1:80").unwrap();
+    let store = &mut world.scene.store;
+    let (id, words) = store.services.iter().next().unwrap();
+    assert!(words.affinity.is_on());
+    let (backend, life) = store
+        .backends
+        .iter()
+        .find(|(_, backend)| backend.service == *id)
+        .unwrap();
+    let record = |key: AffinityKey| {
+        let tag = key.tag(words.affinity.epoch());
+        (key, Affinity::new(tag, 0, *backend, life.life))
+    };
+    let records: Vec<_> = (0..1000)
+        .map(|cookie| record(AffinityKey::of_namespace(cookie, *id)))
+        .collect();
+    store.affinities = records;
+    let pod = explain(&world, &question).unwrap();
+    assert_eq!(pod.backends.len(), 2);
+    let host = Question::parse("192.0.2.1", "10.96.0.1:80").unwrap();
+    assert_eq!(
+        explain(&world, &host).unwrap().backends.len(),
+        1,
+        "the host's cookie is known"
+    );
 }
