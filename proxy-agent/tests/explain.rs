@@ -769,3 +769,40 @@ fn the_example_of_the_docs_is_what_is_printed() {
         .unwrap();
     assert_eq!(printed, written);
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let manifests = cluster();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_shunt"));
+    command.args([
+        "explain",
+        "--node",
+        "node-a",
+        "--from",
+        "198.18.0.9",
+        "--to",
+        "192.0.2.1:30001",
+    ]);
+    command.arg("--manifests").arg(manifests.path()).stdout(writer);
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn an_error_tells_a_cause_once() {
+    let output = shunt(&[
+        "explain",
+        "--node",
+        "a",
+        "--from",
+        "10.0.0.1",
+        "--to",
+        "10.0.0.2:1",
+        "--manifests",
+        "/nowhere",
+    ]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(error.matches("/nowhere").count(), 1, "{error}");
+}

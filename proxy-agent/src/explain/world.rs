@@ -23,7 +23,7 @@ use crate::source::{self, Change, FolderError, Node, Object, Refusal};
 pub enum WorldError {
     /// It can't be read.
     #[error("{0}; give the folder that holds the Services, EndpointSlices and Nodes with --manifests")]
-    Folder(#[from] FolderError),
+    Folder(FolderError),
     /// Nothing in it could be read.
     #[error("no manifest in {} can be read: {}; correct it and ask again", .folder.display(), list(.refusals))]
     NothingRead {
@@ -37,6 +37,13 @@ pub enum WorldError {
 fn list(refusals: &[Refusal]) -> String {
     let texts: Vec<String> = refusals.iter().map(Refusal::to_string).collect();
     texts.join("; ")
+}
+
+impl From<FolderError> for WorldError {
+    fn from(error: FolderError) -> Self {
+        // Not its source: it would be told twice.
+        Self::Folder(error)
+    }
 }
 
 /// The node that is asked about, as the operator names it.
