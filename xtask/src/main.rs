@@ -8,6 +8,7 @@ mod lint;
 mod object;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -56,6 +57,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         arguments: Vec<String>,
     },
+    /// Run a command on another kernel, in a virtual machine
+    Vm {
+        #[command(subcommand)]
+        task: VmTask,
+    },
     /// Run Kubernetes' own suite against Shunt and kube-proxy; writes docs/conformance.md
     Conformance {
         /// --focus TEXT, --subset, --proxy P; see `cargo xtask conformance -- --help`
@@ -69,6 +75,18 @@ enum Task {
         /// --rounds N, --connections N, --services N,N,..., --packets-only; or scale, see `cargo xtask bench scale --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum VmTask {
+    /// Start a kernel, like 6.12, run a command in it and end it; its files are those of the workspace's build
+    Run {
+        /// The kernel's version, as Debian's packages have it
+        kernel: String,
+        /// The command: a program by its path or of the machine's few, and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
     },
 }
 
@@ -90,6 +108,9 @@ fn run(task: Task) -> Result<()> {
         Task::Lint => lint::run(),
         Task::Test { all, layer } => test::run(all, &layer),
         Task::Lab { arguments } => lab::lab(&arguments),
+        Task::Vm {
+            task: VmTask::Run { kernel, command },
+        } => vm::run(&kernel, &command),
         Task::Cluster { arguments } => cluster::cluster(&arguments),
         Task::Conformance { arguments } => cluster::conformance(&arguments),
         Task::Demo => lab::demo(),

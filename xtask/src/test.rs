@@ -8,10 +8,12 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{cluster, command, image, lab, lint, object, setup, workspace};
+use crate::{cluster, command, image, lab, lint, object, setup, vm, workspace};
 
 /// Where property tests get their seed from.
 const SEED: &str = "PROPTEST_RNG_SEED";
+/// The kernel of [`Layer::Vm`].
+const KERNEL: &str = "6.12";
 
 /// A group of tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,6 +31,8 @@ pub(crate) enum Layer {
     /// The agent's source against a real API server, whose program is built like the cluster's. Runs with `--all` or by
     /// name
     Api,
+    /// On another kernel, in a virtual machine: what this machine's may lack. Runs with `--all` or by name
+    Vm,
     /// A real Kubernetes; its programs are built from the Go module proxy, once. Runs with `--all` or by name
     Cluster,
     /// The image, the manifests and all else that is shipped; builds the optimised binary. Runs with `--all` or by name
@@ -76,7 +80,7 @@ pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
 
 fn chosen(all: bool, only: &[Layer]) -> Vec<Layer> {
     let wanted = |layer: &Layer| match only {
-        [] => all || !matches!(layer, Layer::Api | Layer::Cluster | Layer::Deploy),
+        [] => all || !matches!(layer, Layer::Vm | Layer::Api | Layer::Cluster | Layer::Deploy),
         only => only.contains(layer),
     };
     Layer::value_variants().iter().copied().filter(wanted).collect()
@@ -95,6 +99,9 @@ fn run_layer(layer: Layer, programs: &[Program]) -> Result<Count> {
 
 /// Runs one test program and counts by what it prints; one that ends badly without a failed test counts as one failure.
 fn run_program(program: &Program) -> Result<Count> {
+    if program.layer == Layer::Vm {
+        return run_on_another_kernel(program);
+    }
     let mut command = Command::new(&program.file);
     if std::env::var_os(SEED).is_none() {
         // What passes for one commit passes again for it. `cargo test` draws anew each time.
@@ -121,6 +128,24 @@ fn run_program(program: &Program) -> Result<Count> {
         .with_context(|| format!("waiting for {}", program.name))?;
     if !status.success() && count.failed == 0 {
         println!("test: {} ended with {status}", program.name);
+        count.failed = 1;
+    }
+    Ok(count)
+}
+
+/// The same in a virtual machine.
+fn run_on_another_kernel(program: &Program) -> Result<Count> {
+    let mut count = Count::default();
+    let words = [program.file.to_string_lossy().into_owned()];
+    let code = vm::start(KERNEL, &words, &mut |line| {
+        if let Some(result) = result(line) {
+            count.passed += result.passed;
+            count.failed += result.failed;
+        }
+        writeln!(std::io::stdout(), "{line}").context("writing to the terminal")
+    })?;
+    if code != 0 && count.failed == 0 {
+        println!("test: {} ended with {code}", program.name);
         count.failed = 1;
     }
     Ok(count)
@@ -230,6 +255,7 @@ fn layer(package: &str, target: &str) -> Option<Layer> {
             Some(Layer::Packet)
         }
         "tests" if target.starts_with("deploy") => Some(Layer::Deploy),
+        "tests" if target.starts_with("vm") => Some(Layer::Vm),
         "tests" if target == "api" => Some(Layer::Api),
         "tests" if target.starts_with("cluster") => Some(Layer::Cluster),
         "tests" => Some(Layer::Lab),

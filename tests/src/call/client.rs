@@ -10,7 +10,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
 
-use super::{Answer, Calls, Outcome, Request, Transport, hold, pattern, transfer};
+use super::{Answer, Calls, Outcome, Request, Transport, hold, pattern, server, transfer};
 
 /// Does what a request in JSON asks for.
 pub fn serve_request(text: &str) -> Result<()> {
@@ -48,7 +48,11 @@ fn all(calls: &Calls) -> Result<Vec<Outcome>> {
 
 fn one(calls: &Calls, number: usize) -> std::io::Result<Answer> {
     match calls.transport {
-        Transport::Tcp => connection(calls, number),
+        Transport::Tcp => {
+            let stream = open(calls.to, source_port(calls, number), calls.timeout)?;
+            connection(stream, calls)
+        }
+        Transport::Sctp => connection(associate(calls)?, calls),
         Transport::Udp | Transport::OneUdpSocket => datagram(&udp(calls, number)?, calls),
         Transport::ConnectedUdp => {
             let socket = udp(calls, number)?;
@@ -111,8 +115,17 @@ pub(super) fn open(to: SocketAddr, source_port: u16, timeout: Duration) -> std::
     Ok(stream)
 }
 
-fn connection(calls: &Calls, number: usize) -> std::io::Result<Answer> {
-    let mut stream = open(calls.to, source_port(calls, number), calls.timeout)?;
+/// An association that is read and written like a connection. Of IPv6 alone, or its INIT would name IPv4 addresses, too.
+fn associate(calls: &Calls) -> std::io::Result<TcpStream> {
+    let socket = server::sctp_socket(calls.to.is_ipv6())?;
+    socket.connect_timeout(&calls.to.into(), calls.timeout)?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(calls.timeout))?;
+    stream.set_write_timeout(Some(calls.timeout))?;
+    Ok(stream)
+}
+
+fn connection(mut stream: TcpStream, calls: &Calls) -> std::io::Result<Answer> {
     let (from, own) = (stream.peer_addr()?, stream.local_addr()?);
     let payload = payload(calls.payload);
     stream.write_all(&payload)?;

@@ -18,7 +18,7 @@ use crate::{Place, programs};
 
 pub use client::serve_request;
 pub use hold::{Held, Survived, hold};
-pub use server::{echo, pattern};
+pub use server::{echo, has_sctp, pattern};
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub enum Transport {
     ConnectedUdp,
     /// One socket for all calls, not connected.
     OneUdpSocket,
+    /// An SCTP association a call.
+    Sctp,
 }
 
 impl fmt::Display for Transport {
@@ -40,6 +42,7 @@ impl fmt::Display for Transport {
             Self::Udp => "udp",
             Self::ConnectedUdp => "connected-udp",
             Self::OneUdpSocket => "one-udp-socket",
+            Self::Sctp => "sctp",
         })
     }
 }

@@ -1,6 +1,7 @@
-//! The echo server: says which pod it is and whom it sees, over TCP and UDP, IPv4 and IPv6, at one port.
+//! The echo server: says which pod it is and whom it sees, over TCP and UDP, and over SCTP where the kernel has it, IPv4 and
+//! IPv6, at one port.
 //!
-//! Over TCP it first sends a line, then sends back every byte that comes. A datagram is answered by the line and the
+//! Over TCP and SCTP it first sends a line, then sends back every byte that comes. A datagram is answered by the line and the
 //! datagram's own bytes.
 
 use std::io::{Read, Write};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// The largest datagram.
 const DATAGRAM: usize = 65_536;
@@ -21,6 +23,11 @@ pub fn echo(name: &str, port: u16) -> Result<()> {
     let tcp4 = TcpListener::bind((wildcards[0], port)).context("binding TCP over IPv4")?;
     // An IPv6 socket would take IPv4 as well: a process a family could not bind both.
     let (tcp6, udp6) = only_ipv6(port)?;
+    let associations = if has_sctp() {
+        [sctp(wildcards[0], port)?, sctp(wildcards[1], port)?].into()
+    } else {
+        Vec::new()
+    };
     println!("listening");
     std::io::stdout()
         .flush()
@@ -29,10 +36,36 @@ pub fn echo(name: &str, port: u16) -> Result<()> {
         let name = name.clone();
         thread::spawn(move || answer_datagrams(&udp, &name));
     }
-    let second = name.clone();
-    thread::spawn(move || accept(&tcp6, &second));
+    for listener in associations.into_iter().chain([tcp6]) {
+        let name = name.clone();
+        thread::spawn(move || accept(&listener, &name));
+    }
     accept(&tcp4, &name);
     Ok(())
+}
+
+/// Whether the kernel has SCTP sockets, or a module for them.
+pub fn has_sctp() -> bool {
+    sctp_socket(false).is_ok()
+}
+
+/// One that speaks one family, so that its association has one address.
+pub(super) fn sctp_socket(is_ipv6: bool) -> std::io::Result<Socket> {
+    let domain = if is_ipv6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::SCTP))?;
+    if is_ipv6 {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn sctp(wildcard: IpAddr, port: u16) -> Result<TcpListener> {
+    let socket = sctp_socket(wildcard.is_ipv6()).context("an SCTP socket")?;
+    socket
+        .bind(&SocketAddr::new(wildcard, port).into())
+        .and_then(|()| socket.listen(128))
+        .with_context(|| format!("listening with SCTP at {wildcard}"))?;
+    Ok(socket.into())
 }
 
 fn only_ipv6(port: u16) -> Result<(TcpListener, UdpSocket)> {
@@ -63,7 +96,8 @@ fn accept(listener: &TcpListener, name: &Arc<str>) {
 }
 
 fn answer_connection(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+    // SCTP has no such option under TCP's name.
+    drop(stream.set_nodelay(true));
     let line = line(name, stream.peer_addr()?, stream.local_addr()?);
     stream.write_all(line.as_bytes())?;
     let mut buffer = vec![0; 64 * 1024];

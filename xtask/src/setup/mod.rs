@@ -32,6 +32,11 @@ pub(crate) fn cluster() -> Result<()> {
     go::ensure()
 }
 
+/// Installs what a virtual machine needs besides.
+pub(crate) fn vm() -> Result<()> {
+    packages::ensure_vm_tools()
+}
+
 /// One plain line about what was found or done.
 pub(crate) fn say(line: &str) {
     println!("setup: {line}");

@@ -32,6 +32,18 @@ const CLUSTER_TOOLS: [(&str, &str); 5] = [
 /// Where Debian's packages are signed, for another distribution's debootstrap too.
 const KEYS: &str = "debian-archive-keyring";
 
+/// Programs that a virtual machine is made with, and the Debian package of each.
+const VM_TOOLS: [(&str, &str); 3] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("xz", "xz-utils"),
+];
+
+/// Installs what virtual machines are made with.
+pub(super) fn ensure_vm_tools() -> Result<()> {
+    ensure_tools("virtual machine", &VM_TOOLS)
+}
+
 /// Installs the lab's tools that are missing.
 pub(super) fn ensure_lab_tools() -> Result<()> {
     ensure_tools("lab", &LAB_TOOLS)
