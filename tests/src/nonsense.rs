@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use proxy_agent::explain::{Place, Question, World, explain};
 use proxy_agent::model::Model;
 use proxy_agent::plan::Audit;
-use proxy_agent::source::{Change, Refusal, read_manifest};
+use proxy_agent::source::{Change, Refusal, parse_manifest};
 
 /// Reads a manifest, makes the maps of it, and asks for a call to each frontend.
 ///
@@ -16,7 +16,8 @@ use proxy_agent::source::{Change, Refusal, read_manifest};
 /// # Panics
 /// The maps do not hold what the manifest asks for, as a whole; or the refusal names nothing.
 pub fn digest(text: &str) -> Result<(), Refusal> {
-    let changes = read_manifest("fuzz.yaml", text).inspect_err(assert_named)?;
+    let objects = parse_manifest("fuzz.yaml", text).inspect_err(assert_named)?;
+    let changes: Vec<Change> = objects.into_iter().map(Change::Upsert).collect();
     let place = Place {
         node: "here".to_owned(),
         ..Place::default()

@@ -27,7 +27,6 @@ pub use running::Running;
 pub use store::Store;
 pub use world::{Place, World, WorldError};
 
-use crate::model::{HintUse, Reasons};
 use crate::source::Refusal;
 
 /// A manifest that could not be read, and that may hold the answer.
@@ -60,16 +59,6 @@ pub fn explain(world: &World, question: &Question) -> Result<Answer, Concerned> 
 
 /// The kind of a frontend, as Services name it.
 pub(crate) use words::kind as kind_name;
-
-/// What is to be said of hints that are there and not followed.
-pub(crate) fn fallen_back(reasons: &Reasons, zone: Option<&str>) -> Vec<String> {
-    let fallen = |used: HintUse| matches!(used, HintUse::Incomplete(_) | HintUse::NotForUs);
-    let node = fallen(reasons.node_hints).then(|| words::hints("node", reasons.node_hints, zone));
-    let is_by_node = reasons.node_hints == HintUse::Complete;
-    let zones =
-        (fallen(reasons.zone_hints) && !is_by_node).then(|| words::hints("zone", reasons.zone_hints, zone));
-    node.into_iter().chain(zones).flatten().collect()
-}
 
 /// What a running node does with a call.
 pub fn explain_running(running: &Running, question: &Question) -> Answer {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use proxy_common::layout::FrontendKind;
 
 use crate::datapath::SnatPorts;
-use crate::explain::{World, fallen_back};
+use crate::explain::World;
 use crate::model::Warning;
 use crate::name::ObjectName;
 use crate::plan::ServicePort;
@@ -122,6 +122,6 @@ fn of_port(after: &World, port: &ServicePort, ephemeral: PortRange, warnings: &m
             "Service {key}: internalTrafficPolicy Local, and no endpoint on this node: calls to its cluster IP are dropped here"
         ));
     }
-    let fallen = fallen_back(&reasons, after.model.zone().map(|zone| &**zone));
-    warnings.extend(fallen.into_iter().map(|text| format!("Service {key}: {text}")));
+    let fallen = after.model.hint_fallbacks(&key.service);
+    warnings.extend(fallen.iter().map(ToString::to_string));
 }

@@ -182,12 +182,12 @@ fn every_warning_has_its_case() {
         (
             WEB,
             &[HERE, hinted],
-            "the hints for zones are not followed: a ready endpoint has none",
+            "its topology hints are not followed, all endpoints are used: 1 of its ready endpoints have none",
         ),
         (
             WEB,
             &[hinted],
-            "none names this node's zone, which it has no label for",
+            "the node has no label topology.kubernetes.io/zone",
         ),
     ] {
         let text = format!("{}---\n{}", service("web", 2025, spec), slice("web", endpoints));

@@ -63,15 +63,6 @@ impl Batch {
     }
 }
 
-/// The objects of a manifest, as the folder's watch reads them from a file of this name.
-///
-/// # Errors
-/// Something in it is wrong: the whole file is refused.
-pub fn read_manifest(file: &str, text: &str) -> Result<Vec<Change>, Refusal> {
-    let objects = parse::parse(file, text)?.objects;
-    Ok(objects.into_iter().map(Change::Upsert).collect())
-}
-
 /// An object came, changed or went.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
