@@ -151,7 +151,12 @@ impl Life {
 
     /// Each of some new connections is answered, and both pods answer, each way.
     fn called(&self) -> Result<()> {
-        for (place, to) in [(&self.pod, CLUSTER_IP), (&self.outside, node_port())] {
+        self.called_by(&self.pod)
+    }
+
+    /// The same, the cluster IP by this pod.
+    fn called_by(&self, pod: &Place) -> Result<()> {
+        for (place, to) in [(pod, CLUSTER_IP), (&self.outside, node_port())] {
             let outcomes = place.calls(Calls::new(Transport::Tcp, to, 40))?;
             ensure!(
                 outcomes.all_answered() && outcomes.by_name().len() == 2,
@@ -340,7 +345,10 @@ fn take_rules_away(life: &mut Life) -> Result<()> {
     }
     ensure!(life.rules()? == [false; 2], "kube-proxy's rules are still there");
     life.check()?;
-    life.called()
+    // For two minutes conntrack remembers kube-proxy's connections, and without its rules nothing gives a call that has the
+    // source port of one of them, to the same endpoint, another: conntrack drops it. A pod that never called through
+    // kube-proxy has none.
+    life.called_by(&life.newcomer)
 }
 
 /// "Back to kube-proxy" and "Taking it away": nothing of Shunt is left on a node, and kube-proxy serves.
