@@ -136,7 +136,7 @@ where
                 None => Done::default(),
             },
             () = until(retry) => reconciler.retry(Instant::now())?,
-            Some(()) = audits.recv(), if !reconciler.has_more() => {
+            Some(()) = audits.recv(), if reconciler.is_settled() => {
                 let (differences, done) = reconciler.audit()?;
                 observer.audited(&differences);
                 done

@@ -9,11 +9,9 @@
 mod place;
 mod running;
 
-use std::process::{Command, Output};
-
 use aya::maps::{HashMap, Map, MapData};
 use place::Place;
-use running::{Agent, write};
+use running::{Agent, shunt, write};
 use serde_json::{Value, json};
 
 const SERVICE: &str = "apiVersion: v1
@@ -30,12 +28,6 @@ endpoints: [{addresses: [10.1.0.1], nodeName: here}]
 ";
 /// 10.96.0.1, port 80 in network order, TCP.
 const FRONTEND: [u8; 8] = [10, 96, 0, 1, 0, 80, 6, 0];
-
-fn shunt(place: &Place, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
-    command.args(arguments).arg("--instance").arg(&place.instance);
-    command.output().unwrap()
-}
 
 fn audit(place: &Place) -> (Option<i32>, Value) {
     let folder = place.manifests.to_str().unwrap();

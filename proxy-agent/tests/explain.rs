@@ -760,14 +760,7 @@ fn the_example_of_the_docs_is_what_is_printed() {
     let arguments: Vec<&str> = line.split_whitespace().skip(4).collect();
     let output = manifests.run(&arguments);
     let printed = String::from_utf8(output.stdout).unwrap();
-    let written = page
-        .split("prints\n\n```\n")
-        .nth(1)
-        .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
-    assert_eq!(printed, written);
+    assert_eq!(printed, explaining::printed_after(&page, "prints"));
 }
 
 #[test]

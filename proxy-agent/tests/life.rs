@@ -9,11 +9,10 @@
 mod place;
 mod running;
 
-use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use place::Place;
-use running::{Agent, write};
+use running::{Agent, shunt, write};
 use serde_json::Value;
 
 const SERVICE: &str = "apiVersion: v1
@@ -28,12 +27,6 @@ addressType: IPv4
 ports: [{name: http, port: 8080}]
 endpoints: [{addresses: [10.1.0.1], nodeName: here}, {addresses: [10.1.0.2], nodeName: there}]
 ";
-
-fn shunt(place: &Place, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
-    command.args(arguments).arg("--instance").arg(&place.instance);
-    command.output().unwrap()
-}
 
 fn table(place: &Place, verb: &str) -> String {
     let output = shunt(place, &[verb]);

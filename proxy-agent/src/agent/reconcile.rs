@@ -143,6 +143,11 @@ impl<M: MapWriter> Reconciler<M> {
         !self.later.is_empty()
     }
 
+    /// Whether the whole source is known, and all of it was taken on.
+    pub fn is_settled(&self) -> bool {
+        self.is_synced && !self.has_more()
+    }
+
     /// Compiles some of those Services again.
     pub fn go_on(&mut self) -> Result<Done, MapsFailed<M::Error>> {
         let slice: BTreeSet<ObjectName> = self.later.iter().take(SLICE).cloned().collect();

@@ -57,6 +57,12 @@ impl Manifests {
     }
 }
 
+/// What a page of the docs says is printed, after these words.
+pub(crate) fn printed_after<'a>(page: &'a str, words: &str) -> &'a str {
+    let block = page.split(&format!("{words}\n\n```\n")).nth(1).unwrap();
+    block.split("```").next().unwrap()
+}
+
 pub(crate) fn shunt(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
     command.env_remove("NODE_NAME");

@@ -1,7 +1,7 @@
 //! The binary `shunt` as it runs on a node.
 
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -98,6 +98,14 @@ impl Agent {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert!(self.child.wait().unwrap().success());
     }
+}
+
+/// Runs a command on the place's instance, to its end.
+#[allow(dead_code, reason = "not every test that runs an agent asks it something")]
+pub(crate) fn shunt(place: &Place, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+    command.args(arguments).arg("--instance").arg(&place.instance);
+    command.output().unwrap()
 }
 
 /// Puts a manifest into the folder as a whole.

@@ -14,7 +14,7 @@ impl<M: MapWriter> Reconciler<M> {
     /// Compares all Services with the maps and puts right what differs; says what that was. Services that are known to
     /// stay as they were are passed over. Nothing before the whole source is known.
     pub fn audit(&mut self) -> Result<(Vec<Difference>, Done), MapsFailed<M::Error>> {
-        if !self.is_synced || self.has_more() {
+        if !self.is_settled() {
             return Ok(Default::default());
         }
         let differences = self.differences()?;
