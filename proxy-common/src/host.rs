@@ -9,7 +9,7 @@ use std::vec::Vec;
 use crate::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, Family, FilterBit, Flow, FlowKey,
     FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta,
-    NodeAddress, Service, ServiceId, node_address_value,
+    NetworkList, NodeAddress, Service, ServiceId, Vip, node_address_value,
 };
 use crate::rules::{Bytes, Directory, FlowStore};
 
@@ -37,6 +37,12 @@ pub struct HostNode<A: Addr + Hash> {
     pub node_addresses: HashSet<A>,
     /// Those of them at which NodePorts do not answer.
     pub silent_addresses: HashSet<A>,
+    /// VIPS of the family.
+    pub vips: HashMap<A, Vip>,
+    /// Ranges of cluster addresses.
+    pub service_networks: NetworkList<A>,
+    /// Ranges of pods that count as this node's own.
+    pub local_networks: NetworkList<A>,
     /// The node's primary address.
     pub primary: Option<A>,
     /// The source address towards a destination, or why there is none.
@@ -73,6 +79,9 @@ impl<A: Addr + Hash> HostNode<A> {
             source_ranges: Vec::new(),
             node_addresses: HashSet::new(),
             silent_addresses: HashSet::new(),
+            vips: HashMap::new(),
+            service_networks: NetworkList::default(),
+            local_networks: NetworkList::default(),
             primary: None,
             routes: HashMap::new(),
             default_route: Err(Counter::NoRoute),
@@ -124,6 +133,11 @@ impl<A: Addr + Hash> HostNode<A> {
             pad: 0,
         };
         self.frontends.insert(key, value);
+    }
+
+    /// Adds or replaces the entry of an address that has frontends.
+    pub fn set_vip(&mut self, address: A, is_cluster: bool, answers: bool) {
+        self.vips.insert(address, Vip::new(&address, is_cluster, answers));
     }
 
     /// Adds or replaces a backend, with its bits.
@@ -234,6 +248,19 @@ impl<A: Addr + Hash> Directory<A> for HostNode<A> {
         }
         let value = node_address_value(address, !self.silent_addresses.contains(address));
         NodeAddress::read(address, value)
+    }
+
+    fn vip(&self, address: &A) -> Option<Vip> {
+        self.access();
+        self.vips.get(address).copied().filter(|vip| vip.is_of(address))
+    }
+
+    fn service_networks(&self) -> Option<&NetworkList<A>> {
+        Some(&self.service_networks)
+    }
+
+    fn local_networks(&self) -> Option<&NetworkList<A>> {
+        Some(&self.local_networks)
     }
 
     fn random(&self) -> u32 {

@@ -9,7 +9,7 @@ use proxy_common::{
     layout::{Addr, Counter, V4, V6, protocol},
     rules::{
         Headers, checksum,
-        headers::{Fragment, tcp},
+        headers::{Fragment, echo, tcp},
     },
 };
 
@@ -17,6 +17,7 @@ use crate::{
     error::{self, Errors, Message},
     node::count,
     redirect,
+    rewrite::{self, Rewrite},
 };
 
 /// Keeps skb->csum right under CHECKSUM_COMPLETE while bytes are stored.
@@ -63,6 +64,24 @@ fn refuse<A: Answer, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<A>) 
         return A::reset::<LINK>(skb, packet);
     }
     error::turn::<A, LINK>(skb, packet.transport, Message::PortUnreachable)
+}
+
+/// Turns an echo request into the reply to it, or a part of one into that part of the reply. `None` if the kernel refused.
+#[inline(always)]
+pub(crate) fn echo<A: Rewrite, const LINK: u32>(skb: *mut __sk_buff, packet: &Headers<A>) -> Option<()> {
+    // Where addresses change places no sum over them changes.
+    let (from, to) = (&packet.source, &packet.destination);
+    A::write_addresses::<LINK>(skb, (from, to), (to, from))?;
+    A::set_hop_limit::<LINK>(skb, HOP_LIMIT)?;
+    if packet.fragment == Fragment::Later {
+        return Some(());
+    }
+    let (request, reply) = (echo::request(A::FAMILY), echo::reply(A::FAMILY));
+    let word = |kind: u8| u16::from_ne_bytes([kind, 0]) as u32;
+    let transport = LINK.wrapping_add(packet.transport);
+    rewrite::store(skb, transport, &reply)?;
+    let difference = checksum::difference(word(request), word(reply));
+    rewrite::fix_checksum(skb, transport.wrapping_add(2), difference, 0)
 }
 
 /// Makes the packet so many bytes long behind the link header, all of them to be written, whatever the state of its

@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 use proxy_common::layout::{
     Addr, Affinity, AffinityKey, Backend, Config, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, SocketKey, SocketValue,
-    SourceRange, V4, V6, protocol,
+    FrontendKey, FrontendValue, Identity, Interface, NetworkList, Networks, PREFILTER_WORDS, Service,
+    SocketKey, SocketValue, SourceRange, V4, V6, Vip, protocol,
 };
 use proxy_common::rules::Work;
 
@@ -33,6 +33,12 @@ pub(crate) static PREFILTER: Array<u64> = Array::with_max_entries(PREFILTER_WORD
 static NODE_ADDRESSES4: HashMap<V4, u32> = HashMap::with_max_entries(SMALL, 0);
 #[map]
 static NODE_ADDRESSES6: HashMap<V6, u32> = HashMap::with_max_entries(SMALL, 0);
+#[map]
+static VIPS4: HashMap<V4, Vip> = HashMap::with_max_entries(SMALL, 0);
+#[map]
+static VIPS6: HashMap<V6, Vip> = HashMap::with_max_entries(SMALL, 0);
+#[map]
+pub(crate) static NETWORKS: Array<Networks> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
 /// Read and written by the agent only; made here so that all maps are made and pinned in one way.
@@ -87,6 +93,11 @@ pub(crate) trait Maps: Addr {
     fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue>;
     fn node_addresses() -> &'static HashMap<Self, u32>;
     fn source_ranges() -> &'static LpmTrie<SourceRange<Self>, u32>;
+    fn vips() -> &'static HashMap<Self, Vip>;
+    /// Its ranges of cluster addresses.
+    fn service_networks(networks: &Networks) -> &NetworkList<Self>;
+    /// Its ranges of pods that count as this node's own.
+    fn local_networks(networks: &Networks) -> &NetworkList<Self>;
     /// Bits of an address.
     const BITS: u32;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentPorts>;
@@ -99,7 +110,7 @@ pub(crate) trait Maps: Addr {
 macro_rules! maps {
     ($family:ty, $bits:literal, $frontends:ident, $addresses:ident, $ranges:ident, $fragments:ident, $work:ident,
      $tcp_embryos:ident, $tcp_flows:ident, $udp_embryos:ident, $udp_flows:ident,
-     $field:ident) => {
+     $field:ident, $vips:ident, $service:ident, $local:ident) => {
         impl Maps for $family {
             #[inline(always)]
             fn frontends() -> &'static HashMap<FrontendKey<Self>, FrontendValue> {
@@ -112,6 +123,18 @@ macro_rules! maps {
             #[inline(always)]
             fn source_ranges() -> &'static LpmTrie<SourceRange<Self>, u32> {
                 &$ranges
+            }
+            #[inline(always)]
+            fn vips() -> &'static HashMap<Self, Vip> {
+                &$vips
+            }
+            #[inline(always)]
+            fn service_networks(networks: &Networks) -> &NetworkList<Self> {
+                &networks.$service
+            }
+            #[inline(always)]
+            fn local_networks(networks: &Networks) -> &NetworkList<Self> {
+                &networks.$local
             }
             const BITS: u32 = $bits;
             #[inline(always)]
@@ -151,7 +174,10 @@ maps!(
     TCP_FLOWS4,
     UDP_EMBRYOS4,
     UDP_FLOWS4,
-    v4
+    v4,
+    VIPS4,
+    service4,
+    local4
 );
 maps!(
     V6,
@@ -165,5 +191,8 @@ maps!(
     TCP_FLOWS6,
     UDP_EMBRYOS6,
     UDP_FLOWS6,
-    v6
+    v6,
+    VIPS6,
+    service6,
+    local6
 );

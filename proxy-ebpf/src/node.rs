@@ -14,14 +14,14 @@ use aya_ebpf::{
 use proxy_common::{
     layout::{
         Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable,
-        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, NodeAddress,
-        SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange,
+        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, NetworkList, NodeAddress,
+        SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange, Vip,
     },
     rules::{Directory, FlowStore},
 };
 
 use crate::{
-    maps::{AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, Maps, PREFILTER, SERVICES, SLOTS},
+    maps::{AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, Maps, NETWORKS, PREFILTER, SERVICES, SLOTS},
     redirect,
 };
 
@@ -148,6 +148,24 @@ impl<A: Maps> Directory<A> for Tables {
     }
 
     #[inline(always)]
+    fn vip(&self, address: &A) -> Option<Vip> {
+        let value = A::vips().get_ptr(address)?;
+        // SAFETY: map values stay readable while the program runs; the tag tells whether it is still the key's.
+        let value = unsafe { read_volatile(value) };
+        value.is_of(address).then_some(value)
+    }
+
+    #[inline(always)]
+    fn service_networks(&self) -> Option<&NetworkList<A>> {
+        NETWORKS.get(0).map(A::service_networks)
+    }
+
+    #[inline(always)]
+    fn local_networks(&self) -> Option<&NetworkList<A>> {
+        NETWORKS.get(0).map(A::local_networks)
+    }
+
+    #[inline(always)]
     fn random(&self) -> u32 {
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_get_prandom_u32() }
@@ -234,6 +252,18 @@ impl<A: Maps> Directory<A> for Node {
     #[inline(always)]
     fn node_address(&self, address: &A) -> NodeAddress {
         Tables.node_address(address)
+    }
+    #[inline(always)]
+    fn vip(&self, address: &A) -> Option<Vip> {
+        Tables.vip(address)
+    }
+    #[inline(always)]
+    fn service_networks(&self) -> Option<&NetworkList<A>> {
+        Tables.service_networks()
+    }
+    #[inline(always)]
+    fn local_networks(&self) -> Option<&NetworkList<A>> {
+        Tables.local_networks()
     }
     #[inline(always)]
     fn random(&self) -> u32 {

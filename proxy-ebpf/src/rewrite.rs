@@ -32,8 +32,8 @@ pub(crate) trait Rewrite: Addr {
     ) -> Option<()>;
     /// The same in the packet that an ICMP error quotes, whose header begins at `offset`. `None` if the kernel refused.
     fn write_quoted(skb: *mut __sk_buff, offset: u32, old: &Said<Self>, new: &Said<Self>) -> Option<()>;
-    /// Lowers the hop limit by one. `None` beyond the packet's end.
-    fn lower_hop_limit<const LINK: u32>(skb: *mut __sk_buff) -> Option<()>;
+    /// Writes the hop limit. `None` beyond the packet's end.
+    fn set_hop_limit<const LINK: u32>(skb: *mut __sk_buff, hop_limit: u8) -> Option<()>;
 }
 
 /// A pointer to `T` at an offset into the packet; `None` beyond the end.
@@ -86,13 +86,13 @@ impl Rewrite for V4 {
     }
 
     #[inline(always)]
-    fn lower_hop_limit<const LINK: u32>(skb: *mut __sk_buff) -> Option<()> {
+    fn set_hop_limit<const LINK: u32>(skb: *mut __sk_buff, hop_limit: u8) -> Option<()> {
         let header = at::<[u16; 10]>(skb, LINK)?;
         // SAFETY: `at` checked the bounds; BPF needs no alignment.
         unsafe {
             let old = (*header)[4];
-            let [hop_limit, next] = old.to_ne_bytes();
-            let new = u16::from_ne_bytes([hop_limit.wrapping_sub(1), next]);
+            let [_, next] = old.to_ne_bytes();
+            let new = u16::from_ne_bytes([hop_limit, next]);
             (*header)[4] = new;
             (*header)[5] = checksum::update((*header)[5], checksum::difference(old as u32, new as u32));
         }
@@ -125,13 +125,13 @@ impl Rewrite for V6 {
     }
 
     #[inline(always)]
-    fn lower_hop_limit<const LINK: u32>(skb: *mut __sk_buff) -> Option<()> {
+    fn set_hop_limit<const LINK: u32>(skb: *mut __sk_buff, hop_limit: u8) -> Option<()> {
         let header = at::<[u16; 20]>(skb, LINK)?;
         // SAFETY: `at` checked the bounds; BPF needs no alignment.
         let (old, new) = unsafe {
             let old = (*header)[3];
-            let [next, hop_limit] = old.to_ne_bytes();
-            let new = u16::from_ne_bytes([next, hop_limit.wrapping_sub(1)]);
+            let [next, _] = old.to_ne_bytes();
+            let new = u16::from_ne_bytes([next, hop_limit]);
             (*header)[3] = new;
             (old, new)
         };
@@ -246,7 +246,7 @@ fn family_flag<A: Addr>(config_flags: u32) -> u64 {
 }
 
 #[inline(always)]
-fn fix_checksum(skb: *mut __sk_buff, field: u32, difference: u32, flags: u64) -> Option<()> {
+pub(crate) fn fix_checksum(skb: *mut __sk_buff, field: u32, difference: u32, flags: u64) -> Option<()> {
     // SAFETY: `skb` is the program's context; the helper checks the offset.
     let result = unsafe { bpf_l4_csum_replace(skb, field, 0, difference as u64, flags) };
     (result == 0).then_some(())
@@ -254,7 +254,7 @@ fn fix_checksum(skb: *mut __sk_buff, field: u32, difference: u32, flags: u64) ->
 
 /// Writes bytes into a packet without a look at checksums; `None` if the kernel refused.
 #[inline(always)]
-fn store<T>(skb: *mut __sk_buff, offset: u32, bytes: &T) -> Option<()> {
+pub(crate) fn store<T>(skb: *mut __sk_buff, offset: u32, bytes: &T) -> Option<()> {
     // SAFETY: `skb` is the program's context; the helper checks the offset, and the buffer is as long as said.
     let result =
         unsafe { bpf_skb_store_bytes(skb, offset, (bytes as *const T).cast(), size_of::<T>() as u32, 0) };

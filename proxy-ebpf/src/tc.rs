@@ -113,6 +113,12 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
         count(counter);
         return answer::reject::<A, LINK>(skb, &work.packet);
     }
+    if verdict == Verdict::ANSWER_ECHO {
+        return match answer::echo::<A, LINK>(skb, &work.packet) {
+            Some(()) => redirect::back::<LINK>(skb),
+            None => dropped(Counter::RewriteFailed as u32),
+        };
+    }
     if let Some(action) = verdict.error_action() {
         return relay::<A, LINK>(skb, work, action as u32);
     }
@@ -141,17 +147,23 @@ fn egress_pod_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
 fn egress_uplink_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
     let Some(config) = config() else { return PASS };
     let bytes = Packet::<LINK>::new(skb);
-    if hook::egress_uplink_ignores::<A, _, _>(&Tables, config, &bytes) {
+    // SAFETY: `skb` is the program's context.
+    let turns_back = unsafe { (*skb).ingress_ifindex == (*skb).ifindex };
+    if hook::egress_uplink_ignores::<A, _, _>(&Tables, config, &bytes, turns_back) {
         return PASS;
     }
     let Some(work) = work::<A>() else { return PASS };
     let node = Node::new(skb, config);
-    // SAFETY: `skb` is the program's context.
-    let turns_back = unsafe { (*skb).ingress_ifindex == (*skb).ifindex };
     let verdict = hook::egress_uplink(&node, &bytes, work, turns_back);
     if let Some(counter) = verdict.rejected() {
         count(counter);
         return answer::reject_sender::<A, LINK>(skb, &work.packet);
+    }
+    if verdict == Verdict::ANSWER_ECHO {
+        return match answer::echo::<A, LINK>(skb, &work.packet) {
+            Some(()) => redirect::inwards::<LINK>(skb),
+            None => dropped(Counter::RewriteFailed as u32),
+        };
     }
     egress::<A, LINK>(skb, work, verdict)
 }
@@ -217,7 +229,9 @@ fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i3
         }
         Err(redirect::NoWay::NoRoute) => return dropped(Counter::NoRoute as u32),
     };
-    if write::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
+    if write::<A, LINK>(skb, work).is_none()
+        || A::set_hop_limit::<LINK>(skb, work.packet.hop_limit.wrapping_sub(1)).is_none()
+    {
         return dropped(Counter::RewriteFailed as u32);
     }
     redirect::send::<LINK>(skb, hop)
@@ -230,7 +244,9 @@ fn hairpin<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i
         count(Counter::HopLimit as u32);
         return error::answer::<A, LINK>(skb, work.packet.transport, Message::TimeExceeded);
     }
-    if write::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
+    if write::<A, LINK>(skb, work).is_none()
+        || A::set_hop_limit::<LINK>(skb, work.packet.hop_limit.wrapping_sub(1)).is_none()
+    {
         return dropped(Counter::RewriteFailed as u32);
     }
     redirect::back::<LINK>(skb)
@@ -247,7 +263,9 @@ fn relay<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, action
         return dropped(Counter::HopLimit as u32);
     }
     if action == Action::Hairpin as u32 {
-        if write_error::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
+        if write_error::<A, LINK>(skb, work).is_none()
+            || A::set_hop_limit::<LINK>(skb, work.packet.hop_limit.wrapping_sub(1)).is_none()
+        {
             return dropped(Counter::RewriteFailed as u32);
         }
         return redirect::back::<LINK>(skb);
@@ -257,7 +275,9 @@ fn relay<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, action
         Err(redirect::NoWay::TooBig(_)) => return dropped(Counter::TooBig as u32),
         Err(redirect::NoWay::NoRoute) => return dropped(Counter::NoRoute as u32),
     };
-    if write_error::<A, LINK>(skb, work).is_none() || A::lower_hop_limit::<LINK>(skb).is_none() {
+    if write_error::<A, LINK>(skb, work).is_none()
+        || A::set_hop_limit::<LINK>(skb, work.packet.hop_limit.wrapping_sub(1)).is_none()
+    {
         return dropped(Counter::RewriteFailed as u32);
     }
     redirect::send::<LINK>(skb, hop)

@@ -79,7 +79,7 @@ fn parse(ctx: TcContext) -> i32 {
     let work = unsafe { &mut *work };
     match V4::parse(&skb::Packet::<ETHERNET>::new(ctx.skb.skb), &mut work.packet) {
         Parsed::Transport => 0,
-        Parsed::Error | Parsed::Other | Parsed::Malformed => TC_ACT_UNSPEC,
+        Parsed::Error | Parsed::Message | Parsed::Other | Parsed::Malformed => TC_ACT_UNSPEC,
     }
 }
 

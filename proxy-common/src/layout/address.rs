@@ -34,6 +34,8 @@ pub trait Addr: Copy + Eq + Default + core::fmt::Debug + 'static {
     fn to_mapped(&self) -> MappedAddress;
     /// The address out of 16 bytes, whose family the caller knows.
     fn from_mapped(mapped: MappedAddress) -> Self;
+    /// The bits that it has in common with a mask.
+    fn and(&self, mask: &Self) -> Self;
     /// The sum of its 16-bit words, for checksums (not folded).
     fn checksum_words(&self) -> u32;
 }
@@ -113,6 +115,10 @@ impl Addr for V4 {
         Self(mapped.0[3])
     }
     #[inline(always)]
+    fn and(&self, mask: &Self) -> Self {
+        Self(self.0 & mask.0)
+    }
+    #[inline(always)]
     fn checksum_words(&self) -> u32 {
         halves(self.0)
     }
@@ -134,6 +140,12 @@ impl Addr for V6 {
     #[inline(always)]
     fn from_mapped(mapped: MappedAddress) -> Self {
         mapped
+    }
+    #[inline(always)]
+    fn and(&self, mask: &Self) -> Self {
+        let [a, b, c, d] = self.0;
+        let [e, f, g, h] = mask.0;
+        Self([a & e, b & f, c & g, d & h])
     }
     #[inline(always)]
     fn checksum_words(&self) -> u32 {

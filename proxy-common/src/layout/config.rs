@@ -16,6 +16,9 @@ pub const CONFIG_NO_LOOPBACK4: u32 = 4;
 /// [`Config::flags`]: the same for IPv6.
 pub const CONFIG_NO_LOOPBACK6: u32 = 8;
 
+/// [`Config::flags`]: the addresses of Services do not answer ping (`--ping disabled`).
+pub const CONFIG_NO_PING: u32 = 16;
+
 /// The one value of CONFIG (array of 1). Times are in ticks of `bpf_jiffies64`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +27,8 @@ pub struct Config {
     pub host_netns_cookie: u64,
     /// [`LAYOUT_VERSION`].
     pub layout_version: u32,
-    /// [`CONFIG_PODS_SOCKET_LB`] | [`CONFIG_CHECKSUM_IPV6`] | [`CONFIG_NO_LOOPBACK4`] | [`CONFIG_NO_LOOPBACK6`].
+    /// [`CONFIG_PODS_SOCKET_LB`] | [`CONFIG_CHECKSUM_IPV6`] | [`CONFIG_NO_LOOPBACK4`] | [`CONFIG_NO_LOOPBACK6`] |
+    /// [`CONFIG_NO_PING`].
     pub flags: u32,
     /// Ticks in a second (the kernel's HZ).
     pub ticks_per_second: u32,

@@ -94,6 +94,12 @@ counters! {
     SctpWithoutFlow = "sctp_without_flow", false;
     /// Dropped: a fragment of an SCTP packet whose ports would change, and with them a checksum over all its fragments.
     SctpFragment = "sctp_fragment", true;
+    /// Refused: no Service has this port at this cluster address.
+    UnknownPort = "unknown_port", true;
+    /// Dropped: an address of a ServiceCIDR that no Service has.
+    UnallocatedAddress = "unallocated_address", true;
+    /// A Service's address answered ping.
+    PingAnswered = "ping_answered", false;
 }
 
 #[cfg(test)]

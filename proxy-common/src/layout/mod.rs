@@ -15,19 +15,21 @@ mod frontend;
 mod identity;
 mod interface;
 pub mod names;
+mod networks;
 mod node_address;
 mod port;
 mod prefilter;
 mod service;
 mod socket;
 mod source_range;
+mod vip;
 
 pub use address::{Addr, Family, MappedAddress, V4, V6};
 pub use affinity::{Affinity, AffinityKey, AffinityWord};
 pub use backend::{BACKEND_LOCAL, Backend, BackendId};
 pub use config::{
-    CONFIG_CHECKSUM_IPV6, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Config,
-    LAYOUT_VERSION,
+    CONFIG_CHECKSUM_IPV6, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB,
+    Config, LAYOUT_VERSION,
 };
 pub use counter::Counter;
 pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};
@@ -35,6 +37,7 @@ pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{FrontendKey, FrontendKind, FrontendValue};
 pub use identity::{Identity, NameText, uid_words};
 pub use interface::{INTERFACE_LAYER3, Interface};
+pub use networks::{NETWORKS, Network, NetworkList, Networks};
 pub use node_address::{NodeAddress, no_loopback, node_address_value};
 pub use port::Port;
 pub use prefilter::{
@@ -43,6 +46,7 @@ pub use prefilter::{
 pub use service::{ListWord, Service, ServiceId, When};
 pub use socket::{SocketKey, SocketValue};
 pub use source_range::{SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey};
+pub use vip::Vip;
 
 /// IP protocol numbers that Shunt knows.
 pub mod protocol {

@@ -46,6 +46,12 @@ pub const FRAGMENTS6: &str = "FRAGMENTS6";
 pub const SOURCE_RANGES4: &str = "SOURCE_RANGES4";
 /// The same for IPv6.
 pub const SOURCE_RANGES6: &str = "SOURCE_RANGES6";
+/// Hash: [`super::V4`] -> [`super::Vip`]. The addresses at which Services are reached.
+pub const VIPS4: &str = "VIPS4";
+/// The same for IPv6.
+pub const VIPS6: &str = "VIPS6";
+/// Array of 1: [`super::Networks`].
+pub const NETWORKS: &str = "NETWORKS";
 /// LRU hash: [`super::AffinityKey`] -> [`super::Affinity`].
 pub const AFFINITY: &str = "AFFINITY";
 /// LRU hash: [`super::SocketKey`] -> [`super::SocketValue`].

@@ -33,6 +33,29 @@ pub mod tcp {
     pub const ACK: u8 = 16;
 }
 
+/// Types of ICMP's echo messages (RFC 792, RFC 4443 §4).
+pub mod echo {
+    use crate::layout::Family;
+
+    /// The type of a request.
+    #[inline(always)]
+    pub const fn request(family: Family) -> u8 {
+        match family {
+            Family::V4 => 8,
+            Family::V6 => 128,
+        }
+    }
+
+    /// The type of a reply.
+    #[inline(always)]
+    pub const fn reply(family: Family) -> u8 {
+        match family {
+            Family::V4 => 0,
+            Family::V6 => 129,
+        }
+    }
+}
+
 /// Bytes of SCTP's common header: ports, verification tag, checksum.
 const SCTP_HEADER: u32 = 12;
 
@@ -75,6 +98,8 @@ pub struct Headers<A> {
     pub has_payload: bool,
     /// What kind of fragment it is.
     pub fragment: Fragment,
+    /// Whether it is an ICMP echo request, or a later fragment of an ICMP message, as long as nothing but a request would be.
+    pub is_echo: bool,
     /// Offset of the transport header from the network header.
     pub transport: u32,
     /// Offset of the data from the network header.
@@ -96,6 +121,9 @@ pub enum Parsed {
     Transport,
     /// An ICMP error, whole: addresses, hop limit, length and the offset of its ICMP header are known.
     Error,
+    /// Never translated, but whole: addresses, protocol, hop limit, length and the offset of what is behind the headers are
+    /// known, and whether it is an echo request.
+    Message,
     /// Something that is never translated.
     Other,
     /// Headers that contradict themselves or are cut short: only the addresses are known.
@@ -261,7 +289,7 @@ impl Readable for V6 {
         if !has_ports(packet.protocol) {
             match extension_headers(bytes, packet) {
                 Walk::Transport => {}
-                Walk::Other => return Parsed::Other,
+                Walk::Other => return Parsed::Message,
                 Walk::Malformed => return Parsed::Malformed,
             }
         }
@@ -341,7 +369,10 @@ fn extension_headers<B: Bytes>(bytes: &B, packet: &mut Headers<V6>) -> Walk {
                     break;
                 }
             }
-            _ => return Walk::Other,
+            _ => {
+                (packet.protocol, packet.transport) = (next, offset);
+                return Walk::Other;
+            }
         }
     }
     packet.protocol = next;
@@ -364,9 +395,10 @@ const fn ipv4_fragment(second: u32) -> Fragment {
 
 /// Tells ICMP errors about a packet from all other messages.
 #[inline(always)]
-fn icmp<A: Addr, B: Bytes>(bytes: &B, packet: &Headers<A>) -> Parsed {
-    if packet.fragment != Fragment::Whole {
-        return Parsed::Other;
+fn icmp<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
+    if packet.fragment == Fragment::Later {
+        packet.is_echo = true;
+        return Parsed::Message;
     }
     let Some([word]) = bytes.words::<1>(packet.transport) else {
         return Parsed::Other;
@@ -378,7 +410,15 @@ fn icmp<A: Addr, B: Bytes>(bytes: &B, packet: &Headers<A>) -> Parsed {
         // And packet too big (RFC 4443).
         Family::V6 => matches!(kind, 1..=4),
     };
-    if is_error { Parsed::Error } else { Parsed::Other }
+    if is_error {
+        return if packet.fragment == Fragment::Whole {
+            Parsed::Error
+        } else {
+            Parsed::Other
+        };
+    }
+    packet.is_echo = kind == echo::request(A::FAMILY);
+    Parsed::Message
 }
 
 #[inline(always)]
@@ -407,7 +447,7 @@ fn transport<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
         return Parsed::Transport;
     }
     if !has_ports(packet.protocol) {
-        return Parsed::Other;
+        return Parsed::Message;
     }
     if packet.fragment == Fragment::Later {
         return Parsed::Transport;

@@ -2,9 +2,10 @@
 
 use crate::layout::{Addr, Config, Counter, FilterBit, FrontendKind, Port};
 use crate::rules::headers::{Bytes, Parsed, Readable};
-use crate::rules::quote::{self, Side};
+use crate::rules::quote;
+use crate::rules::vip::Place;
 use crate::rules::{
-    Directory, FlowStore, Headers, Origin, Verdict, Work, choice, create, forward, fragment, reverse,
+    Directory, FlowStore, Headers, Origin, Verdict, Work, choice, create, forward, fragment, reverse, vip,
 };
 
 /// Whether a port is of the SNAT range.
@@ -46,6 +47,7 @@ pub fn egress_uplink_ignores<A: Readable, D: Directory<A>, B: Bytes>(
     node: &D,
     config: &Config,
     bytes: &B,
+    turns_back: bool,
 ) -> bool {
     let Some(packet) = A::glance(bytes) else {
         return false;
@@ -59,6 +61,7 @@ pub fn egress_uplink_ignores<A: Readable, D: Directory<A>, B: Bytes>(
         packet.destination_port,
         packet.protocol,
     )) && !in_snat_range(config, packet.source_port)
+        && !vip::may_be(node, &packet.destination, turns_back)
 }
 
 /// Not inlined: what it finds out would stay in registers, in so many ways that the verifier follows each of them to the
@@ -73,12 +76,13 @@ fn parse<A: Readable, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
 fn read<A: Readable, N: FlowStore<A>, B: Bytes>(
     node: &N,
     bytes: &B,
-    side: Side,
+    place: Place,
     work: &mut Work<A>,
 ) -> Option<Verdict> {
     match parse(bytes, &mut work.packet) {
         Parsed::Transport => fragment::resolve(node, &mut work.packet),
-        Parsed::Error => Some(quote::decide(node, bytes, side, work)),
+        Parsed::Error => Some(quote::decide(node, bytes, place.side(), work)),
+        Parsed::Message => Some(vip::message(node, place, &work.packet)),
         Parsed::Other => Some(Verdict::PASS),
         // The stack judges it, unless it was meant for a frontend: then it would go astray.
         Parsed::Malformed => Some(
@@ -100,7 +104,7 @@ pub fn ingress<A: Readable, N: FlowStore<A>, B: Bytes>(
     bytes: &B,
     work: &mut Work<A>,
 ) -> Verdict {
-    if let Some(verdict) = read(node, bytes, Side::Ingress, work) {
+    if let Some(verdict) = read(node, bytes, Place::Inwards, work) {
         return verdict;
     }
     let packet = &work.packet;
@@ -135,7 +139,7 @@ pub fn egress_pod<A: Readable, N: FlowStore<A>, B: Bytes>(
     bytes: &B,
     work: &mut Work<A>,
 ) -> Verdict {
-    match read(node, bytes, Side::Egress, work) {
+    match read(node, bytes, Place::ToPod, work) {
         Some(verdict) => verdict,
         None => replies(node, work),
     }
@@ -150,7 +154,7 @@ pub fn egress_uplink<A: Readable, N: FlowStore<A>, B: Bytes>(
     work: &mut Work<A>,
     turns_back: bool,
 ) -> Verdict {
-    if let Some(verdict) = read(node, bytes, Side::Egress, work) {
+    if let Some(verdict) = read(node, bytes, Place::Outwards { turns_back }, work) {
         return verdict;
     }
     if let Some(verdict) = untranslated(node, work, turns_back) {
@@ -166,33 +170,33 @@ pub fn egress_uplink<A: Readable, N: FlowStore<A>, B: Bytes>(
     verdict
 }
 
-/// A packet to a frontend that nobody translated. A cluster address leads nowhere out there; a load balancer's leads
+/// A packet to a Service's address that nobody translated. A cluster address leads nowhere out there; a load balancer's leads
 /// back to this node, until the hop limit ends it.
 #[inline(always)]
 fn untranslated<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>, turns_back: bool) -> Option<Verdict> {
     let packet = &work.packet;
-    if !node.filter(FilterBit::forward(
-        &packet.destination,
+    let destination = &packet.destination;
+    if node.filter(FilterBit::forward(
+        destination,
         packet.destination_port,
         packet.protocol,
-    )) {
+    )) && let Some(found) = choice::frontend(node, destination, packet.destination_port, packet.protocol)
+    {
+        return match found.kind {
+            FrontendKind::ClusterIp => Some(Verdict::reject(Counter::HostUntranslated)),
+            FrontendKind::LoadBalancer | FrontendKind::GuardedLoadBalancer | FrontendKind::ExternalIp
+                if turns_back =>
+            {
+                Some(Verdict::drop(Counter::TurnedBack))
+            }
+            _ => None,
+        };
+    }
+    if !vip::may_be(node, destination, turns_back) {
         return None;
     }
-    let found = choice::frontend(
-        node,
-        &packet.destination,
-        packet.destination_port,
-        packet.protocol,
-    )?;
-    match found.kind {
-        FrontendKind::ClusterIp => Some(Verdict::reject(Counter::HostUntranslated)),
-        FrontendKind::LoadBalancer | FrontendKind::GuardedLoadBalancer | FrontendKind::ExternalIp
-            if turns_back =>
-        {
-            Some(Verdict::drop(Counter::TurnedBack))
-        }
-        _ => None,
-    }
+    let verdict = vip::leaves(node, destination, turns_back);
+    (verdict != Verdict::PASS).then_some(verdict)
 }
 
 #[inline(always)]

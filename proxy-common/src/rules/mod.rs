@@ -27,6 +27,7 @@ pub mod sctp;
 pub mod socket;
 mod state;
 mod verdict;
+mod vip;
 
 pub use headers::{Bytes, Headers};
 pub use node::{Directory, FlowStore};

@@ -2,7 +2,8 @@
 
 use crate::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Meta, NodeAddress, Service, ServiceId,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Meta, NetworkList, NodeAddress, Service,
+    ServiceId, Vip,
 };
 
 /// The tables that say where Services are and who serves them.
@@ -23,6 +24,12 @@ pub trait Directory<A: Addr> {
     fn primary_address(&self) -> Option<A>;
     /// What NODE_ADDRESSES says of this address; [`NodeAddress::Foreign`] if nothing.
     fn node_address(&self, address: &A) -> NodeAddress;
+    /// What VIPS says of this address; `None` also if the element became another key's while it was read.
+    fn vip(&self, address: &A) -> Option<Vip>;
+    /// The ranges of cluster addresses.
+    fn service_networks(&self) -> Option<&NetworkList<A>>;
+    /// The ranges of pods that count as this node's own.
+    fn local_networks(&self) -> Option<&NetworkList<A>>;
     /// A random number, uniform over all u32.
     fn random(&self) -> u32;
     /// Counts an event.
@@ -44,6 +51,12 @@ pub trait Directory<A: Addr> {
     #[inline(always)]
     fn is_node_address(&self, address: &A) -> bool {
         self.node_address(address) != NodeAddress::Foreign
+    }
+
+    /// Whether an address is in a ServiceCIDR; `None` if none is known.
+    #[inline(always)]
+    fn in_service_network(&self, address: &A) -> Option<bool> {
+        self.service_networks()?.contains(address)
     }
 
     /// Whether NodePorts answer at this address.

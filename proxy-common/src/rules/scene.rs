@@ -356,7 +356,8 @@ impl<A: Spoken> Scene<A> {
         let is_ignored = match at {
             Hook::FromPod | Hook::FromNetwork => hook::ingress_ignores(node, config, &bytes),
             Hook::ToPod => hook::egress_pod_ignores(node, &bytes),
-            Hook::ToNetwork | Hook::BackToNetwork => hook::egress_uplink_ignores(node, config, &bytes),
+            Hook::ToNetwork => hook::egress_uplink_ignores(node, config, &bytes, false),
+            Hook::BackToNetwork => hook::egress_uplink_ignores(node, config, &bytes, true),
         };
         let before = is_ignored.then(|| node.flows.borrow().clone());
         let verdict = match at {

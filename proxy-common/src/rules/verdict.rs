@@ -34,6 +34,8 @@ pub enum Decision {
     Reject(Counter),
     /// Drop it.
     Drop(Counter),
+    /// Answer an echo request, or a fragment of one, in the name of its destination.
+    AnswerEcho,
 }
 
 impl Verdict {
@@ -41,6 +43,9 @@ impl Verdict {
     const REJECT: u32 = 2;
     const DROP: u32 = 3;
     const TRANSLATE_ERROR: u32 = 4;
+
+    /// [`Decision::AnswerEcho`].
+    pub const ANSWER_ECHO: Self = Self(5 << 8);
 
     /// [`Decision::Pass`].
     pub const PASS: Self = Self(0);
@@ -127,6 +132,9 @@ impl Verdict {
         if let Some(counter) = self.rejected().and_then(counter) {
             return Decision::Reject(counter);
         }
+        if self == Self::ANSWER_ECHO {
+            return Decision::AnswerEcho;
+        }
         match self.dropped().and_then(counter) {
             Some(counter) => Decision::Drop(counter),
             None => Decision::Pass,
@@ -210,6 +218,7 @@ mod tests {
             assert_eq!(Verdict::drop(*counter).decision(), Decision::Drop(*counter));
         }
         assert_eq!(Verdict::PASS.decision(), Decision::Pass);
+        assert_eq!(Verdict::ANSWER_ECHO.decision(), Decision::AnswerEcho);
         assert_eq!(Verdict::of_action(Action::Foreign as u8), Verdict::PASS);
         assert_eq!(Verdict::of_error(Action::Foreign as u8), Verdict::PASS);
     }

@@ -2,8 +2,8 @@
 
 use proxy_common::layout::{
     Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Flow, FlowKey, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, Port, Service, ServiceId,
-    SourceRange, V4, V6,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, Network, NetworkList, Networks,
+    Port, Service, ServiceId, SourceRange, V4, V6, Vip,
 };
 
 /// Something that stands in a map.
@@ -84,7 +84,7 @@ macro_rules! wrappers {
         }
     )+};
 }
-wrappers!(V4, V6, BackendId, ServiceId, Meta, ListWord, AffinityWord);
+wrappers!(V4, V6, BackendId, ServiceId, Meta, ListWord, AffinityWord, Vip);
 
 impl Bits for Port {
     fn put(&self, out: &mut Vec<u8>) {
@@ -113,6 +113,7 @@ structs! {
         tcp_established, tcp_half_closed, tcp_closing, udp_embryo, udp_established
     }
     Interface { v4, v6, flags, mtu, index }
+    Networks { service4, service6, local4, local6 }
     Service { internal, external, shortcut, affinity }
     AffinityKey { client, service }
     Affinity { meta, target }
@@ -120,11 +121,27 @@ structs! {
     FrontendValue { service, tag, service_tag, kind, pad }
     FragmentPorts { source, destination, tag }
     FrontendKey<A> { address, port, protocol, pad }
+    Network<A> { address, mask }
     SourceRange<A> { service, address }
     FragmentKey<A> { source, destination, id, protocol }
     FlowKey<A> { source, destination, source_port, destination_port, protocol, direction, pad }
     Flow<A> {
         meta, source, destination, source_port, destination_port, backend, generation, service,
         expected_acknowledgement, action, pad
+    }
+}
+
+impl<A: Bits + Copy + Default> Bits for NetworkList<A> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.networks.put(out);
+        self.count.put(out);
+        self.pad.put(out);
+    }
+    fn take(bytes: &mut &[u8]) -> Self {
+        Self {
+            networks: Bits::take(bytes),
+            count: Bits::take(bytes),
+            pad: Bits::take(bytes),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 
 use aya::Pod;
-use proxy_common::layout::{FlowTable, V4, V6, names, protocol};
+use proxy_common::layout::{FlowTable, NetworkList, Networks, V4, V6, names, protocol};
 use proxy_common::rules::headers::Readable;
 
 use super::bits::Bits;
@@ -34,6 +34,8 @@ pub trait Kin: Readable + Hash + Bits + Into<IpAddr> + Debug {
     const SOURCE_RANGES: &str;
     /// Name of the frontends' map.
     const FRONTENDS: &str;
+    /// Name of the map of the addresses of Services.
+    const VIPS: &str;
     /// Name of the node addresses' map.
     const NODE_ADDRESSES: &str;
     /// Name of the fragments' map.
@@ -41,6 +43,8 @@ pub trait Kin: Readable + Hash + Bits + Into<IpAddr> + Debug {
 
     /// Name of a flow table.
     fn table(table: FlowTable, ip_protocol: u8) -> &'static str;
+    /// NETWORKS with these of the family: of cluster addresses, and of this node's pods.
+    fn networks(service: NetworkList<Self>, local: NetworkList<Self>) -> Networks;
     /// From text.
     fn from_text(text: &str) -> Self;
     /// The address with this number in the last two bytes, of a prefix that the tests route: see [`super::wire`].
@@ -62,6 +66,7 @@ impl Kin for V4 {
     const BITS: u32 = 32;
     const SOURCE_RANGES: &str = names::SOURCE_RANGES4;
     const FRONTENDS: &str = names::FRONTENDS4;
+    const VIPS: &str = names::VIPS4;
     const NODE_ADDRESSES: &str = names::NODE_ADDRESSES4;
     const FRAGMENTS: &str = names::FRAGMENTS4;
 
@@ -71,6 +76,13 @@ impl Kin for V4 {
             (FlowTable::Flows, protocol::UDP) => names::UDP_FLOWS4,
             (FlowTable::Embryos, _) => names::TCP_EMBRYOS4,
             (FlowTable::Flows, _) => names::TCP_FLOWS4,
+        }
+    }
+    fn networks(service4: NetworkList<Self>, local4: NetworkList<Self>) -> Networks {
+        Networks {
+            service4,
+            local4,
+            ..Networks::default()
         }
     }
     fn from_text(text: &str) -> Self {
@@ -94,6 +106,7 @@ impl Kin for V6 {
     const BITS: u32 = 128;
     const SOURCE_RANGES: &str = names::SOURCE_RANGES6;
     const FRONTENDS: &str = names::FRONTENDS6;
+    const VIPS: &str = names::VIPS6;
     const NODE_ADDRESSES: &str = names::NODE_ADDRESSES6;
     const FRAGMENTS: &str = names::FRAGMENTS6;
 
@@ -103,6 +116,13 @@ impl Kin for V6 {
             (FlowTable::Flows, protocol::UDP) => names::UDP_FLOWS6,
             (FlowTable::Embryos, _) => names::TCP_EMBRYOS6,
             (FlowTable::Flows, _) => names::TCP_FLOWS6,
+        }
+    }
+    fn networks(service6: NetworkList<Self>, local6: NetworkList<Self>) -> Networks {
+        Networks {
+            service6,
+            local6,
+            ..Networks::default()
         }
     }
     fn from_text(text: &str) -> Self {

@@ -10,8 +10,9 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, PREFILTER_WORDS, SOURCE_RANGE_SERVICE_BITS,
-    Service, ServiceId, SourceRange, V4, V6, names, node_address_value, protocol,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, Networks, PREFILTER_WORDS,
+    SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange, V4, V6, Vip, names, node_address_value,
+    protocol,
 };
 
 use super::Kin;
@@ -333,6 +334,21 @@ impl Kernel {
         self.put::<A::Frontend, [u8; 12]>(A::FRONTENDS, pack(key), pack(value));
     }
 
+    /// Enters an address at which Services are reached.
+    pub fn set_vip<A: Kin>(&mut self, address: &A, vip: Vip) {
+        self.put::<A::Address, [u8; 4]>(A::VIPS, pack(address), pack(&vip));
+    }
+
+    /// Forgets those of a family.
+    pub fn clear_vips<A: Kin>(&mut self) {
+        self.clear::<A::Address, [u8; 4]>(A::VIPS);
+    }
+
+    /// Writes NETWORKS.
+    pub fn set_networks(&mut self, networks: &Networks) {
+        self.set::<[u8; size_of::<Networks>()]>(names::NETWORKS, 0, pack(networks));
+    }
+
     /// Enters a node address, at which NodePorts answer or do not.
     pub fn set_node_address<A: Kin>(&mut self, address: &A, has_node_ports: bool) {
         let value = node_address_value(address, has_node_ports);
@@ -446,6 +462,9 @@ impl Kernel {
         self.clear::<[u8; 20], [u8; 12]>(names::FRONTENDS6);
         self.clear::<[u8; 4], [u8; 4]>(names::NODE_ADDRESSES4);
         self.clear::<[u8; 16], [u8; 4]>(names::NODE_ADDRESSES6);
+        self.clear_vips::<V4>();
+        self.clear_vips::<V6>();
+        self.set_networks(&Networks::default());
         self.clear::<[u8; 4], [u8; 32]>(names::INTERFACES);
         self.set_error_limit(0);
         for word in 0..PREFILTER_WORDS {

@@ -244,6 +244,11 @@ impl<A: Kin> Stage<A> {
         for (key, value) in &host.frontends {
             kernel.set_frontend(key, value);
         }
+        kernel.clear_vips::<A>();
+        for (address, vip) in &host.vips {
+            kernel.set_vip(address, *vip);
+        }
+        kernel.set_networks(&A::networks(host.service_networks, host.local_networks));
         kernel.clear_source_ranges::<A>();
         for (service, tag, address, length) in &host.source_ranges {
             kernel.set_source_range(*service, *tag, address, *length);

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
-use crate::layout::{Action, Counter, Direction, Family, FlowTable, ListWord, When, protocol};
+use crate::layout::{
+    Action, Counter, Direction, Family, FlowTable, ListWord, Network, NetworkList, When, protocol,
+};
 use crate::rules::headers::tcp;
 use crate::rules::scene::*;
 use crate::rules::{Decision, Origin};
@@ -30,6 +32,7 @@ in_both_families!(
     a_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry,
     a_promoted_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry,
     the_local_list_is_for_the_network_and_the_shortcut_for_pods,
+    ranges_of_pods_say_who_takes_the_shortcut,
     no_endpoint_is_refused_and_no_local_one_dropped,
     only_dead_backends_drop_and_count,
     a_dead_backend_is_drawn_around,
@@ -366,6 +369,29 @@ fn the_local_list_is_for_the_network_and_the_shortcut_for_pods<A: Spoken>() {
         [A::of(LOCAL).to_mapped()]
     );
     assert_eq!(inside.len(), 2);
+}
+
+/// detectLocalMode ClusterCIDR and NodeCIDR: the address counts, not the interface.
+fn ranges_of_pods_say_who_takes_the_shortcut<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL, REMOTE]);
+    for ip_protocol in PROTOCOLS {
+        let local = scene.node.add_list(&[Scene::<A>::id(ip_protocol, 1)], TAG);
+        let remote = scene.node.add_list(&[Scene::<A>::id(ip_protocol, 2)], TAG);
+        scene.set_lists(ip_protocol, local, local, remote);
+    }
+    let bits = if A::FAMILY == Family::V4 { 24 } else { 120 };
+    scene.node.local_networks = NetworkList::of([Network::new(A::of(POD), bits)]);
+    for (at, caller, backend) in [
+        (Hook::FromPod, POD, REMOTE),
+        (Hook::FromPod, CLIENT, LOCAL),
+        (Hook::FromNetwork, POD, REMOTE),
+        (Hook::FromNetwork, CLIENT, LOCAL),
+    ] {
+        for make in [Packet::<A>::syn, Packet::udp, Packet::init] {
+            let sent = scene.translated(at, make((caller, 33000), BALANCER));
+            assert_eq!(sent.destination.0, A::of(backend), "{at:?} {caller:x}");
+        }
+    }
 }
 
 fn no_endpoint_is_refused_and_no_local_one_dropped<A: Spoken>() {
