@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Failure, MapWriter};
-use crate::model::{ExternalIps, HealthCheck, Model, Warning};
+use crate::model::{DetectLocal, ExternalIps, HealthCheck, Model, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Plan, Planner, ServicePort, Snapshot, Token};
 use crate::source::Change;
@@ -103,6 +103,14 @@ impl<M: MapWriter> Reconciler<M> {
         })
     }
 
+    /// Tells pods of this node from others by this; to be said before the first changes.
+    pub fn with_detect_local(self, detect_local: DetectLocal) -> Self {
+        Self {
+            model: self.model.with_detect_local(detect_local),
+            ..self
+        }
+    }
+
     /// Serves no more of the Services' external addresses than these; to be said before the first changes.
     pub fn with_external_ips(self, external_ips: ExternalIps) -> Self {
         Self {
@@ -133,6 +141,11 @@ impl<M: MapWriter> Reconciler<M> {
             let held = std::mem::take(&mut self.held);
             done.add(self.install(held)?);
             let plan = self.planner.prune();
+            done.add(self.carry_out(plan)?);
+        }
+        if self.is_synced {
+            // Not before all Services are there: the others' addresses would be taken for nobody's.
+            let plan = self.planner.set_ranges(&self.model.ranges());
             done.add(self.carry_out(plan)?);
         }
         Ok(done)

@@ -8,12 +8,9 @@ use super::{
     AuditArguments, ConfigArguments, ExplainArguments, InitArguments, PlanArguments, SourceArguments,
     UninstallArguments,
 };
-use crate::config::Period;
+use crate::config::{LocalMode, Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{
-    AttachMode, DatapathOptions, FlowLives, NodePortAddresses, OBJECT, PodInterfaces, SnatPorts, SocketLb,
-    Uplinks,
-};
+use crate::datapath::{AttachMode, DatapathOptions, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
@@ -162,6 +159,16 @@ enum Attach {
     Clsact,
 }
 
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// It is.
+    #[default]
+    Enabled,
+    /// It is not.
+    Disabled,
+}
+
 /// How the agent serves this node.
 #[derive(Debug, Args)]
 pub struct AgentArguments {
@@ -185,7 +192,11 @@ pub struct AgentArguments {
     /// Whose sockets socket LB serves.
     #[arg(long, value_enum, default_value_t)]
     socket_lb: SocketLbMode,
-    /// Interfaces that lead to pods: `auto` (veths whose peer is in another namespace) or shell globs.
+    /// Whether addresses of Services answer ping while they have endpoints.
+    #[arg(long, value_enum, default_value_t)]
+    ping: Switch,
+    /// Interfaces that lead to pods: `auto` (veths whose peer is in another namespace, or as the configuration's
+    /// detectLocalMode says) or shell globs.
     #[arg(long, value_name = "auto|PATTERN,...", default_value = "auto", value_parser = pod_interfaces)]
     pod_interfaces: PodInterfaces,
     /// Interfaces that lead to other nodes and the world: `auto` (by routes) or names.
@@ -217,7 +228,7 @@ pub struct AgentArguments {
 
 impl AgentArguments {
     /// What the data path must know.
-    pub fn datapath(&self, lives: FlowLives, node_ports: NodePortAddresses) -> DatapathOptions {
+    pub fn datapath(&self, settings: &Settings) -> DatapathOptions {
         DatapathOptions {
             instance: self.instance.instance.clone(),
             cgroup: self.cgroup.clone(),
@@ -225,7 +236,12 @@ impl AgentArguments {
                 SocketLbMode::Enabled => SocketLb::Enabled,
                 SocketLbMode::HostOnly => SocketLb::HostOnly,
             },
-            pod_interfaces: self.pod_interfaces.clone(),
+            pod_interfaces: match (&self.pod_interfaces, &settings.local_mode) {
+                (PodInterfaces::Auto, LocalMode::Bridge(bridge)) => PodInterfaces::Bridge(bridge.clone()),
+                (PodInterfaces::Auto, LocalMode::Prefix(prefix)) => PodInterfaces::Prefix(prefix.clone()),
+                (given, _) => given.clone(),
+            },
+            ping: self.ping == Switch::Enabled,
             uplinks: self.uplinks.clone(),
             attach: match self.attach {
                 Attach::Auto => AttachMode::Auto,
@@ -234,8 +250,8 @@ impl AgentArguments {
             },
             snat_ports: self.snat_ports,
             memory: self.map_memory,
-            lives,
-            node_ports,
+            lives: settings.lives,
+            node_ports: settings.node_ports.clone(),
             object: OBJECT,
         }
     }
@@ -287,7 +303,8 @@ mod tests {
             Arguments::try_parse_from(base.iter().chain(more)).map_err(|error| error.to_string())?;
         match arguments.command {
             Command::Agent(arguments) => {
-                Ok(arguments.datapath(FlowLives::default(), NodePortAddresses::default()))
+                let configuration = arguments.config.read().map_err(|error| error.to_string())?;
+                Ok(arguments.datapath(&configuration.settings))
             }
             other => panic!("{other:?}"),
         }
@@ -332,6 +349,8 @@ mod tests {
             "40000-59999",
             "--map-memory",
             "64Mi",
+            "--ping",
+            "disabled",
         ])
         .unwrap();
         assert_eq!(
@@ -344,9 +363,35 @@ mod tests {
             (SocketLb::HostOnly, AttachMode::Clsact)
         );
         assert_eq!(
-            (options.snat_ports.first(), options.memory),
-            (40000, Some(64 << 20))
+            (options.snat_ports.first(), options.memory, options.ping),
+            (40000, Some(64 << 20), false)
         );
+    }
+
+    #[test]
+    fn pods_are_told_by_interfaces_as_kube_proxy_was_told_to() {
+        let mode = |mode, rest: &[&str]| {
+            let given = [&["--detect-local-mode", mode], rest].concat();
+            agent(&given).map(|options| options.pod_interfaces)
+        };
+        let bridge = ["--pod-bridge-interface", "cbr0"];
+        assert_eq!(
+            mode("BridgeInterface", &bridge),
+            Ok(PodInterfaces::Bridge("cbr0".into()))
+        );
+        let prefix = ["--pod-interface-name-prefix", "cali"];
+        assert_eq!(
+            mode("InterfaceNamePrefix", &prefix),
+            Ok(PodInterfaces::Prefix("cali".into()))
+        );
+        assert_eq!(mode("NodeCIDR", &[]), Ok(PodInterfaces::Auto));
+        let own = [&bridge[..], &["--pod-interfaces", "mine*"]].concat();
+        assert_eq!(
+            mode("BridgeInterface", &own),
+            Ok(PodInterfaces::Patterns(vec!["mine*".into()]))
+        );
+        let error = mode("BridgeInterface", &[]).unwrap_err();
+        assert!(error.contains("bridgeInterface"), "{error}");
     }
 
     #[test]

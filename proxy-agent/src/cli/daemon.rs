@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -14,10 +15,11 @@ use super::serve::Telling;
 use super::{AgentArguments, LogFormat};
 use crate::agent::{self, Reconciler, Surroundings};
 use crate::announce::Notice;
-use crate::config::LogStyle;
+use crate::config::{LocalMode, LogStyle};
 use crate::datapath::Datapath;
 use crate::log::{self, LogControl};
-use crate::model::ExternalIps;
+use crate::model::{DetectLocal, ExternalIps};
+use crate::plan::Range;
 
 /// Serves until SIGTERM or SIGINT, and leaves everything attached.
 pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<()> {
@@ -75,6 +77,17 @@ fn external_ips(arguments: &AgentArguments, configuration: &Configuration) -> Ex
     })
 }
 
+fn detect_local(mode: &LocalMode) -> DetectLocal {
+    match mode {
+        LocalMode::Unset | LocalMode::Bridge(_) | LocalMode::Prefix(_) => DetectLocal::ByInterface,
+        LocalMode::ClusterCidr(cidrs) => {
+            let range = |cidr: &IpNet| Range::new(cidr.addr(), cidr.prefix_len());
+            DetectLocal::ByRanges(cidrs.iter().map(range).collect())
+        }
+        LocalMode::NodeCidr => DetectLocal::ByNodeRanges,
+    }
+}
+
 /// Asks for an audit once in a while; never, if the time between two is nought.
 fn audits(period: Duration) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel(1);
@@ -106,7 +119,7 @@ async fn serve(
     )
     .await?;
     let settings = &configuration.settings;
-    let datapath = Datapath::start(&arguments.datapath(settings.lives, settings.node_ports.clone()))?;
+    let datapath = Datapath::start(&arguments.datapath(settings))?;
     let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
     let announcer = source.announcer(&node_name);
     announcer.tell(Notice::started());
@@ -120,6 +133,7 @@ async fn serve(
     )?;
     tokio::spawn(log.clone().tell_repeats());
     let external_ips = external_ips(arguments, &configuration);
+    let detect_local = detect_local(&configuration.settings.local_mode);
     let reloading = Reloading {
         arguments: arguments.config.clone(),
         node_name: node_name.clone(),
@@ -130,7 +144,9 @@ async fn serve(
         node_ports: datapath.node_ports(),
     };
     let _reloading = reloading.start()?;
-    let reconciler = Reconciler::start(&node_name, datapath)?.with_external_ips(external_ips);
+    let reconciler = Reconciler::start(&node_name, datapath)?
+        .with_external_ips(external_ips)
+        .with_detect_local(detect_local);
     let (sender, batches) = mpsc::channel(1);
     let source = tokio::spawn(source.run(sender));
     let grace = move || Ok(grace.wait()?);

@@ -89,6 +89,7 @@ fn need_restart(old: &Settings, new: &Settings) -> impl Iterator<Item = &'static
         (old.kubeconfig != new.kubeconfig, "clientConnection.kubeconfig"),
         (old.log_style != new.log_style, "logging.format"),
         (old.must_bind != new.must_bind, "bindAddressHardFail"),
+        (old.local_mode != new.local_mode, "detectLocalMode"),
         (
             old.has_external_ips != new.has_external_ips,
             "featureGates.AllowServiceExternalIPs",

@@ -261,29 +261,27 @@ impl Advices {
     }
 
     fn local(&mut self, document: &Document) {
-        let by_interface = "pods are told by the interfaces that lead to them: give --pod-interfaces if the veths are the wrong ones";
-        let mode = text(&document.detect_local_mode);
-        self.when(
-            mode.is_some_and(|mode| mode != "ClusterCIDR"),
-            "detectLocalMode",
-            by_interface,
-        );
+        let mode = text(&document.detect_local_mode).unwrap_or("ClusterCIDR");
         let local = document.detect_local.clone().unwrap_or_default();
-        self.when(
-            text(&local.bridge_interface).is_some(),
-            "detectLocal.bridgeInterface",
-            by_interface,
-        );
-        self.when(
-            text(&local.interface_name_prefix).is_some(),
-            "detectLocal.interfaceNamePrefix",
-            by_interface,
-        );
-        self.when(
-            text(&document.cluster_cidr).is_some(),
-            "clusterCIDR",
-            by_interface,
-        );
+        for (given, field, its_mode) in [
+            (
+                &local.bridge_interface,
+                "detectLocal.bridgeInterface",
+                "BridgeInterface",
+            ),
+            (
+                &local.interface_name_prefix,
+                "detectLocal.interfaceNamePrefix",
+                "InterfaceNamePrefix",
+            ),
+            (&document.cluster_cidr, "clusterCIDR", "ClusterCIDR"),
+        ] {
+            self.when(
+                text(given).is_some() && mode != its_mode,
+                field,
+                "detectLocalMode does not go by it: take it out, or change the mode",
+            );
+        }
     }
 
     fn conntrack(&mut self, document: &Document) {

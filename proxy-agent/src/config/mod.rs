@@ -14,6 +14,6 @@ pub use advice::{Advice, advise};
 pub use document::{Document, GROUP, KIND, VERSION};
 pub use file::{ConfigFileError, read};
 pub use flags::KubeProxyFlags;
-pub use settings::{LogStyle, Settings};
+pub use settings::{LocalMode, LogStyle, Settings};
 pub use value::Period;
 pub use watch::{ConfigWatch, ConfigWatchError};

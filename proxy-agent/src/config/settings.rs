@@ -21,6 +21,22 @@ pub enum LogStyle {
     Json,
 }
 
+/// How kube-proxy would tell this node's pods from other callers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LocalMode {
+    /// By the interface, whichever leads to pods: kube-proxy would tell nobody.
+    #[default]
+    Unset,
+    /// ClusterCIDR: by these ranges of addresses.
+    ClusterCidr(Vec<IpNet>),
+    /// NodeCIDR: by the ranges of the Node's spec.podCIDRs.
+    NodeCidr,
+    /// BridgeInterface: by the bridge that their packets come in by.
+    Bridge(String),
+    /// InterfaceNamePrefix: by the beginning of the interface's name.
+    Prefix(String),
+}
+
 /// What is used of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -42,6 +58,8 @@ pub struct Settings {
     pub has_external_ips: bool,
     /// At which addresses NodePorts answer.
     pub node_ports: NodePortAddresses,
+    /// How pods of this node are told.
+    pub local_mode: LocalMode,
     /// kube-proxy's `-v`.
     pub verbosity: u32,
     /// How logs look, if it is given.
@@ -113,6 +131,7 @@ impl Settings {
             lives: lives(document),
             has_external_ips: gate(document, EXTERNAL_IPS).unwrap_or(true),
             node_ports: node_ports(document)?,
+            local_mode: local_mode(document)?,
             verbosity: logging.verbosity.unwrap_or(0),
             log_style: log_style(logging.format.as_deref())?,
         })
@@ -173,8 +192,7 @@ fn check(document: &Document) -> Result<(), Invalid> {
     {
         return invalid("oomScoreAdj", "it is not between -1000 and 1000");
     }
-    check_lives(document)?;
-    check_networks(document)
+    check_lives(document)
 }
 
 /// Ages are told apart up to 24 days at the finest clock of kernels.
@@ -200,16 +218,39 @@ fn check_lives(document: &Document) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_networks(document: &Document) -> Result<(), Invalid> {
-    let clusters = document.cluster_cidr.as_deref().filter(|text| !text.is_empty());
-    let clusters: Vec<&str> = clusters.map(|text| text.split(',').collect()).unwrap_or_default();
-    if let Some(wrong) = clusters.iter().find(|text| text.parse::<IpNet>().is_err()) {
-        return invalid(
-            "clusterCIDR",
-            format!("`{wrong}` is no network; write it as 10.244.0.0/16,fd00:10:244::/56"),
-        );
-    }
-    Ok(())
+fn cluster_cidrs(document: &Document) -> Result<Vec<IpNet>, Invalid> {
+    let text = document.cluster_cidr.as_deref().unwrap_or_default();
+    let texts = text.split(',').filter(|_| !text.is_empty());
+    let parse = |text: &str| {
+        text.trim().parse().or_else(|_| {
+            invalid(
+                "clusterCIDR",
+                format!("`{text}` is no network; write it as 10.244.0.0/16,fd00:10:244::/56"),
+            )
+        })
+    };
+    texts.map(parse).collect()
+}
+
+fn local_mode(document: &Document) -> Result<LocalMode, Invalid> {
+    let cidrs = cluster_cidrs(document)?;
+    let local = document.detect_local.clone().unwrap_or_default();
+    let named = |field: &'static str, name: Option<String>| match name.filter(|name| !name.is_empty()) {
+        Some(name) => Ok(name),
+        None => invalid(field, "it is empty, and detectLocalMode goes by it"),
+    };
+    Ok(match document.detect_local_mode.as_deref() {
+        Some("NodeCIDR") => LocalMode::NodeCidr,
+        Some("BridgeInterface") => {
+            LocalMode::Bridge(named("detectLocal.bridgeInterface", local.bridge_interface)?)
+        }
+        Some("InterfaceNamePrefix") => LocalMode::Prefix(named(
+            "detectLocal.interfaceNamePrefix",
+            local.interface_name_prefix,
+        )?),
+        _ if cidrs.is_empty() => LocalMode::Unset,
+        _ => LocalMode::ClusterCidr(cidrs),
+    })
 }
 
 fn node_ports(document: &Document) -> Result<NodePortAddresses, Invalid> {

@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use proxy_common::layout::{
-    Backend, BackendId, FrontendKey, FrontendValue, Identity, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId,
-    SourceRange, SourceRangeKey, V4, V6, names, protocol,
+    Backend, BackendId, FrontendKey, FrontendValue, Identity, NetworkList, Networks,
+    SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange, SourceRangeKey, V4, V6, Vip, names, protocol,
 };
 
 use super::Datapath;
@@ -49,10 +49,12 @@ impl<K: Layout, V: Layout> Gathered<K, V> {
     }
 }
 
-/// The frontends of both families that are still to be written.
+/// The frontends of both families that are still to be written, and what stands at their addresses, which comes after them.
 struct Frontends {
     four: Gathered<FrontendKey<V4>, FrontendValue>,
     six: Gathered<FrontendKey<V6>, FrontendValue>,
+    vips4: Gathered<V4, Vip>,
+    vips6: Gathered<V6, Vip>,
 }
 
 type Failure = (usize, DatapathError);
@@ -99,6 +101,8 @@ impl Datapath {
         let mut frontends = Frontends {
             four: Gathered::new(),
             six: Gathered::new(),
+            vips4: Gathered::new(),
+            vips6: Gathered::new(),
         };
         for (index, operation) in (first..).zip(operations) {
             match operation {
@@ -106,6 +110,12 @@ impl Datapath {
                     Key::V4(key) => frontends.four.add(index, key, *value),
                     Key::V6(key) => frontends.six.add(index, key, *value),
                 },
+                Operation::PutVip(IpAddr::V4(address), vip) => {
+                    frontends.vips4.add(index, (*address).into(), *vip);
+                }
+                Operation::PutVip(IpAddr::V6(address), vip) => {
+                    frontends.vips6.add(index, (*address).into(), *vip);
+                }
                 // A service port that is in use changes: what was to be seen before comes before.
                 Operation::PutService(id, _) if !self.is_unused(*id) => {
                     self.flush(&mut frontends)?;
@@ -126,7 +136,9 @@ impl Datapath {
 
     fn flush(&self, frontends: &mut Frontends) -> Result<(), Failure> {
         frontends.four.flush(&self.tables.frontends4).map_err(failure)?;
-        frontends.six.flush(&self.tables.frontends6).map_err(failure)
+        frontends.six.flush(&self.tables.frontends6).map_err(failure)?;
+        frontends.vips4.flush(&self.tables.vips4).map_err(failure)?;
+        frontends.vips6.flush(&self.tables.vips6).map_err(failure)
     }
 
     /// Stores into memory.
@@ -175,9 +187,26 @@ impl Datapath {
                 Key::V4(key) => tables.frontends4.remove(&key).map(|_| ())?,
                 Key::V6(key) => tables.frontends6.remove(&key).map(|_| ())?,
             },
+            Operation::RemoveVip(IpAddr::V4(address)) => {
+                tables.vips4.remove(&(*address).into()).map(|_| ())?;
+            }
+            Operation::RemoveVip(IpAddr::V6(address)) => {
+                tables.vips6.remove(&(*address).into()).map(|_| ())?;
+            }
+            Operation::PutNetworks(networks) => self.put_networks(networks)?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// A value of an array is not written at once: as long as it is, it says that nothing is known.
+    fn put_networks(&self, new: &Networks) -> Result<(), DatapathError> {
+        let networks = &self.tables.networks;
+        let before = networks.get(&0)?.unwrap_or_default();
+        networks.put(&0, &unknown(&before))?;
+        self.grace.wait()?;
+        networks.put(&0, &unknown(new))?;
+        Ok(networks.put(&0, new)?)
     }
 
     /// Has the sockets destroyed that were connected to a UDP backend, off the critical path.
@@ -201,12 +230,28 @@ fn adds(operation: &Operation) -> bool {
         | Operation::PutSlots { .. }
         | Operation::PutRange(..)
         | Operation::PutService(..)
-        | Operation::PutFrontend(..) => true,
+        | Operation::PutFrontend(..)
+        | Operation::PutVip(..) => true,
         Operation::RemoveIdentity(_)
         | Operation::ReleaseFilter(_)
         | Operation::KillBackend(_)
         | Operation::RemoveRange(..)
-        | Operation::RemoveFrontend(_) => false,
+        | Operation::RemoveFrontend(_)
+        | Operation::RemoveVip(_)
+        | Operation::PutNetworks(_) => false,
+    }
+}
+
+/// The same ranges, none of which counts.
+fn unknown(networks: &Networks) -> Networks {
+    fn emptied<A: Copy>(list: NetworkList<A>) -> NetworkList<A> {
+        NetworkList { count: 0, ..list }
+    }
+    Networks {
+        service4: emptied(networks.service4),
+        service6: emptied(networks.service6),
+        local4: emptied(networks.local4),
+        local6: emptied(networks.local6),
     }
 }
 

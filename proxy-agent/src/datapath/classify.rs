@@ -73,7 +73,7 @@ impl Selection {
         let targets = observed
             .links
             .iter()
-            .filter_map(|link| Some((link.index, self.target(link, &uplinks)?)));
+            .filter_map(|link| Some((link.index, self.target(link, &uplinks, observed)?)));
         let interfaces = interfaces(observed, &uplinks);
         let primary = interfaces.get(&0).copied().unwrap_or_default();
         let has_node_ports = |address: IpAddr| {
@@ -103,6 +103,13 @@ impl Selection {
 
     fn concerns(&self, observed: &Observed, uplinks: &[u32]) -> Vec<String> {
         let mut concerns = Vec::new();
+        if let PodInterfaces::Bridge(bridge) = &self.pods
+            && observed.links.iter().all(|link| link.name != *bridge)
+        {
+            concerns.push(format!(
+                "the bridge {bridge} does not exist (detectLocal.bridgeInterface)"
+            ));
+        }
         if let Uplinks::Names(names) = &self.uplinks {
             let absent = names
                 .iter()
@@ -147,7 +154,7 @@ impl Selection {
         uplinks
     }
 
-    fn target(&self, link: &Link, uplinks: &[u32]) -> Option<Target> {
+    fn target(&self, link: &Link, uplinks: &[u32], observed: &Observed) -> Option<Target> {
         if link.loopback {
             return None;
         }
@@ -156,6 +163,13 @@ impl Selection {
             PodInterfaces::Auto if link.kind == "veth" && link.peer_elsewhere => Role::Pod,
             PodInterfaces::Patterns(patterns)
                 if patterns.iter().any(|pattern| glob::matches(pattern, &link.name)) =>
+            {
+                Role::Pod
+            }
+            PodInterfaces::Bridge(bridge) if is_port_of(link, observed, |name| name == bridge) => Role::Pod,
+            PodInterfaces::Prefix(prefix)
+                if (link.kind != BRIDGE && link.name.starts_with(prefix))
+                    || is_port_of(link, observed, |name| name.starts_with(prefix)) =>
             {
                 Role::Pod
             }
@@ -169,6 +183,16 @@ impl Selection {
             layer3,
         })
     }
+}
+
+const BRIDGE: &str = "bridge";
+
+/// Whether a pod can be behind a port of such a bridge: not by hardware, nor by what leads to other nodes.
+fn is_port_of(link: &Link, observed: &Observed, is_wanted: impl Fn(&str) -> bool) -> bool {
+    const OF_PODS: [&str; 3] = ["veth", "tun", "netkit"];
+    let master = observed.links.iter().find(|other| other.index == link.master);
+    OF_PODS.contains(&link.kind.as_str())
+        && master.is_some_and(|master| master.kind == BRIDGE && is_wanted(&master.name))
 }
 
 /// Whether an interface has no link-layer header; `None` if it has one that the programs can't read.

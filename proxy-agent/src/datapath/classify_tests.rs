@@ -280,3 +280,30 @@ fn a_missing_uplink_is_a_concern() {
         ["the uplink eth9 does not exist (--uplinks)"]
     );
 }
+
+#[test]
+fn a_bridge_or_a_prefix_says_which_interfaces_are_pods() {
+    let mut node = node();
+    node.links[3].master = 3;
+    node.links.push(Link {
+        master: 3,
+        ..link(8, "eth9", "")
+    });
+    let pods = |pods: PodInterfaces| {
+        let desired = Selection { pods, ..auto() }.judge(&node);
+        let pods = desired
+            .targets
+            .into_values()
+            .filter(|target| target.role == Role::Pod);
+        let names: Vec<String> = pods.map(|target| target.name).collect();
+        (names, desired.concerns)
+    };
+    assert_eq!(pods(PodInterfaces::Bridge("cni0".into())).0, ["vethpod1"]);
+    assert_eq!(pods(PodInterfaces::Prefix("cni".into())).0, ["vethpod1"]);
+    assert_eq!(pods(PodInterfaces::Prefix("pod".into())).0, ["podrouted"]);
+    let (none, concerns) = pods(PodInterfaces::Bridge("br9".into()));
+    assert!(
+        none.is_empty() && concerns[0].contains("br9"),
+        "{none:?} {concerns:?}"
+    );
+}

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use proxy_common::layout::{
-    CONFIG_CHECKSUM_IPV6, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Config,
-    LAYOUT_VERSION,
+    CONFIG_CHECKSUM_IPV6, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB,
+    Config, LAYOUT_VERSION,
 };
 
 use super::clock;
@@ -65,7 +65,8 @@ fn flags(options: &DatapathOptions) -> Result<u32, DatapathError> {
     } else {
         0
     };
-    Ok(pods | checksum | options.node_ports.config_flags())
+    let ping = if options.ping { 0 } else { CONFIG_NO_PING };
+    Ok(pods | checksum | ping | options.node_ports.config_flags())
 }
 
 /// Whether bpf_l4_csum_replace takes `BPF_F_IPV6` (6.16, or brought back): tried on a packet, because the verifier does
@@ -112,6 +113,7 @@ mod tests {
             memory: None,
             lives: FlowLives::default(),
             node_ports: NodePortAddresses::default(),
+            ping: true,
             object: &[],
         };
         let config = of_node(&options).unwrap();

@@ -19,6 +19,8 @@ pub(super) struct Link {
     pub(super) loopback: bool,
     /// The other end is in another network namespace.
     pub(super) peer_elsewhere: bool,
+    /// Index of the bridge or bond that it is a port of; 0: of none.
+    pub(super) master: u32,
 }
 
 /// An address of this node.
@@ -137,6 +139,7 @@ fn link(body: &[u8]) -> Option<Link> {
                 link.kind = inner.map(|(_, value)| text(value)).unwrap_or_default();
             }
             IFLA_LINK_NETNSID => link.peer_elsewhere = true,
+            libc::IFLA_MASTER => link.master = number(value)?,
             _ => {}
         }
     }

@@ -36,6 +36,8 @@ pub struct DatapathOptions {
     pub lives: FlowLives,
     /// At which addresses NodePorts answer.
     pub node_ports: NodePortAddresses,
+    /// Whether the addresses of Services answer ping.
+    pub ping: bool,
     /// The BPF object.
     pub object: &'static [u8],
 }
@@ -81,6 +83,10 @@ pub enum PodInterfaces {
     Auto,
     /// Those whose name matches one of these shell globs.
     Patterns(Vec<String>),
+    /// The pods' ports of this bridge (kube-proxy's detectLocalMode BridgeInterface).
+    Bridge(String),
+    /// Those whose name begins so, and the pods' ports of bridges whose name does (InterfaceNamePrefix).
+    Prefix(String),
 }
 
 /// Which interfaces lead to other nodes and the world.

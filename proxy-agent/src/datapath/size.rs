@@ -14,7 +14,7 @@ const LARGEST: u64 = 4;
 /// Entries of every map whose size is a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSizes {
-    /// FRONTENDS4 and FRONTENDS6, each.
+    /// FRONTENDS4 and FRONTENDS6, VIPS4 and VIPS6, each.
     pub frontends: u32,
     /// SERVICES and IDENTITY.
     pub services: u32,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use proxy_common::layout::{
-    Addr, FrontendKey, FrontendValue, ListWord, SOURCE_RANGE_SERVICE_BITS, ServiceId, SourceRangeKey, V6,
+    Addr, FrontendKey, FrontendValue, ListWord, SOURCE_RANGE_SERVICE_BITS, ServiceId, SourceRangeKey, V6, Vip,
 };
 
 use super::error::DatapathError;
@@ -16,8 +16,8 @@ pub(super) fn capacity(tables: &Tables) -> Capacity {
         services: tables.services.len().min(tables.identity.capacity()),
         slots: tables.slots.len().min(ListWord::MAX),
         backends: tables.backends.len(),
-        frontends4: tables.frontends4.capacity(),
-        frontends6: tables.frontends6.capacity(),
+        frontends4: tables.frontends4.capacity().min(tables.vips4.capacity()),
+        frontends6: tables.frontends6.capacity().min(tables.vips6.capacity()),
         ranges4: tables.source_ranges4.capacity(),
         ranges6: tables.source_ranges6.capacity(),
     }
@@ -49,6 +49,8 @@ pub(super) fn read(tables: &Tables) -> Result<Snapshot, DatapathError> {
         backends: tables.backends.used(),
         frontends: frontends(tables)?,
         ranges: ranges(tables)?,
+        vips: vips(tables)?,
+        networks: tables.networks.get(&0)?.unwrap_or_default(),
         filter: tables.prefilter.used(),
         identities,
         services,
@@ -71,6 +73,16 @@ fn range<A: Addr>(key: &SourceRangeKey<A>, tag: u32) -> (ServiceId, Range, u32) 
     let length = key.prefix_length.saturating_sub(SOURCE_RANGE_SERVICE_BITS);
     let range = Range::new(ip(key.range.address), u8::try_from(length).unwrap_or(u8::MAX));
     (key.range.service, range, tag)
+}
+
+/// All addresses at which Services are reached, of both families.
+fn vips(tables: &Tables) -> Result<Vec<(IpAddr, Vip)>, DatapathError> {
+    let four = tables.vips4.entries()?.into_iter();
+    let six = tables.vips6.entries()?.into_iter();
+    let four = four.map(|(address, vip)| (ip(address), vip));
+    let mut all: Vec<_> = four.chain(six.map(|(address, vip)| (ip(address), vip))).collect();
+    all.sort_unstable_by_key(|(address, _)| *address);
+    Ok(all)
 }
 
 /// All frontends of both families.

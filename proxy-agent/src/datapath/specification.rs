@@ -3,8 +3,8 @@
 
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, PREFILTER_WORDS, Service, ServiceId, SocketKey,
-    SocketValue, SourceRangeKey, V4, V6, names,
+    FrontendKey, FrontendValue, Identity, Interface, Networks, PREFILTER_WORDS, Service, ServiceId,
+    SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip, names,
 };
 
 use super::size::MapSizes;
@@ -28,6 +28,9 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
         memory(names::PREFILTER, size_of::<u64>(), PREFILTER_WORDS),
         hash::<V4, u32>(names::NODE_ADDRESSES4, sizes.node_addresses),
         hash::<V6, u32>(names::NODE_ADDRESSES6, sizes.node_addresses),
+        hash::<V4, Vip>(names::VIPS4, sizes.frontends),
+        hash::<V6, Vip>(names::VIPS6, sizes.frontends),
+        array(names::NETWORKS, size_of::<Networks>(), 1),
         hash::<u32, Interface>(names::INTERFACES, sizes.interfaces),
         ready::<ServiceId, Identity>(names::IDENTITY, sizes.services),
         lru::<FlowKey<V4>, Flow<V4>>(names::TCP_EMBRYOS4, sizes.embryos),

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, Service, ServiceId, SocketKey, SocketValue,
-    SourceRangeKey, V4, V6,
+    FrontendKey, FrontendValue, Identity, Interface, Networks, Service, ServiceId, SocketKey, SocketValue,
+    SourceRangeKey, V4, V6, Vip,
 };
 
 use super::abi::{
@@ -69,6 +69,8 @@ layouts!(
     Affinity,
     SocketKey,
     SocketValue,
+    Vip,
+    Networks,
     SourceRangeKey<V4>,
     SourceRangeKey<V6>,
 );

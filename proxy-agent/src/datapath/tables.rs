@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use proxy_common::layout::{
-    Affinity, AffinityKey, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface, ServiceId,
-    SocketKey, SocketValue, SourceRangeKey, V4, V6, names,
+    Affinity, AffinityKey, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface, Networks,
+    ServiceId, SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip, names,
 };
 
 use super::error::{Context, DatapathError};
@@ -28,6 +28,9 @@ pub(super) struct Tables {
     pub(super) prefilter: Prefilter,
     pub(super) node_addresses4: Map<V4, u32>,
     pub(super) node_addresses6: Map<V6, u32>,
+    pub(super) vips4: Map<V4, Vip>,
+    pub(super) vips6: Map<V6, Vip>,
+    pub(super) networks: Map<u32, Networks>,
     pub(super) interfaces: Map<u32, Interface>,
     pub(super) identity: Map<ServiceId, Identity>,
     pub(super) flows4: FlowTables<V4>,
@@ -85,6 +88,9 @@ impl Tables {
             prefilter: Prefilter(opener.memory(names::PREFILTER)?),
             node_addresses4: opener.map(names::NODE_ADDRESSES4)?,
             node_addresses6: opener.map(names::NODE_ADDRESSES6)?,
+            vips4: opener.map(names::VIPS4)?,
+            vips6: opener.map(names::VIPS6)?,
+            networks: opener.map(names::NETWORKS)?,
             interfaces: opener.map(names::INTERFACES)?,
             identity: opener.map(names::IDENTITY)?,
             flows4: FlowTables {

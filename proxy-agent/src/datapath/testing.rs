@@ -134,6 +134,7 @@ impl Place {
             cgroup: self.cgroup.clone(),
             socket_lb: SocketLb::Enabled,
             pod_interfaces: PodInterfaces::Auto,
+            ping: true,
             uplinks: Uplinks::Auto,
             attach: AttachMode::Auto,
             snat_ports: SnatPorts::default(),

@@ -11,7 +11,7 @@ use proxy_common::layout::{
 use proxy_common::rules::choice::{self, Found};
 use proxy_common::rules::headers::Readable;
 use proxy_common::rules::socket::{self, Choice, Socket};
-use proxy_common::rules::{Decision, Directory, Origin, Work, hook};
+use proxy_common::rules::{self, Decision, Directory, Origin, Work, hook};
 use serde::Serialize;
 
 use super::node::Caller;
@@ -202,8 +202,9 @@ where
             choice::frontend(&self.node, &address, port, protocol)?
         };
         let caller = match self.caller {
-            Caller::Outside(_) => choice::Caller::Outside,
-            Caller::Host(_) | Caller::Pod(_) => choice::Caller::Node,
+            Caller::Host(_) => choice::Caller::Node,
+            Caller::Pod(_) => self.by_address(Origin::Pod),
+            Caller::Outside(_) => self.by_address(Origin::Network),
         };
         let offer = choice::offer(&self.node, &found, caller);
         let judged = match (is_host, self.node.primary_address()) {
@@ -234,6 +235,11 @@ where
             affinity: offer.affinity.seconds(),
             admitted: is_guarded.then(|| (choice::admits(&self.node, &found, &judged), judged.into())),
         })
+    }
+
+    /// Whose call it is, where ranges of pods may say so.
+    fn by_address(&self, origin: Origin) -> choice::Caller {
+        choice::caller(&self.node, origin, &A::from_mapped(self.question.from.into()))
     }
 
     /// Runs a rule once for each number that can be drawn, each time on the node as it is.
@@ -278,10 +284,18 @@ where
     fn send(&self) -> Outcome {
         let mut work = Work::default();
         let bytes = &&*self.packet;
-        let verdict = match self.caller {
-            Caller::Host(_) => hook::egress_uplink(&self.node, bytes, &mut work, false),
-            Caller::Pod(_) => hook::ingress(&self.node, Origin::Pod, bytes, &mut work),
-            Caller::Outside(_) => hook::ingress(&self.node, Origin::Network, bytes, &mut work),
+        let arrived = match self.caller {
+            Caller::Host(_) => None,
+            Caller::Pod(_) => Some(hook::ingress(&self.node, Origin::Pod, bytes, &mut work)),
+            Caller::Outside(_) => Some(hook::ingress(&self.node, Origin::Network, bytes, &mut work)),
+        };
+        // What goes on untouched is looked at once more if it leaves the node, by the uplink that brought it if one did.
+        let verdict = match arrived {
+            Some(verdict) if verdict != rules::Verdict::PASS => verdict,
+            _ => {
+                let turns_back = matches!(self.caller, Caller::Outside(_));
+                hook::egress_uplink(&self.node, bytes, &mut work, turns_back)
+            }
         };
         let action = match verdict.decision() {
             Decision::Reject(counter) => return Outcome::Refused(Verdict::Reject, counter),

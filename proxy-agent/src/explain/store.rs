@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use proxy_common::host::HostNode;
 use proxy_common::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Family, FrontendKey, FrontendValue, Identity,
-    ListWord, Service, ServiceId,
+    ListWord, Network, NetworkList, Networks, Service, ServiceId, Vip,
 };
 
 use crate::plan::{Frontend, Operation, Range, Snapshot};
@@ -20,6 +20,8 @@ pub struct Store {
     pub(super) slots: BTreeMap<u32, BackendId>,
     pub(super) backends: BTreeMap<BackendId, Backend>,
     pub(super) frontends: BTreeMap<Frontend, FrontendValue>,
+    vips: BTreeMap<IpAddr, Vip>,
+    pub(super) networks: Networks,
     ranges: BTreeMap<(ServiceId, Range), u32>,
     filter: BTreeMap<u32, u64>,
     /// Records of session affinity, with the clock that they are told by.
@@ -71,6 +73,13 @@ impl Store {
             Operation::RemoveFrontend(frontend) => {
                 self.frontends.remove(frontend);
             }
+            Operation::PutVip(address, vip) => {
+                self.vips.insert(*address, *vip);
+            }
+            Operation::RemoveVip(address) => {
+                self.vips.remove(address);
+            }
+            Operation::PutNetworks(networks) => self.networks = **networks,
         }
     }
 
@@ -120,6 +129,8 @@ impl Store {
                 .map(|(frontend, value)| (*frontend, *value))
                 .collect(),
             ranges: ranges.map(|((id, range), tag)| (*id, *range, *tag)).collect(),
+            vips: self.vips.iter().map(|(address, vip)| (*address, *vip)).collect(),
+            networks: self.networks,
             filter: self.filter.iter().map(|(word, bits)| (*word, *bits)).collect(),
         }
     }
@@ -164,10 +175,32 @@ impl Store {
                 Some((*id, tag, address(range.address), u32::from(range.length)))
             })
             .collect();
+        let vips = self.vips.iter().filter(|(address, _)| is_ours(address));
+        node.vips = vips.map(|(ip, vip)| (address(*ip), *vip)).collect();
+        let Networks {
+            service4,
+            service6,
+            local4,
+            local6,
+        } = &self.networks;
+        let (service, local) = match A::FAMILY {
+            Family::V4 => (in_family(service4), in_family(local4)),
+            Family::V6 => (in_family(service6), in_family(local6)),
+        };
+        (node.service_networks, node.local_networks) = (service, local);
         node.clock.set(self.clock);
         node.affinities = HashMap::from_iter(self.affinities.iter().copied()).into();
         node
     }
+}
+
+/// Ranges of the family that they are of.
+fn in_family<A: Addr, B: Addr>(list: &NetworkList<A>) -> NetworkList<B> {
+    let address = |address: A| B::from_mapped(address.to_mapped());
+    NetworkList::of(list.iter().map(|network| Network {
+        address: address(network.address),
+        mask: address(network.mask),
+    }))
 }
 
 impl From<Snapshot> for Store {
@@ -184,6 +217,8 @@ impl From<Snapshot> for Store {
                 .into_iter()
                 .map(|(id, range, tag)| ((id, range), tag))
                 .collect(),
+            vips: snapshot.vips.into_iter().collect(),
+            networks: snapshot.networks,
             filter: snapshot.filter.into_iter().collect(),
             affinities: Vec::new(),
             clock: 0,

@@ -223,7 +223,7 @@ proptest! {
 }
 
 #[test]
-fn a_protocol_that_is_no_services_is_none() {
+fn a_protocol_that_is_no_services_is_refused_and_another_address_none() {
     let service = RandomService {
         endpoints: vec![(1, true, true, true, false, 0)],
         is_internal_local: false,
@@ -233,6 +233,10 @@ fn a_protocol_that_is_no_services_is_none() {
     };
     let question = Question::parse("10.1.0.99", "10.96.0.1:80/SCTP").unwrap();
     assert_eq!(question.protocol, protocol::SCTP);
+    let answer = explain(&service.world(), &question).unwrap();
+    assert_eq!((answer.verdict, answer.kind), (Verdict::Reject, None));
+    assert_eq!(answer.counter, Some("unknown_port"));
+    let question = Question::parse("10.1.0.99", "10.96.0.77:80/TCP").unwrap();
     let answer = explain(&service.world(), &question).unwrap();
     assert_eq!((answer.verdict, answer.kind), (Verdict::NotAService, None));
 }

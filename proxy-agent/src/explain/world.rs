@@ -111,7 +111,7 @@ impl World {
         objects.sort_by_key(Object::key);
         let nodes = objects.iter().filter_map(|object| match object {
             Object::Node(node) => Some(node.clone()),
-            Object::Service(_) | Object::Slice(_) => None,
+            Object::Service(_) | Object::Slice(_) | Object::ServiceCidr(_) => None,
         });
         let mut nodes: Vec<Arc<Node>> = nodes.collect();
         nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));

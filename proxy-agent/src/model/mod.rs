@@ -8,10 +8,11 @@ mod external;
 mod fallback;
 mod frontends;
 mod health_check;
+mod networks;
 mod reasons;
 mod warning;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use choice::{HintUse, Standing, Standings, Topology};
@@ -20,11 +21,12 @@ pub use external::ExternalIps;
 use foldhash::HashMap;
 use frontends::Served;
 pub use health_check::HealthCheck;
+pub use networks::DetectLocal;
 pub use reasons::{Judged, Reasons, Unserved};
 pub use warning::Warning;
 
 use crate::name::ObjectName;
-use crate::plan::ServicePort;
+use crate::plan::{Range, ServicePort};
 use crate::source::{Change, EndpointSlice, Node, Object, ObjectKey, Service};
 
 /// All that a node's proxy knows of the cluster.
@@ -39,6 +41,11 @@ pub struct Model {
     slice_owners: HashMap<ObjectName, Arc<str>>,
     claims: Claims,
     external_ips: ExternalIps,
+    /// By the ServiceCIDRs' names.
+    service_cidrs: BTreeMap<Arc<str>, Vec<Range>>,
+    /// Of this Node.
+    pod_ranges: Vec<Range>,
+    detect_local: DetectLocal,
 }
 
 /// What changes asked for.
@@ -64,12 +71,20 @@ impl Model {
             slice_owners: HashMap::default(),
             claims: Claims::default(),
             external_ips: ExternalIps::default(),
+            service_cidrs: BTreeMap::new(),
+            pod_ranges: Vec::new(),
+            detect_local: DetectLocal::default(),
         }
     }
 
     /// Serves no more of the external addresses than these; to be said before anything is known.
     pub fn with_external_ips(self, external_ips: ExternalIps) -> Self {
         Self { external_ips, ..self }
+    }
+
+    /// Tells pods of this node from others by this; to be said before anything is known.
+    pub fn with_detect_local(self, detect_local: DetectLocal) -> Self {
+        Self { detect_local, ..self }
     }
 
     /// Takes changes over.
@@ -86,6 +101,10 @@ impl Model {
                 Change::Upsert(Object::Node(node)) => {
                     self.set_node(&node.metadata.name, Some(&node), &mut touched)
                 }
+                Change::Upsert(Object::ServiceCidr(cidr)) => {
+                    self.set_service_cidr(&cidr.metadata.name, Some(&cidr));
+                }
+                Change::Delete(ObjectKey::ServiceCidr(name)) => self.set_service_cidr(&name, None),
                 Change::Delete(ObjectKey::Service(name)) => self.set_service(name, None, &mut touched),
                 Change::Delete(ObjectKey::Slice(name)) => self.set_slice(name, None, &mut touched),
                 Change::Delete(ObjectKey::Node(name)) => self.set_node(&name, None, &mut touched),
@@ -179,6 +198,8 @@ impl Model {
         if name != &*self.node_name {
             return;
         }
+        let pod_ranges = node.map(Node::pod_ranges).unwrap_or_default();
+        self.pod_ranges = pod_ranges.iter().map(networks::range).collect();
         let zone = node.and_then(|node| node.metadata.labels.zone.clone());
         if zone == self.zone {
             return;

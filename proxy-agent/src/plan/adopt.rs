@@ -1,6 +1,6 @@
 //! Going on from what the maps hold: the same ids, slots and flows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
 use proxy_common::layout::{Backend, BackendId, FrontendValue, ListWord, ServiceId};
@@ -12,6 +12,7 @@ use super::installed::{InstalledPort, Listed, PortIdentity, words};
 use super::planner::FrontendCounts;
 use super::retire::Retired;
 use super::slots::{Run, Slots};
+use super::vips::Vips;
 use super::{Capacity, Endpoint, Frontend, Operation, Planner, Range, Snapshot};
 
 impl Planner {
@@ -26,7 +27,9 @@ impl Planner {
             backends: Backends::adopt(capacity.backends, &snapshot.backends),
             slots: Slots::new(capacity.slots),
             filter: Filter::adopt(&snapshot.filter),
-            owners: HashMap::default(),
+            owners: BTreeMap::new(),
+            vips: Vips::adopt(&snapshot.vips),
+            networks: snapshot.networks,
             installed: HashMap::default(),
             by_identity: HashMap::default(),
             by_service: HashMap::default(),

@@ -5,16 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use foldhash::HashMap;
 use proxy_common::layout::{
-    Backend, BackendId, FilterBit, FrontendValue, ListWord, Service, ServiceId, When,
+    Backend, BackendId, FilterBit, FrontendValue, ListWord, Networks, Service, ServiceId, Vip, When,
 };
 use serde::Serialize;
 
 use super::filter::{backend_bits, frontend_bits};
 use super::installed::{IdentityKey, PortIdentity, frontend_value, words};
-use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot};
+use super::vips::Stand;
+use super::{Endpoint, Frontend, List, Range, Ranges, ServicePort, Snapshot};
 
 /// Something in the maps that should be otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -46,6 +48,10 @@ pub struct Audit<'a> {
     /// Not yet asked for.
     identities: BTreeMap<IdentityKey, (ServiceId, u16, &'a str)>,
     frontends: HashMap<Frontend, &'a FrontendValue>,
+    vips: BTreeMap<IpAddr, Vip>,
+    /// What should stand at the addresses, of the service ports so far.
+    stands: BTreeMap<IpAddr, Stand>,
+    networks: &'a Networks,
     differences: BTreeSet<Difference>,
 }
 
@@ -103,6 +109,9 @@ impl<'a> Audit<'a> {
                 .iter()
                 .map(|(key, value)| (*key, value))
                 .collect(),
+            vips: snapshot.vips.iter().copied().collect(),
+            stands: BTreeMap::new(),
+            networks: &snapshot.networks,
             differences: BTreeSet::new(),
         }
     }
@@ -117,12 +126,23 @@ impl<'a> Audit<'a> {
             .map(|(id, _, _)| *id)
             .collect();
         self.identities.retain(|_, (id, _, _)| !excused.contains(id));
-        self.frontends
-            .retain(|_, value| !excused.contains(&value.service));
+        let Self { frontends, vips, .. } = self;
+        frontends.retain(|frontend, value| {
+            let is_excused = excused.contains(&value.service);
+            if is_excused {
+                vips.remove(&frontend.address);
+            }
+            !is_excused
+        });
     }
 
     /// Looks at what a service port has in the maps.
     pub fn check(&mut self, port: &ServicePort) {
+        for (frontend, kind) in &port.frontends {
+            let stand = self.stands.entry(frontend.address).or_default();
+            let (internal, external) = (&port.internal.members, &port.external.members);
+            stand.add(*kind as u8, !internal.is_empty(), !external.is_empty());
+        }
         let PortIdentity { key, .. } = PortIdentity::of(port);
         let Some((id, tag, name)) = self.identities.remove(&key) else {
             return self.find(&port.key.to_string(), "IDENTITY", "it is not there".to_owned());
@@ -150,6 +170,38 @@ impl<'a> Audit<'a> {
         }
     }
 
+    /// Looks at the ranges of addresses.
+    pub fn check_ranges(&mut self, ranges: &Ranges) {
+        let (wanted, _) = ranges.networks();
+        if wanted != *self.networks {
+            let problem = "it does not hold the ranges of ServiceCIDRs and of pods that it should";
+            self.find("ranges of addresses", "NETWORKS", problem.to_owned());
+        }
+    }
+
+    fn check_vips(&mut self) {
+        let stands = std::mem::take(&mut self.stands);
+        let mut vips = std::mem::take(&mut self.vips);
+        for (address, stand) in stands
+            .into_iter()
+            .filter(|(address, _)| !address.is_unspecified())
+        {
+            let problem = match vips.remove(&address) {
+                Some(vip) if vip == stand.vip(address) => continue,
+                Some(_) => "it says something else of the address than is so",
+                None => "the address is missing",
+            };
+            self.find(&address.to_string(), "VIPS", problem.to_owned());
+        }
+        for address in vips.keys() {
+            self.find(
+                &address.to_string(),
+                "VIPS",
+                "no Service has the address".to_owned(),
+            );
+        }
+    }
+
     /// What nobody asked for is a difference as well.
     pub fn finish(mut self) -> Vec<Difference> {
         // The id of a service port that is gone rests as long as a flow may carry it: with nothing to its name.
@@ -158,6 +210,7 @@ impl<'a> Audit<'a> {
                 self.find(name, "IDENTITY", "no Service asks for it".to_owned());
             }
         }
+        self.check_vips();
         let strays: Vec<Frontend> = self.frontends.keys().copied().collect();
         for frontend in strays {
             self.find(

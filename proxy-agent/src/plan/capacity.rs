@@ -13,9 +13,9 @@ pub struct Capacity {
     pub backends: u32,
     /// SLOTS.
     pub slots: u32,
-    /// FRONTENDS4.
+    /// FRONTENDS4 and VIPS4: an address has a frontend at least.
     pub frontends4: u32,
-    /// FRONTENDS6.
+    /// FRONTENDS6 and VIPS6.
     pub frontends6: u32,
     /// SOURCE_RANGES4.
     pub ranges4: u32,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use proxy_common::layout::{
-    Backend, BackendId, FilterBit, FrontendValue, Identity, Port, Service, ServiceId,
+    Backend, BackendId, FilterBit, FrontendValue, Identity, Networks, Port, Service, ServiceId, Vip,
 };
 
 use super::protocol_name;
@@ -93,6 +93,12 @@ pub enum Operation {
     PutFrontend(Frontend, FrontendValue),
     /// Removes a frontend.
     RemoveFrontend(Frontend),
+    /// Says what stands at an address, once its frontends are there.
+    PutVip(IpAddr, Vip),
+    /// Nothing stands at an address any more.
+    RemoveVip(IpAddr),
+    /// Writes the ranges of addresses that the programs know: first that none is known, and the ranges after a grace period.
+    PutNetworks(Box<Networks>),
 }
 
 /// What the maps hold, read back at start so that ids, slots and flows stay as they are.
@@ -110,6 +116,10 @@ pub struct Snapshot {
     pub frontends: Vec<(Frontend, FrontendValue)>,
     /// SOURCE_RANGES4 and SOURCE_RANGES6, with the tags that they carry.
     pub ranges: Vec<(ServiceId, Range, u32)>,
+    /// VIPS4 and VIPS6.
+    pub vips: Vec<(IpAddr, Vip)>,
+    /// NETWORKS.
+    pub networks: Networks,
     /// The words of PREFILTER that are not 0.
     pub filter: Vec<(u32, u64)>,
 }

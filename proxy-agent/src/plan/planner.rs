@@ -1,9 +1,9 @@
 //! What is installed, and the way from there to what is desired.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
-use proxy_common::layout::{Backend, BackendId, ServiceId};
+use proxy_common::layout::{Backend, BackendId, Networks, ServiceId};
 
 use super::backends::Backends;
 use super::filter::Filter;
@@ -12,6 +12,7 @@ use super::installed::{IdentityKey, InstalledPort};
 use super::retire::Retired;
 use super::slots::Slots;
 use super::takeaway::Leftover;
+use super::vips::Vips;
 use super::{Capacity, Frontend, Operation, PlanError, ServicePort, Token};
 use crate::name::ObjectName;
 
@@ -23,7 +24,11 @@ pub struct Planner {
     pub(super) backends: Backends,
     pub(super) slots: Slots,
     pub(super) filter: Filter,
-    pub(super) owners: HashMap<Frontend, ServiceId>,
+    /// In order: all frontends of an address stand together.
+    pub(super) owners: BTreeMap<Frontend, ServiceId>,
+    pub(super) vips: Vips,
+    /// As NETWORKS holds them.
+    pub(super) networks: Networks,
     /// In boxes: a table of what is this large is half empty most of the time.
     pub(super) installed: HashMap<ServiceId, Box<InstalledPort>>,
     pub(super) by_identity: HashMap<IdentityKey, ServiceId>,
@@ -94,6 +99,7 @@ impl Planner {
                 Err(error) => plan.failed.push(error),
             }
         }
+        self.settle_vips(&mut plan.operations);
         plan
     }
 
@@ -103,6 +109,7 @@ impl Planner {
         for leftover in std::mem::take(&mut self.leftovers) {
             self.take_away(leftover, &mut plan.operations);
         }
+        self.settle_vips(&mut plan.operations);
         plan.token = self.retired.end_plan();
         plan
     }

@@ -149,6 +149,7 @@ impl Planner {
         let installed = self.installed.get(&id);
         if installed.is_none_or(|installed| installed.words != words) {
             operations.push(Operation::PutService(id, words));
+            self.touch_vips(&port.frontends);
         }
         for (frontend, kind) in &port.frontends {
             let kind = *kind as u8;
@@ -170,6 +171,7 @@ impl Planner {
             if before.is_none() && !self.stray_frontends.remove(frontend) {
                 *self.frontend_counts.of(frontend) += 1;
             }
+            self.vips.touch(frontend.address);
             let value = frontend_value(frontend, id, service_tag, kind);
             operations.push(Operation::PutFrontend(*frontend, value));
         }

@@ -122,6 +122,7 @@ impl Planner {
 
     fn remove_frontend(&mut self, frontend: &Frontend, operations: &mut Vec<Operation>) {
         self.owners.remove(frontend);
+        self.vips.touch(frontend.address);
         *self.frontend_counts.of(frontend) -= 1;
         operations.push(Operation::RemoveFrontend(*frontend));
     }
@@ -163,6 +164,8 @@ impl Planner {
             );
             self.retired.backend(id);
         }
+        self.touch_all_vips();
+        self.settle_vips(operations);
         self.filter.release_leftover(operations);
         plan.token = self.retired.end_plan();
         plan

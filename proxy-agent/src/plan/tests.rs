@@ -193,7 +193,8 @@ fn a_service_comes_changes_and_goes_in_the_right_order() {
             "PutBackend",
             "PutSlots",
             "PutService",
-            "PutFrontend"
+            "PutFrontend",
+            "PutVip"
         ]
     );
     assert_eq!(plan.token, None);

@@ -16,7 +16,7 @@ pub(super) fn services_of(objects: &[Object]) -> BTreeSet<ObjectName> {
             namespace: slice.metadata.object_name().namespace,
             name: slice.metadata.labels.service_name.clone()?,
         }),
-        Object::Node(_) => None,
+        Object::Node(_) | Object::ServiceCidr(_) => None,
     });
     names.collect()
 }

@@ -71,7 +71,7 @@ impl Observer for Watcher {
                     Change::Upsert(Object::Node(node)) => Some(node),
                     _ => None,
                 }),
-                ObjectKey::Node(_) => {}
+                ObjectKey::Node(_) | ObjectKey::ServiceCidr(_) => {}
             }
             if let Change::Upsert(Object::Slice(slice)) = change {
                 // What changed before the start is no delay of ours.

@@ -23,7 +23,7 @@ pub(super) fn identify(text: &str, field: &str) -> Option<String> {
     let name = metadata.get("name")?.as_str()?;
     let namespace = metadata.get("namespace").and_then(Value::as_str);
     Some(match (kind, namespace) {
-        ("Node", _) => format!("{kind} {name}"),
+        ("Node" | "ServiceCIDR", _) => format!("{kind} {name}"),
         (_, namespace) => format!("{kind} {}/{name}", namespace.unwrap_or("default")),
     })
 }

@@ -25,9 +25,9 @@ pub(crate) use object::Presence;
 pub use object::{
     Address, AffinitySeconds, Annotations, ClientIpConfig, ClusterIp, Conditions, Endpoint, EndpointAddress,
     EndpointSlice, Hints, Ingress, IpMode, Labels, LoadBalancerStatus, Metadata, Named, Node, NodeAddress,
-    NodeSpec, NodeStatus, Placement, PortNumber, Protocol, Service, ServicePort, ServiceSpec, ServiceStatus,
-    ServiceType, SessionAffinity, SessionAffinityConfig, SliceAddressType, SlicePort, SourceRange, Taint,
-    TrafficPolicy,
+    NodeSpec, NodeStatus, Placement, PortNumber, Protocol, Service, ServiceCidr, ServiceCidrSpec,
+    ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity, SessionAffinityConfig,
+    SliceAddressType, SlicePort, SourceRange, Taint, TrafficPolicy,
 };
 pub(crate) use parse::options as yaml_options;
 pub use parse::parse_manifest;
@@ -91,6 +91,8 @@ pub enum Object {
     Slice(Arc<EndpointSlice>),
     /// A Node.
     Node(Arc<Node>),
+    /// A ServiceCIDR.
+    ServiceCidr(Arc<ServiceCidr>),
 }
 
 /// Which object.
@@ -102,6 +104,8 @@ pub enum ObjectKey {
     Slice(ObjectName),
     /// A Node, by its name.
     Node(Arc<str>),
+    /// A ServiceCIDR, by its name.
+    ServiceCidr(Arc<str>),
 }
 
 impl Object {
@@ -111,6 +115,7 @@ impl Object {
             Self::Service(service) => ObjectKey::Service(service.metadata.object_name()),
             Self::Slice(slice) => ObjectKey::Slice(slice.metadata.object_name()),
             Self::Node(node) => ObjectKey::Node(node.metadata.name.clone()),
+            Self::ServiceCidr(cidr) => ObjectKey::ServiceCidr(cidr.metadata.name.clone()),
         }
     }
 }
@@ -121,6 +126,7 @@ impl std::fmt::Display for ObjectKey {
             Self::Service(name) => write!(f, "Service {name}"),
             Self::Slice(name) => write!(f, "EndpointSlice {name}"),
             Self::Node(name) => write!(f, "Node {name}"),
+            Self::ServiceCidr(name) => write!(f, "ServiceCIDR {name}"),
         }
     }
 }

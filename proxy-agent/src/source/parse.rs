@@ -16,7 +16,7 @@ use super::{Object, Refusal};
 /// What a file holds.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
-    /// Services, EndpointSlices and Nodes, in the order of the file.
+    /// Services, EndpointSlices, Nodes and ServiceCIDRs, in the order of the file.
     pub(super) objects: Vec<Object>,
     /// Kinds of objects that a node's proxy does not use.
     pub(super) ignored: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Parsed, Refusal> {
     Ok(parsed)
 }
 
-/// The Services, EndpointSlices and Nodes of a manifest's text; `name` is what a refusal calls it.
+/// The objects of a manifest's text that a node's proxy uses; `name` is what a refusal calls it.
 ///
 /// # Errors
 /// The first thing that is wrong with it.

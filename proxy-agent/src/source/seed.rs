@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::Object;
-use super::object::{EndpointSlice, Node, Service};
+use super::object::{EndpointSlice, Node, Service, ServiceCidr};
 
 /// The kinds that a node's proxy uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(super) enum Kind {
     Service,
     Slice,
     Node,
+    ServiceCidr,
 }
 
 impl Kind {
@@ -22,6 +23,7 @@ impl Kind {
             ("v1", "Service") => Some(Self::Service),
             ("discovery.k8s.io/v1", "EndpointSlice") => Some(Self::Slice),
             ("v1", "Node") => Some(Self::Node),
+            ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => Some(Self::ServiceCidr),
             _ => None,
         }
     }
@@ -39,6 +41,9 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed {
             Some(Kind::Service) => Some(Object::Service(Arc::new(Service::deserialize(deserializer)?))),
             Some(Kind::Slice) => Some(Object::Slice(Arc::new(EndpointSlice::deserialize(deserializer)?))),
             Some(Kind::Node) => Some(Object::Node(Arc::new(Node::deserialize(deserializer)?))),
+            Some(Kind::ServiceCidr) => Some(Object::ServiceCidr(Arc::new(ServiceCidr::deserialize(
+                deserializer,
+            )?))),
             None => {
                 IgnoredAny::deserialize(deserializer)?;
                 None

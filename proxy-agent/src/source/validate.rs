@@ -23,6 +23,7 @@ pub(super) fn validate(object: &Object) -> Result<(), Problem> {
             endpoints(slice)
         }
         Object::Node(node) => name(&node.metadata.name),
+        Object::ServiceCidr(cidr) => name(&cidr.metadata.name),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::layout::{
     Addr, AffinityWord, Backend, BackendId, FilterBit, FrontendKey, FrontendKind, FrontendValue, ListWord,
     Port, ServiceId, When,
 };
-use crate::rules::Directory;
+use crate::rules::{Directory, Origin};
 
 /// Who asks, as the traffic policies see it (semantics A4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,20 @@ pub enum Caller {
     Node,
     /// Anyone else.
     Outside,
+}
+
+/// Whose call it is, as the policies see it: a pod of this node by its interface, or, where the operator names the ranges of
+/// pods' addresses (detectLocalMode), by its address.
+#[inline(always)]
+pub fn caller<A: Addr, D: Directory<A>>(node: &D, origin: Origin, source: &A) -> Caller {
+    let by_address = match node.local_networks() {
+        Some(networks) => networks.contains(source),
+        None => None,
+    };
+    match (by_address, origin) {
+        (Some(true), _) | (None, Origin::Pod) => Caller::Node,
+        (Some(false), _) | (None, Origin::Network) => Caller::Outside,
+    }
 }
 
 /// A frontend that was found.

@@ -5,7 +5,7 @@ use crate::layout::{
     When, protocol, state,
 };
 use crate::rules::affinity;
-use crate::rules::choice::{self, Caller, Offer};
+use crate::rules::choice::{self, Offer};
 use crate::rules::forward::{find, live, note};
 use crate::rules::{FlowStore, Origin, Verdict, Work};
 
@@ -37,7 +37,7 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
         });
         return Verdict::PASS;
     }
-    let caller = caller(node, origin, &work.key.source);
+    let caller = choice::caller(node, origin, &work.key.source);
     let offer = choice::offer(node, &found, caller);
     if offer.list.count() == 0 {
         return match offer.list.when_empty() {
@@ -51,20 +51,6 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
         ..Flow::default()
     };
     make(node, origin, work, offer)
-}
-
-/// Whose call it is, as the policies see it: a pod of this node by its interface, or, where the operator names the ranges of
-/// pods' addresses (detectLocalMode), by its address.
-#[inline(always)]
-fn caller<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, source: &A) -> Caller {
-    let by_address = match node.local_networks() {
-        Some(networks) => networks.contains(source),
-        None => None,
-    };
-    match (by_address, origin) {
-        (Some(true), _) | (None, Origin::Pod) => Caller::Node,
-        (Some(false), _) | (None, Origin::Network) => Caller::Outside,
-    }
 }
 
 #[inline(always)]

@@ -45,6 +45,7 @@ impl<M: MapWriter> Reconciler<M> {
                 ports.iter().for_each(|port| audit.check(port));
             }
         }
+        audit.check_ranges(&self.model.ranges());
         Ok(audit.finish())
     }
 }

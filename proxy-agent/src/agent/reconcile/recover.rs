@@ -81,6 +81,8 @@ impl<M: MapWriter> Reconciler<M> {
                 warnings: 0,
                 token: plan.token,
             });
+            let plan = self.planner.set_ranges(&self.model.ranges());
+            self.write(&plan)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{LogStyle, advise};
+use crate::config::{LocalMode, LogStyle, advise};
 
 /// What kubeadm writes for a cluster of its defaults.
 const KUBEADM: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -124,7 +124,10 @@ windowsRunAsService: true
 ";
 
 /// Those that the agent uses: all others it must name.
-const USED: [&str; 17] = [
+const USED: [&str; 19] = [
+    "detectLocalMode",
+    // The mode's own.
+    "detectLocal.bridgeInterface",
     "nodePortAddresses",
     "apiVersion",
     "kind",
@@ -218,16 +221,17 @@ fn what_is_used_is_taken_from_its_field() {
 }
 
 #[test]
-fn what_kubeadm_writes_changes_nothing_but_the_kubeconfig() {
+fn what_kubeadm_writes_changes_the_kubeconfig_and_the_ranges_of_pods() {
     let (document, settings) = parse("config.yaml", KUBEADM).unwrap();
     let bare = format!("apiVersion: {VERSION}\nkind: {KIND}\n");
     let expected = Settings {
         kubeconfig: Some("/var/lib/kube-proxy/kubeconfig.conf".into()),
+        local_mode: LocalMode::ClusterCidr(vec!["10.244.0.0/16".parse().unwrap()]),
         ..parse("config.yaml", &bare).unwrap().1
     };
     assert_eq!(settings, expected);
     let named: Vec<&str> = advise(&document).iter().map(|advice| advice.field).collect();
-    assert_eq!(named, ["clusterCIDR"]);
+    assert_eq!(named, [""; 0]);
 }
 
 #[test]
@@ -304,5 +308,40 @@ fn the_gate_of_external_addresses_means_something_and_the_others_are_named() {
             (has_external_ips, named),
             "{gates}"
         );
+    }
+}
+
+#[test]
+fn each_way_to_tell_pods_needs_what_it_goes_by() {
+    let head = format!("apiVersion: {VERSION}\nkind: {KIND}\n");
+    let mode =
+        |rest: &str| parse("config.yaml", &format!("{head}{rest}")).map(|(_, settings)| settings.local_mode);
+    for (rest, expected) in [
+        ("detectLocalMode: ClusterCIDR\n", LocalMode::Unset),
+        ("detectLocalMode: NodeCIDR\n", LocalMode::NodeCidr),
+        (
+            "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cbr0}\n",
+            LocalMode::Bridge("cbr0".into()),
+        ),
+        (
+            "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: veth}\n",
+            LocalMode::Prefix("veth".into()),
+        ),
+    ] {
+        assert_eq!(mode(rest).unwrap(), expected, "{rest}");
+    }
+    for (rest, field) in [
+        (
+            "detectLocalMode: BridgeInterface\n",
+            "detectLocal.bridgeInterface",
+        ),
+        (
+            "detectLocalMode: InterfaceNamePrefix\n",
+            "detectLocal.interfaceNamePrefix",
+        ),
+        ("clusterCIDR: 10.0.0.0\n", "clusterCIDR"),
+    ] {
+        let error = mode(rest).unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
     }
 }

@@ -129,6 +129,7 @@ fn a_service_that_nobody_asks_for_is_found_unless_it_is_excused() {
     assert_eq!(
         found,
         [
+            "10.96.0.1: VIPS: no Service has the address",
             "TCP 10.96.0.1:80: FRONTENDS: no Service asks for it",
             "default/web: IDENTITY: no Service asks for it",
         ]

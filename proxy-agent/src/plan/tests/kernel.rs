@@ -1,9 +1,11 @@
 //! Maps as plain collections, which refuse whatever a reader could notice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use proxy_common::layout::{
-    Backend, BackendId, FilterBit, FrontendKind, FrontendValue, Identity, ListWord, Service, ServiceId, When,
+    Backend, BackendId, FilterBit, FrontendKind, FrontendValue, Identity, ListWord, Networks, Service,
+    ServiceId, Vip, When,
 };
 
 use super::super::filter::{backend_bits, frontend_bits};
@@ -76,6 +78,8 @@ pub(crate) struct Kernel {
     slots: Vec<BackendId>,
     pub(crate) backends: BTreeMap<BackendId, Backend>,
     pub(crate) frontends: BTreeMap<Frontend, FrontendValue>,
+    vips: BTreeMap<IpAddr, Vip>,
+    networks: Networks,
     ranges: BTreeMap<(ServiceId, Range), u16>,
     filter: BTreeSet<FilterBit>,
     /// Slots and backends that a reader may still hold.
@@ -100,6 +104,8 @@ impl Kernel {
             backends: BTreeMap::new(),
             frontends: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            networks: Networks::default(),
             filter: BTreeSet::new(),
             held_slots: BTreeSet::new(),
             held_backends: BTreeSet::new(),
@@ -116,6 +122,7 @@ impl Kernel {
         dead && self.identities.is_empty()
             && self.ranges.is_empty()
             && self.frontends.is_empty()
+            && self.vips.is_empty()
             && self.filter.is_empty()
     }
 
@@ -152,6 +159,8 @@ impl Kernel {
                 .iter()
                 .map(|((id, range), tag)| (*id, *range, u32::from(*tag)))
                 .collect(),
+            vips: self.vips.clone().into_iter().collect(),
+            networks: self.networks,
             filter: filter.into_iter().collect(),
         }
     }
@@ -245,6 +254,17 @@ impl Kernel {
                 self.frontends.insert(*frontend, *value);
             }
             Operation::RemoveFrontend(frontend) => assert!(self.frontends.remove(frontend).is_some()),
+            Operation::PutVip(address, vip) => {
+                let has_frontend = self.frontends.keys().any(|frontend| frontend.address == *address);
+                assert!(has_frontend, "nothing is served at {address}");
+                assert_ne!(
+                    self.vips.insert(*address, *vip),
+                    Some(*vip),
+                    "a write that changes nothing"
+                );
+            }
+            Operation::RemoveVip(address) => assert!(self.vips.remove(address).is_some()),
+            Operation::PutNetworks(networks) => self.networks = **networks,
         }
     }
 

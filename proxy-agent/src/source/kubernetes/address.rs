@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::source::{Change, ClusterIp, Object};
+use crate::source::{Change, ClusterIp, Object, ServiceCidr};
 
 /// A server of the API and the addresses that its name stands for.
 #[derive(Clone, Debug)]
@@ -49,10 +49,17 @@ impl Addresses {
     }
 
     /// Warnings for a range of cluster IPs.
-    pub(super) fn see_ranges(&mut self, name: &str, ranges: &[IpNet]) -> Vec<String> {
-        let within = |address: &IpAddr| ranges.iter().any(|range| range.contains(address));
+    pub(super) fn see_ranges(&mut self, cidr: &ServiceCidr) -> Vec<String> {
+        let within = |address: &IpAddr| {
+            let ranges = cidr.spec.cidrs.iter();
+            let ranges = ranges.filter_map(|range| IpNet::new(range.address, range.length).ok());
+            ranges.into_iter().any(|range| range.contains(address))
+        };
         self.look(within, || {
-            format!("in the ServiceCIDR {name}, the range of cluster IPs")
+            format!(
+                "in the ServiceCIDR {}, the range of cluster IPs",
+                cidr.metadata.name
+            )
         })
     }
 
@@ -77,7 +84,7 @@ impl Addresses {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kind::{Kind, Services};
+    use super::super::kind::{Kind, ServiceCidrs, Services};
     use super::*;
 
     fn addresses() -> Addresses {
@@ -115,11 +122,15 @@ mod tests {
     #[test]
     fn a_server_within_the_range_of_cluster_ips_is_named() {
         let mut addresses = addresses();
-        assert_eq!(
-            addresses.see_ranges("other", &["10.0.0.0/24".parse().unwrap()]),
-            [""; 0]
-        );
-        let warnings = addresses.see_ranges("kubernetes", &["10.96.0.0/12".parse().unwrap()]);
+        let mut see = |name: &str, range: &str| {
+            let text = format!(r#"{{"metadata": {{"name": "{name}"}}, "spec": {{"cidrs": ["{range}"]}}}}"#);
+            match ServiceCidrs::read(&text) {
+                Ok(Object::ServiceCidr(cidr)) => addresses.see_ranges(&cidr),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(see("other", "10.0.0.0/24"), [""; 0]);
+        let warnings = see("kubernetes", "10.96.0.0/12");
         assert!(warnings[0].contains("ServiceCIDR kubernetes"), "{warnings:?}");
     }
 }

@@ -18,6 +18,7 @@ pub(super) enum Family {
     Services,
     Slices,
     Node,
+    ServiceCidrs,
 }
 
 /// An object as it arrived.
@@ -68,6 +69,7 @@ pub(super) struct Cache {
     services: Objects,
     slices: Objects,
     node: Objects,
+    service_cidrs: Objects,
     interner: Interner,
     /// Whether Services were chosen by a proxy's name, so that the label is no reason to leave them.
     is_named: bool,
@@ -113,6 +115,10 @@ impl Cache {
 
     /// Takes an event over.
     pub(super) fn take(&mut self, family: Family, event: Event) {
+        if self.is_named && family == Family::ServiceCidrs {
+            // Most addresses in the ranges are of Services of other proxies: to this one they say nothing.
+            return;
+        }
         match event {
             Event::Begin => {
                 let objects = self.objects(family);
@@ -135,6 +141,7 @@ impl Cache {
             Family::Services => self.services.is_synced,
             Family::Slices => self.slices.is_synced,
             Family::Node => self.node.is_synced,
+            Family::ServiceCidrs => self.service_cidrs.is_synced,
         }
     }
 
@@ -162,6 +169,7 @@ impl Cache {
             Family::Services => &mut self.services,
             Family::Slices => &mut self.slices,
             Family::Node => &mut self.node,
+            Family::ServiceCidrs => &mut self.service_cidrs,
         }
     }
 
@@ -247,6 +255,7 @@ fn key(family: Family, name: ObjectName) -> ObjectKey {
         Family::Services => ObjectKey::Service(name),
         Family::Slices => ObjectKey::Slice(name),
         Family::Node => ObjectKey::Node(name.name),
+        Family::ServiceCidrs => ObjectKey::ServiceCidr(name.name),
     }
 }
 

@@ -75,7 +75,7 @@ impl Interner {
                 let Some(slice) = Arc::get_mut(slice) else { return };
                 self.slice(slice);
             }
-            Object::Node(_) => {}
+            Object::Node(_) | Object::ServiceCidr(_) => {}
         }
     }
 

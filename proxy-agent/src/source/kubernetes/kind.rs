@@ -2,8 +2,6 @@
 
 use std::fmt::Debug;
 
-use ipnet::IpNet;
-use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use serde_path_to_error::Track;
 
@@ -79,28 +77,13 @@ impl Kind for Nodes {
 
 /// The ranges that cluster IPs are allocated from.
 impl Kind for ServiceCidrs {
-    type Object = Vec<IpNet>;
+    type Object = Object;
     const NAME: &'static str = "ServiceCIDR";
     const GROUP: &'static str = "networking.k8s.io";
     const PLURAL: &'static str = "servicecidrs";
 
-    fn read(text: &str) -> Result<Vec<IpNet>, Fault> {
-        #[derive(Deserialize)]
-        struct ServiceCidr {
-            spec: Spec,
-        }
-        #[derive(Deserialize)]
-        struct Spec {
-            cidrs: Vec<String>,
-        }
-        let read: ServiceCidr = read(text, std::marker::PhantomData)?;
-        let parse = |(index, text): (usize, &String)| {
-            text.parse().map_err(|error| Fault {
-                field: format!("spec.cidrs[{index}]"),
-                message: format!("`{text}`: {error}"),
-            })
-        };
-        read.spec.cidrs.iter().enumerate().map(parse).collect()
+    fn read(text: &str) -> Result<Object, Fault> {
+        read_object(seed::Kind::ServiceCidr, text)
     }
 }
 
@@ -176,12 +159,16 @@ mod tests {
 
     #[test]
     fn the_ranges_of_cluster_ips_are_read() {
-        let cidrs = ServiceCidrs::read(r#"{"spec": {"cidrs": ["10.96.0.0/12", "fd00:10::/108"]}}"#).unwrap();
-        assert_eq!(
-            cidrs,
-            ["10.96.0.0/12".parse().unwrap(), "fd00:10::/108".parse().unwrap()]
-        );
-        let fault = ServiceCidrs::read(r#"{"spec": {"cidrs": ["10.96.0.0/12", "all"]}}"#).unwrap_err();
+        let read = |cidrs: &str| {
+            ServiceCidrs::read(&format!(
+                r#"{{"metadata": {{"name": "a"}}, "spec": {{"cidrs": {cidrs}}}}}"#
+            ))
+        };
+        let Object::ServiceCidr(object) = read(r#"["10.96.0.0/12", "fd00:10::/108"]"#).unwrap() else {
+            panic!("another object");
+        };
+        assert_eq!(object.spec.cidrs.len(), 2);
+        let fault = read(r#"["10.96.0.0/12", "all"]"#).unwrap_err();
         assert_eq!(fault.field, "spec.cidrs[1]");
     }
 }

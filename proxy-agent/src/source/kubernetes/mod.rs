@@ -49,9 +49,7 @@ pub struct Kubernetes {
 /// What a watch brought.
 enum News {
     Objects(Family, Event),
-    Ranges { name: String, ranges: Vec<ipnet::IpNet> },
     Failed(Watched, String),
-    Nothing,
 }
 
 type NewsStream = BoxStream<'static, News>;
@@ -127,7 +125,8 @@ impl Kubernetes {
         news.push(self.objects::<Services>(services, Watched::Services, Family::Services));
         news.push(self.objects::<Slices>(slices, Watched::Slices, Family::Slices));
         news.push(self.objects::<Nodes>(node, Watched::Node, Family::Node));
-        news.push(self.ranges());
+        let all = watch::config(None, None);
+        news.push(self.objects::<ServiceCidrs>(all, Watched::ServiceCidrs, Family::ServiceCidrs));
         news
     }
 
@@ -146,29 +145,19 @@ impl Kubernetes {
             .boxed()
     }
 
-    fn ranges(&self) -> NewsStream {
-        let watched = Watched::ServiceCidrs;
-        let config = watch::config(None, None);
-        watch::watch::<ServiceCidrs>(self.servers.client(), config, watched, self.status.clone())
-            .map(move |event| match event {
-                Ok(watcher::Event::Apply(wire) | watcher::Event::InitApply(wire)) => News::Ranges {
-                    name: wire.metadata.name.unwrap_or_default(),
-                    ranges: wire.object.unwrap_or_default(),
-                },
-                Ok(_) => News::Nothing,
-                Err(error) => News::Failed(watched, watch::describe(&error)),
-            })
-            .boxed()
-    }
-
     fn take(&mut self, news: News, cache: &mut Cache) {
         match news {
-            News::Objects(family, event) => cache.take(family, event),
-            News::Ranges { name, ranges } => warn(self.addresses.see_ranges(&name, &ranges)),
+            News::Objects(family, event) => {
+                if let Event::Listed(item) | Event::Changed(item) = &event
+                    && let Ok(Object::ServiceCidr(cidr)) = &item.object
+                {
+                    warn(self.addresses.see_ranges(cidr));
+                }
+                cache.take(family, event);
+            }
             News::Failed(watched, error) => {
                 tracing::debug!(watched = watched.name(), error, "a watch failed")
             }
-            News::Nothing => {}
         }
     }
 }

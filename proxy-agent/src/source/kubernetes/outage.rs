@@ -87,8 +87,8 @@ impl Outage {
                 self.is_optional_told = true;
                 tracing::warn!(
                     error = self.status.error(Watched::ServiceCidrs),
-                    "ServiceCIDRs can't be watched: whether an API server's address lies in the range of cluster IPs \
-                     is not looked at; nothing else is missing"
+                    "ServiceCIDRs can't be watched: packets to cluster addresses that no Service has are not dropped, and \
+                     whether an API server's address lies in the range of cluster IPs is not looked at; nothing else is missing"
                 );
             }
         }

@@ -8,6 +8,7 @@ mod metadata;
 mod node;
 mod scalar;
 mod service;
+mod service_cidr;
 mod slice;
 
 pub use metadata::{Annotations, Labels, Metadata};
@@ -18,4 +19,5 @@ pub use service::{
     ClientIpConfig, Ingress, IpMode, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
     ServiceType, SessionAffinity, SessionAffinityConfig, TrafficPolicy,
 };
+pub use service_cidr::{ServiceCidr, ServiceCidrSpec};
 pub use slice::{Conditions, Endpoint, EndpointSlice, Hints, Named, Placement, SliceAddressType, SlicePort};

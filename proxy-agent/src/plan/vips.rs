@@ -1,0 +1,120 @@
+//! The addresses at which Services are reached, whatever the port: an entry of VIPS each, and what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use proxy_common::layout::{FrontendKind, Port, V4, V6, Vip};
+
+use super::installed::InstalledPort;
+use super::{Frontend, Operation, Planner};
+
+/// What stands in VIPS.
+#[derive(Debug, Default)]
+pub(super) struct Vips {
+    installed: BTreeMap<IpAddr, Vip>,
+    /// Addresses whose frontends changed, or whose frontends' lists.
+    touched: BTreeSet<IpAddr>,
+}
+
+impl Vips {
+    pub(super) fn adopt(entries: &[(IpAddr, Vip)]) -> Self {
+        Self {
+            installed: entries.iter().copied().collect(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Looks at an address again before the plan ends.
+    pub(super) fn touch(&mut self, address: IpAddr) {
+        if !address.is_unspecified() {
+            self.touched.insert(address);
+        }
+    }
+
+    /// Looks at every address again.
+    fn touch_all<'a>(&mut self, frontends: impl Iterator<Item = &'a Frontend>) {
+        self.touched.extend(self.installed.keys());
+        for frontend in frontends {
+            self.touch(frontend.address);
+        }
+    }
+}
+
+/// What a service port has at its addresses, of which one frontend is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stand {
+    is_cluster: bool,
+    answers: bool,
+}
+
+impl Stand {
+    /// One more frontend there; whether the list is empty that serves who calls it from outside (a cluster address: anyone).
+    pub(super) fn add(&mut self, kind: u8, has_internal: bool, has_external: bool) {
+        let is_cluster = kind == FrontendKind::ClusterIp as u8;
+        self.is_cluster |= is_cluster;
+        self.answers |= if is_cluster { has_internal } else { has_external };
+    }
+
+    /// What is to be in the map.
+    pub(super) fn vip(self, address: IpAddr) -> Vip {
+        match address {
+            IpAddr::V4(address) => Vip::new(&V4::from(address), self.is_cluster, self.answers),
+            IpAddr::V6(address) => Vip::new(&V6::from(address), self.is_cluster, self.answers),
+        }
+    }
+}
+
+impl Planner {
+    /// Notes that what a service port has at its addresses may be something else now.
+    pub(super) fn touch_vips(&mut self, frontends: &[(Frontend, FrontendKind)]) {
+        for (frontend, _) in frontends {
+            self.vips.touch(frontend.address);
+        }
+    }
+
+    /// Notes that nothing is known of any.
+    pub(super) fn touch_all_vips(&mut self) {
+        self.vips.touch_all(self.owners.keys());
+    }
+
+    /// Brings the entries of what was touched up to date: after the frontends, so that nothing is refused that is about to
+    /// be served.
+    pub(super) fn settle_vips(&mut self, operations: &mut Vec<Operation>) {
+        for address in std::mem::take(&mut self.vips.touched) {
+            let wanted = self.vip_at(address);
+            let before = match wanted {
+                Some(vip) => self.vips.installed.insert(address, vip),
+                None => self.vips.installed.remove(&address),
+            };
+            match wanted {
+                _ if before == wanted => {}
+                Some(vip) => operations.push(Operation::PutVip(address, vip)),
+                None => operations.push(Operation::RemoveVip(address)),
+            }
+        }
+    }
+
+    fn vip_at(&self, address: IpAddr) -> Option<Vip> {
+        let end = |number: u16, protocol: u8| Frontend {
+            address,
+            port: Port::new(number),
+            protocol,
+        };
+        let mut stand = None;
+        for (frontend, id) in self.owners.range(end(0, 0)..=end(u16::MAX, u8::MAX)) {
+            let stand: &mut Stand = stand.get_or_insert_default();
+            if let Some(port) = self.installed.get(id) {
+                port.add_to(frontend, stand);
+            }
+        }
+        stand.map(|stand| stand.vip(address))
+    }
+}
+
+impl InstalledPort {
+    fn add_to(&self, frontend: &Frontend, stand: &mut Stand) {
+        let words = &self.words;
+        let kind = self.kind_of(frontend).unwrap_or_default();
+        stand.add(kind, words.internal.count() > 0, words.external.count() > 0);
+    }
+}
