@@ -292,6 +292,8 @@ where
         // What goes on untouched is looked at once more if it leaves the node, by the uplink that brought it if one did.
         let verdict = match arrived {
             Some(verdict) if verdict != rules::Verdict::PASS => verdict,
+            // It has arrived.
+            Some(verdict) if self.node.is_node_address(&self.destination().0) => verdict,
             _ => {
                 let turns_back = matches!(self.caller, Caller::Outside(_));
                 hook::egress_uplink(&self.node, bytes, &mut work, turns_back)

@@ -549,6 +549,21 @@ impl Writer<'_> {
         let protocol = self.question.protocol;
         let asked = format!("{to}/{}", protocol_name(protocol));
         self.say("frontend", format!("{asked} is none of a Service's"));
+        match self.ruling.counter {
+            Some(Counter::UnknownPort) => self.say(
+                "frontend",
+                format!("{} is a cluster address: what no Service serves there is refused where it leaves the node", to.ip()),
+            ),
+            Some(Counter::UnallocatedAddress) => self.say(
+                "frontend",
+                format!("{} is in a ServiceCIDR and no Service's: such packets are dropped where they leave the node", to.ip()),
+            ),
+            Some(Counter::TurnedBack) => self.say(
+                "frontend",
+                format!("{} is a Service's: what no Service serves there may not leave by the uplink that it came in by", to.ip()),
+            ),
+            _ => {}
+        }
         let name_at = |frontend: &Frontend| {
             let value = self.scene.store.frontends.get(frontend)?;
             Some(self.scene.name_of(value.service))

@@ -131,6 +131,7 @@ impl World {
         let plan = planner.apply(&services);
         let mut store = Store::default();
         store.carry_out(&plan.operations);
+        store.carry_out(&planner.set_ranges(&model.ranges()).operations);
         Self {
             folder: PathBuf::new(),
             files: Vec::new(),

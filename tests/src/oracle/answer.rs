@@ -84,7 +84,7 @@ impl Answer {
 /// What becomes of a new flow.
 pub fn answer(world: &World, question: &Question) -> Answer {
     let Some((service, port, kind)) = frontend(world, question) else {
-        return Answer::without_backend(Verdict::NotAService, false);
+        return Answer::without_backend(unserved(world, question), false);
     };
     let affinity = service.affinity.is_some();
     let place = place(world, question.from);
@@ -128,6 +128,29 @@ pub fn answer(world: &World, question: &Question) -> Answer {
             .collect(),
         source,
         affinity,
+    }
+}
+
+/// A5: what no Service serves at a cluster address is refused; at another address of a Service it may not go back to where it
+/// came from.
+fn unserved(world: &World, question: &Question) -> Verdict {
+    let to = question.to.ip();
+    let has = |kinds: &[Kind]| {
+        let services = world.services.iter().filter(|service| is_served(service));
+        services
+            // A18: without a cluster address of the family it has nothing there; without a port it has no frontend.
+            .filter(|service| service.cluster_ips.iter().any(|ip| ip.is_ipv4() == to.is_ipv4()))
+            .filter(|service| !service.ports.is_empty())
+            .any(|service| kinds.iter().any(|kind| addresses(service, *kind).contains(&to)))
+    };
+    if world.node_addresses.contains(&to) {
+        Verdict::NotAService
+    } else if has(&[Kind::ClusterIp]) {
+        Verdict::Reject
+    } else if has(&[Kind::LoadBalancer, Kind::ExternalIp]) && place(world, question.from) == Place::Outside {
+        Verdict::Drop
+    } else {
+        Verdict::NotAService
     }
 }
 

@@ -8,7 +8,7 @@ use proxy_common::layout::{Counter, Port, names::program, protocol};
 
 use super::bits::Bits;
 use super::stage::Stage;
-use super::{Frame, Kin, PASS, REDIRECT, SHOT};
+use super::{Context, Frame, Kin, Output, PASS, REDIRECT, SHOT};
 
 /// Who opens the flow: where its packets are seen first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,11 @@ fn send<A: Kin>(stage: &mut Stage<A>, opener: Opener, frame: &Frame, outcomes: &
         Opener::Pod => program::FROM_POD,
         Opener::Outside => program::FROM_NETWORK,
     };
-    let output = stage.run(name, &frame.bytes());
+    let mut output = stage.run(name, &frame.bytes());
+    let destination = A::from_mapped(frame.destination.ip().into());
+    if output.verdict == PASS && opener != Opener::Host && !stage.host.node_addresses.contains(&destination) {
+        output = leave(stage, opener, output);
+    }
     match output.verdict {
         SHOT => outcomes.dropped += 1,
         PASS | REDIRECT if is_refusal(&output.packet) => outcomes.rejected += 1,
@@ -112,6 +116,19 @@ fn send<A: Kin>(stage: &mut Stage<A>, opener: Opener, frame: &Frame, outcomes: &
         }
         other => panic!("{name} gave {other} for {frame:?}"),
     }
+}
+
+/// What has passed untouched leaves by the uplink, which may be the one that it came in by.
+fn leave<A: Kin>(stage: &Stage<A>, opener: Opener, output: Output) -> Output {
+    let interface = stage.interface(program::TO_NETWORK);
+    let context = Context {
+        interface,
+        came_in_by: if opener == Opener::Outside { interface } else { 0 },
+        ..Context::default()
+    };
+    let left = stage.run_in(program::TO_NETWORK, &output.packet, context);
+    // Replies of backends are translated there, and this is none.
+    if left.verdict == PASS { output } else { left }
 }
 
 /// An ICMP error, or a reset.

@@ -9,13 +9,17 @@
 //!   shortcut: 10.5.0.1:8080
 //!   serving: 10.4.0.1:8080 local, 10.5.0.1:8080
 //!   open to: 192.0.2.0/24
+//! 10.96.0.1: cluster, answers ping
+//! 10.96.0.0/16: cluster addresses
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use proxy_agent::plan::{Frontend, Snapshot};
-use proxy_common::layout::{Backend, BackendId, FrontendKind, ListWord, ServiceId, When};
+use proxy_common::layout::{
+    Addr, Backend, BackendId, FrontendKind, ListWord, Network, NetworkList, Networks, ServiceId, Vip, When,
+};
 
 /// Everything that the maps hold of Services, in the order of names.
 pub fn content(snapshot: &Snapshot) -> String {
@@ -74,7 +78,40 @@ pub fn content(snapshot: &Snapshot) -> String {
         services.push(text);
     }
     services.sort_unstable();
-    services.concat()
+    services.concat() + &addresses(snapshot)
+}
+
+/// What stands at the Services' addresses, and the ranges that the programs know.
+fn addresses(snapshot: &Snapshot) -> String {
+    let says = |vip: &Vip| {
+        let kind = if vip.is_cluster() { "cluster" } else { "external" };
+        let ping = if vip.answers() { "answers ping" } else { "silent" };
+        format!("{kind}, {ping}")
+    };
+    let vips = snapshot.vips.iter();
+    let mut lines: Vec<String> = vips
+        .map(|(address, vip)| format!("{address}: {}\n", says(vip)))
+        .collect();
+    let Networks {
+        service4,
+        service6,
+        local4,
+        local6,
+    } = &snapshot.networks;
+    lines.extend(ranges(service4, "cluster addresses"));
+    lines.extend(ranges(service6, "cluster addresses"));
+    lines.extend(ranges(local4, "this node's pods"));
+    lines.extend(ranges(local6, "this node's pods"));
+    lines.concat()
+}
+
+fn ranges<A: Addr>(list: &NetworkList<A>, of: &str) -> Vec<String>
+where
+    IpAddr: From<A>,
+{
+    let text =
+        |network: &Network<A>| format!("{}/{}: {of}\n", IpAddr::from(network.address), network.length());
+    list.iter().map(text).collect()
 }
 
 fn frontends_of(snapshot: &Snapshot, id: ServiceId) -> Vec<String> {
