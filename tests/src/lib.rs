@@ -35,6 +35,7 @@ mod pod;
 pub mod programs;
 pub mod scenario;
 pub mod standing;
+mod statistics;
 mod tunnel;
 
 pub use agent::Agent;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proxy_common::host::HostNode;
-use proxy_common::layout::{Addr, Config, ListWord};
+use proxy_common::layout::{Addr, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, Config, ListWord};
 
 use super::node::default_config;
 use super::scene::Scene;
@@ -162,10 +162,15 @@ impl World {
         self.scene.store.snapshot()
     }
 
-    /// The node as the rules see it, in one family.
+    /// The node as the rules see it, in one family. Where NodePorts answer at loopback is this place's, whatever the
+    /// configuration says.
     pub fn node<A: Addr + Hash>(&self, config: Config) -> HostNode<A> {
+        const PLACES: u32 = CONFIG_NO_LOOPBACK4 | CONFIG_NO_LOOPBACK6;
         let mut node = self.scene.node();
-        node.config = config;
+        node.config = Config {
+            flags: config.flags & !PLACES | self.scene.config.flags & PLACES,
+            ..config
+        };
         node
     }
 

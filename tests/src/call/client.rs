@@ -49,7 +49,8 @@ fn all(calls: &Calls) -> Result<Vec<Outcome>> {
 fn one(calls: &Calls, number: usize) -> std::io::Result<Answer> {
     match calls.transport {
         Transport::Tcp => {
-            let stream = open(calls.to, source_port(calls, number), calls.timeout)?;
+            let own = SocketAddr::new(own_address(calls), source_port(calls, number));
+            let stream = open(calls.to, own, calls.timeout)?;
             connection(stream, calls)
         }
         Transport::Sctp => connection(associate(calls)?, calls),
@@ -83,9 +84,9 @@ fn outcome(result: std::io::Result<Answer>) -> Outcome {
     }
 }
 
-/// Connects, from the request's port if it names one.
-pub(super) fn open(to: SocketAddr, source_port: u16, timeout: Duration) -> std::io::Result<TcpStream> {
-    let stream = if source_port == 0 {
+/// Connects, from this address and port as far as they are given.
+pub(super) fn open(to: SocketAddr, own: SocketAddr, timeout: Duration) -> std::io::Result<TcpStream> {
+    let stream = if own.ip().is_unspecified() && own.port() == 0 {
         TcpStream::connect_timeout(&to, timeout)?
     } else {
         let family = if to.is_ipv4() {
@@ -96,10 +97,7 @@ pub(super) fn open(to: SocketAddr, source_port: u16, timeout: Duration) -> std::
         let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
-        bind(
-            raw,
-            &SockaddrStorage::from(SocketAddr::new(wildcard(to), source_port)),
-        )?;
+        bind(raw, &SockaddrStorage::from(own))?;
         // The send timeout bounds connect(2) too.
         let stream = TcpStream::from(socket);
         stream.set_write_timeout(Some(timeout))?;
@@ -138,7 +136,7 @@ fn connection(mut stream: TcpStream, calls: &Calls) -> std::io::Result<Answer> {
 }
 
 fn udp(calls: &Calls, number: usize) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((wildcard(calls.to), source_port(calls, number)))?;
+    let socket = UdpSocket::bind((own_address(calls), source_port(calls, number)))?;
     socket.set_read_timeout(Some(calls.timeout))?;
     if calls.hop_limit > 0 {
         limit_hops(&socket, calls)?;
@@ -222,7 +220,12 @@ fn payload(length: usize) -> Vec<u8> {
     (0..length).map(pattern).collect()
 }
 
-fn wildcard(to: SocketAddr) -> IpAddr {
+fn own_address(calls: &Calls) -> IpAddr {
+    calls.source.unwrap_or_else(|| wildcard(calls.to))
+}
+
+/// The address of a socket that has none of its own yet.
+pub(super) fn wildcard(to: SocketAddr) -> IpAddr {
     match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

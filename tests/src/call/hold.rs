@@ -110,7 +110,7 @@ pub(super) fn run(to: SocketAddr, pause: Duration) -> Result<()> {
 /// Sends line after line until the orders end. A check is answered after ten more lines.
 fn lines(to: SocketAddr, pause: Duration, asked: &mpsc::Receiver<()>, survived: &mut Survived) -> Result<()> {
     const MORE: u64 = 10;
-    let mut stream = client::open(to, 0, TIMEOUT).context("connecting")?;
+    let mut stream = client::open(to, (client::wildcard(to), 0).into(), TIMEOUT).context("connecting")?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line).context("receiving the line")?;

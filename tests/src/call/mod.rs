@@ -7,7 +7,7 @@ mod transfer;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ pub struct Calls {
     pub source_port: u16,
     /// TTL or hop limit of datagrams; 0: the usual one.
     pub hop_limit: u8,
+    /// The sockets' own address; none: what the kernel takes.
+    pub source: Option<IpAddr>,
 }
 
 impl Calls {
@@ -101,6 +103,7 @@ impl Calls {
             payload: 16,
             source_port: 0,
             hop_limit: 0,
+            source: None,
         }
     }
 }

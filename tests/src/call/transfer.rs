@@ -12,7 +12,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends and receives at the same time.
 pub(super) fn run(to: SocketAddr, bytes: usize) -> Result<(), String> {
-    let stream = client::open(to, 0, TIMEOUT).map_err(|error| format!("connecting: {error}"))?;
+    let stream = client::open(to, (client::wildcard(to), 0).into(), TIMEOUT)
+        .map_err(|error| format!("connecting: {error}"))?;
     let sender = stream.try_clone().map_err(|error| error.to_string())?;
     thread::scope(|scope| {
         let sending = scope.spawn(|| send(sender, bytes));

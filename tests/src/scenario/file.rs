@@ -7,6 +7,8 @@ use super::line::{Line, LineError};
 pub struct File {
     /// What the rule is, for people: the text before the first section.
     pub title: String,
+    /// The agent's flags, one a line: `--external-ips 192.0.2.0/24`. They hold from the beginning to the end.
+    pub agent: Vec<String>,
     /// What happens, one after another.
     pub steps: Vec<Step>,
 }
@@ -40,7 +42,8 @@ pub struct Section {
 pub enum FileError {
     /// A line that is no section's head.
     #[error(
-        "line {line}: `=== {text}` is none of: === manifest NAME, === remove NAME, === told, === maps, === calls"
+        "line {line}: `=== {text}` is none of: === agent (before all others), === manifest NAME, === remove NAME, === told, \
+         === maps, === calls"
     )]
     Head {
         /// Its number, from 1 on.
@@ -60,6 +63,7 @@ pub enum FileError {
 
 enum Kind {
     Title,
+    Agent,
     Manifest,
     Told,
     Maps,
@@ -71,6 +75,7 @@ impl File {
     pub fn parse(text: &str) -> Result<Self, FileError> {
         let mut file = Self {
             title: String::new(),
+            agent: Vec::new(),
             steps: vec![Step::default()],
         };
         let mut kind = Kind::Title;
@@ -84,6 +89,8 @@ impl File {
             };
             match kind {
                 Kind::Title => push(&mut file.title, text),
+                Kind::Agent if text.trim().is_empty() => {}
+                Kind::Agent => file.agent.push(text.to_owned()),
                 Kind::Manifest => {
                     if let Some(section) = step.manifests.last_mut() {
                         push(&mut section.text, text);
@@ -117,10 +124,12 @@ impl File {
             line,
             text: head.to_owned(),
         };
+        let is_first = self.agent.is_empty() && self.steps == [Step::default()];
         let Some(step) = self.steps.last_mut() else {
             return Err(wrong);
         };
         match head.split_once(' ').unwrap_or((head, "")) {
+            ("agent", "") if is_first => Ok(Kind::Agent),
             ("manifest", name) if !name.is_empty() => {
                 step.manifests.push(Section {
                     name: name.to_owned(),
@@ -148,6 +157,9 @@ impl File {
     /// The same as text.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n", self.title);
+        if !self.agent.is_empty() {
+            add(&mut text, "=== agent", &self.agent.join("\n"));
+        }
         for step in &self.steps {
             for name in &step.removed {
                 add(&mut text, &format!("=== remove {name}"), "");
@@ -193,6 +205,9 @@ mod tests {
     const TEXT: &str = "A rule.
 Told over two lines.
 
+=== agent
+--external-ips none
+
 === manifest web
 kind: Service
 
@@ -218,6 +233,7 @@ default/web TCP IPv4
     fn a_scenario_reads_as_it_is_written() {
         let file = File::parse(TEXT).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(file.title, "A rule.\nTold over two lines.");
+        assert_eq!(file.agent, ["--external-ips none"]);
         assert_eq!(file.steps.len(), 2);
         assert_eq!(file.steps[0].manifests[0].text.trim(), "kind: Service");
         assert_eq!(file.steps[1].removed, ["web"]);
@@ -229,6 +245,7 @@ default/web TCP IPv4
         for (text, part) in [
             ("A rule.\n=== traffic\n", "line 2: `=== traffic`"),
             ("A rule.\n=== manifest \n", "line 2"),
+            ("A rule.\n=== manifest web\n=== agent\n", "line 3"),
             ("A rule.\n\n=== calls\n10.1.0.9 = reject\n", "line 4"),
         ] {
             let error = File::parse(text)

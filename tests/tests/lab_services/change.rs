@@ -32,6 +32,13 @@ pub(crate) fn rows(cluster: &mut Cluster, rows: &mut Rows) {
                 format!("a UDP socket is balanced anew {}", call(Transport::Udp).name()),
                 || balanced_anew(cluster, from, at, family),
             );
+            rows.row(
+                format!(
+                    "a UDP flow is refused once nobody is left {}",
+                    call(Transport::Udp).name()
+                ),
+                || left_alone(cluster, from, at, family),
+            );
         }
     }
     rows.row(
@@ -62,6 +69,28 @@ fn balanced_anew(cluster: &Cluster, from: &str, at: Frontend, family: Family) ->
             outcomes.by_name().get(pods[0]) == Some(&4),
             "with the endpoint {pods:?}: {outcomes}"
         );
+    }
+    Ok(())
+}
+
+/// The same client port: to the endpoint, to nobody, which is told at once, and to the endpoint that is there again.
+fn left_alone(cluster: &Cluster, from: &str, at: Frontend, family: Family) -> Result<()> {
+    let place = cluster.lab.place(from)?;
+    let source_port = cluster.ports(1);
+    let call = || {
+        let calls = Calls::new(Transport::ConnectedUdp, at.of(Kind::Changing, family), 1);
+        place.calls(Calls { source_port, ..calls })
+    };
+    for pods in [&["c"][..], &[], &["b"], &[], &["c"]] {
+        cluster.lab.apply(&cluster.service(Kind::Changing, pods))?;
+        for _ in 0..2 {
+            let outcomes = call()?;
+            let is_right = match pods {
+                [] => outcomes.all_refused(),
+                [pod, ..] => outcomes.by_name().get(pod) == Some(&1),
+            };
+            ensure!(is_right, "with the endpoints {pods:?}: {outcomes}");
+        }
     }
     Ok(())
 }

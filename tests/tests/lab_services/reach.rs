@@ -39,10 +39,12 @@ const FROM_PODS: [Way; 14] = [
 ];
 
 /// A pod that reaches itself through its Service.
-const HAIRPIN: [Way; 3] = [
+const HAIRPIN: [Way; 5] = [
     ("a", Frontend::ClusterIp, Kind::Itself, Peer::Any),
     ("a", Frontend::NodePort(1), Kind::Itself, Peer::Any),
+    ("a", Frontend::NodePort(2), Kind::Itself, Peer::Any),
     ("a", Frontend::LoadBalancer, Kind::Itself, Peer::Any),
+    ("a", Frontend::ExternalIp, Kind::Itself, Peer::Any),
 ];
 
 const FROM_HOSTS: [Way; 13] = [

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use lab::scenario::{Paper, Section, Step, content};
 use proxy_agent::agent::{MapWriter, Reconciler};
+use proxy_agent::datapath::NodePortAddresses;
 use proxy_agent::explain::{Place, World};
 use proxy_agent::source::{Batch, Folder, read_folder};
 use tokio::runtime::Runtime;
@@ -23,6 +24,7 @@ pub(crate) struct Cluster {
     folder: PathBuf,
     batches: mpsc::Receiver<Batch>,
     reconciler: Reconciler<Paper>,
+    place: Place,
 }
 
 impl Drop for Cluster {
@@ -35,8 +37,29 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
+/// The node, with what the agent's flags say of it.
+fn place(flags: &[String]) -> Result<Place, String> {
+    let mut place = Place {
+        node: "here".to_owned(),
+        ..Place::default()
+    };
+    for line in flags {
+        match line.split_once(' ') {
+            Some(("--external-ips", value)) => place.external_ips = value.parse()?,
+            Some(("--nodeport-addresses", value)) => {
+                let texts: Vec<&str> = value.split(',').collect();
+                place.node_ports = NodePortAddresses::parse(&texts).map_err(text)?;
+            }
+            _ => return Err(format!("`{line}` is no flag that a scenario can have")),
+        }
+    }
+    Ok(place)
+}
+
 impl Cluster {
-    pub(crate) fn new() -> Result<Self, String> {
+    /// One whose agent has these flags.
+    pub(crate) fn new(flags: &[String]) -> Result<Self, String> {
+        let place = place(flags)?;
         let name = format!(
             "shunt-scenario-{}-{:?}",
             std::process::id(),
@@ -53,7 +76,10 @@ impl Cluster {
             runtime,
             folder,
             batches,
-            reconciler: Reconciler::start("here", Paper::default()).map_err(text)?,
+            reconciler: Reconciler::start(&place.node, Paper::default())
+                .map_err(text)?
+                .with_external_ips(place.external_ips.clone()),
+            place,
         };
         // The folder as it was found: empty.
         cluster.take(0)?;
@@ -146,10 +172,6 @@ impl Cluster {
 
     /// The same cluster, read as a whole.
     pub(crate) fn world(&self) -> Result<World, String> {
-        let place = Place {
-            node: "here".to_owned(),
-            ..Place::default()
-        };
-        World::read(&self.folder, &place).map_err(text)
+        World::read(&self.folder, &self.place).map_err(text)
     }
 }

@@ -42,7 +42,7 @@ fn run(path: &Path) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    let mut cluster = Cluster::new()?;
+    let mut cluster = Cluster::new(&file.agent)?;
     for step in &mut file.steps {
         let told = cluster.change(step)?;
         let maps = cluster.maps()?;
