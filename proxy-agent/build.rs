@@ -6,7 +6,13 @@ fn main() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .ok_or("the package has no parent directory")?;
-    let object = root.join("target/bpf/shunt.o");
+    // What an agent embeds must have the agent's layout.
+    let object = if std::env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some() {
+        "target/bpf/next-layout.o"
+    } else {
+        "target/bpf/shunt.o"
+    };
+    let object = root.join(object);
     println!("cargo::rerun-if-changed={}", object.display());
     if !object.is_file() {
         return Err(format!(

@@ -13,7 +13,7 @@ use proxy_agent::predecessor;
 /// What `audit` ends with if there are differences, apart from failure.
 const DIFFERENT: u8 = 2;
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
         // Who reads has seen enough: `shunt flows | head`.
@@ -77,6 +77,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(arguments) => cli::run_plan(&mut out, &mut io::stderr(), &arguments)?,
         Command::Init(arguments) => cli::run_init(&mut out, &arguments)?,
         Command::Uninstall(arguments) => cli::run_uninstall(&mut out, &arguments)?,
+        Command::Downgrade(arguments) => cli::run_downgrade(&mut out, &arguments)?,
+        Command::Object(arguments) => cli::run_object(&mut out, &arguments)?,
         Command::Hold => cli::hold()?,
         Command::Cleanup(arguments) if arguments.kube_proxy => {
             let leftovers = predecessor::remove(arguments.host_root.as_deref());

@@ -28,6 +28,7 @@ pub struct Agent {
     /// How it reaches the Kubernetes API; empty: its source is its folder.
     api: Vec<String>,
     map_memory: Option<&'static str>,
+    is_next: bool,
     config: Option<PathBuf>,
     running: Option<Running>,
 }
@@ -57,6 +58,7 @@ impl Agent {
             options,
             api: Vec::new(),
             map_memory: None,
+            is_next: false,
             config: None,
             running: None,
         })
@@ -71,6 +73,19 @@ impl Agent {
     /// From its next start on, this is its `--map-memory`.
     pub fn use_map_memory(&mut self, size: &'static str) {
         self.map_memory = Some(size);
+    }
+
+    /// From now on it is of the version with the next layout, or of this one again.
+    pub fn use_next_layout(&mut self, is_next: bool) {
+        self.is_next = is_next;
+    }
+
+    fn shunt(&self) -> Result<PathBuf> {
+        if self.is_next {
+            programs::shunt_next()
+        } else {
+            programs::shunt()
+        }
     }
 
     /// Writes kube-proxy's configuration, with these fields, atomically. From its next start on it has this one; it follows
@@ -125,7 +140,7 @@ impl Agent {
         command
             .arg(format!("--inh-caps=-all{capabilities}"))
             .arg(format!("--bounding-set=-all{capabilities}"))
-            .arg(programs::shunt()?)
+            .arg(self.shunt()?)
             .args(["agent", "--node-name", self.node(), "--log-format", "json"])
             .args([
                 "--socket-lb",
@@ -246,8 +261,7 @@ impl Agent {
 
     /// The answer of `shunt VERB -o json` on this node.
     pub fn ask(&self, verb: &str) -> Result<Value> {
-        let shunt = programs::shunt()?;
-        let mut command = self.place.command(shunt);
+        let mut command = self.place.command(self.shunt()?);
         command
             .args([verb, "-o", "json", "--instance"])
             .arg(&self.instance);
@@ -266,7 +280,7 @@ impl Agent {
 
     /// `shunt cleanup` on this node.
     pub fn clean_up(&self) -> Result<()> {
-        let mut command = self.place.command(programs::shunt()?);
+        let mut command = self.place.command(self.shunt()?);
         command.args(["cleanup", "--instance"]).arg(&self.instance);
         let output = self
             .place
@@ -279,6 +293,33 @@ impl Agent {
             self.node()
         );
         Ok(())
+    }
+
+    /// A `shunt downgrade` on this node to the layout of a version, by the object that this one carries; not started yet.
+    pub fn downgrade(&self, layout: u32, to: &Path) -> Result<Command> {
+        let object = self.folder.join("older.o");
+        let mut write = self.place.command(to);
+        write.args(["object", "--output"]).arg(&object);
+        let output = self
+            .place
+            .namespace
+            .run(|| write.output().context("starting shunt"))?;
+        ensure!(output.status.success(), "shunt object: {output:?}");
+        let mut command = self.place.command(self.shunt()?);
+        command
+            .args(["downgrade", "--to", &layout.to_string(), "--object"])
+            .arg(object)
+            .args(["--attach", self.options.attach.argument()])
+            .arg("--instance")
+            .arg(&self.instance)
+            .arg("--cgroup")
+            .arg(&self.cgroup);
+        Ok(command)
+    }
+
+    /// Where it runs.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Its bpffs directory.

@@ -19,6 +19,11 @@ pub fn shunt() -> Result<PathBuf> {
     sibling("shunt")
 }
 
+/// Shunt with maps of the layout that only tests have.
+pub fn shunt_next() -> Result<PathBuf> {
+    sibling("shunt-next").context("`cargo xtask test --layer lab` builds it")
+}
+
 fn sibling(name: &str) -> Result<PathBuf> {
     let current = std::env::current_exe().context("where the running program is")?;
     let directory = current.parent().context("the running program has no directory")?;

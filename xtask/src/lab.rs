@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::setup::toolchain::Toolchain;
 use crate::{command, object, setup, workspace};
 
 /// Hands the arguments to the lab's program.
@@ -47,6 +48,19 @@ pub(crate) fn build_programs() -> Result<()> {
     command::run(
         command::host_cargo()
             .args(["build", "--locked", "--bins"])
+            .args(packages),
+    )
+}
+
+/// Builds Shunt with maps of the layout that only tests have, as `shunt-next` beside `shunt`.
+pub(crate) fn build_next(toolchain: &Toolchain) -> Result<()> {
+    object::build_next(toolchain)?;
+    // The tests' package besides: dependencies then have the features that they have in `build_programs`.
+    let packages = ["--package", "proxy-agent", "--package", "shunt-tests"];
+    command::run(
+        command::host_cargo()
+            .args(["build", "--locked", "--bin", "shunt-next"])
+            .args(["--features", "proxy-agent/next-layout"])
             .args(packages),
     )
 }

@@ -29,6 +29,19 @@ pub(crate) fn run_with(toolchain: &Toolchain) -> Result<()> {
         "--all-targets",
     ]);
     command::run(clippy.args(["--", "--deny", "warnings"]))?;
+    say("clippy with the next layout");
+    object::build_next(toolchain)?;
+    let mut clippy = command::host_cargo();
+    clippy.args([
+        "clippy",
+        "--quiet",
+        "--locked",
+        "--package",
+        "proxy-agent",
+        "--features",
+        "next-layout",
+    ]);
+    command::run(clippy.args(["--", "--deny", "warnings"]))?;
     say("clippy on the BPF programs");
     let mut clippy = object::cargo(toolchain, workspace::root(), "check")?;
     clippy

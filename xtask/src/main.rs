@@ -31,7 +31,11 @@ enum Task {
     /// Install what builds, tests and the lab need; says what it does, does nothing twice
     Setup,
     /// Build the BPF object into target/bpf/shunt.o
-    BuildEbpf,
+    BuildEbpf {
+        /// Also Shunt with a map layout that only tests have, as target/debug/shunt-next
+        #[arg(long)]
+        next_layout: bool,
+    },
     /// Build the container image as an OCI archive; needs no container engine
     Image(image::Options),
     /// Check formatting and lints, warnings are errors
@@ -103,7 +107,12 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Setup => setup::run().map(drop),
-        Task::BuildEbpf => object::build().map(drop),
+        Task::BuildEbpf { next_layout } => object::build().and_then(|_| {
+            if next_layout {
+                return lab::build_next(&setup::toolchain::ensure()?);
+            }
+            Ok(())
+        }),
         Task::Image(options) => image::run(&options),
         Task::Lint => lint::run(),
         Task::Test { all, layer } => test::run(all, &layer),

@@ -64,6 +64,9 @@ pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
     lab::build_programs()?;
     let programs = build()?;
     let layers = chosen(all, only);
+    if layers.contains(&Layer::Lab) {
+        lab::build_next(&toolchain)?;
+    }
     if layers.contains(&Layer::Deploy) {
         image::build(&image::Options::default())?;
     }

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    AuditArguments, ConfigArguments, ExplainArguments, InitArguments, PlanArguments, SourceArguments,
-    UninstallArguments,
+    AuditArguments, ConfigArguments, DowngradeArguments, ExplainArguments, HookArguments, InitArguments,
+    ObjectArguments, PlanArguments, SourceArguments, UninstallArguments,
 };
 use crate::config::{LocalMode, Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{AttachMode, DatapathOptions, OBJECT, PodInterfaces, SnatPorts, SocketLb, Uplinks};
+use crate::datapath::{DatapathOptions, PodInterfaces, SnatPorts, SocketLb};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
 pub(super) const INSTANCE: &str = "/sys/fs/bpf/shunt";
 /// Where cgroup v2 is mounted by default.
-const CGROUP: &str = "/sys/fs/cgroup";
+pub(super) const CGROUP: &str = "/sys/fs/cgroup";
 
 /// Shunt: Kubernetes Services on eBPF, in place of kube-proxy.
 #[derive(Debug, Parser)]
@@ -54,6 +54,11 @@ pub enum Command {
     Cleanup(CleanupArguments),
     /// Cleans every node of a cluster, and says when all are clean: the DaemonSet's agents give way to a clean-up.
     Uninstall(UninstallArguments),
+    /// Gives the maps the layout of an older version back, so that its agent can be started again; connections live on. No
+    /// agent may run.
+    Downgrade(DowngradeArguments),
+    /// Writes the BPF object that this version carries: what the `downgrade` of a newer version asks for.
+    Object(ObjectArguments),
     /// Does nothing until SIGTERM: keeps the pod of a DaemonSet whose work was done by an init container.
     #[command(hide = true)]
     Hold,
@@ -147,18 +152,6 @@ enum SocketLbMode {
     HostOnly,
 }
 
-/// How programs are attached to interfaces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Attach {
-    /// TCX where the kernel has it, else clsact.
-    #[default]
-    Auto,
-    /// TCX links (kernel 6.6 and later).
-    Tcx,
-    /// Filters on a clsact qdisc.
-    Clsact,
-}
-
 /// Whether something is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Switch {
@@ -186,25 +179,15 @@ pub struct AgentArguments {
     /// Which instance.
     #[command(flatten)]
     pub instance: InstanceArguments,
-    /// Root of the cgroup v2 hierarchy whose sockets are served.
-    #[arg(long, value_name = "DIR", default_value = CGROUP)]
-    cgroup: PathBuf,
+    /// Where programs are.
+    #[command(flatten)]
+    hooks: HookArguments,
     /// Whose sockets socket LB serves.
     #[arg(long, value_enum, default_value_t)]
     socket_lb: SocketLbMode,
     /// Whether addresses of Services answer ping while they have endpoints.
     #[arg(long, value_enum, default_value_t)]
     ping: Switch,
-    /// Interfaces that lead to pods: `auto` (veths whose peer is in another namespace, or as the configuration's
-    /// detectLocalMode says) or shell globs.
-    #[arg(long, value_name = "auto|PATTERN,...", default_value = "auto", value_parser = pod_interfaces)]
-    pod_interfaces: PodInterfaces,
-    /// Interfaces that lead to other nodes and the world: `auto` (by routes) or names.
-    #[arg(long, value_name = "auto|NAME,...", default_value = "auto", value_parser = uplinks)]
-    uplinks: Uplinks,
-    /// How programs are attached to interfaces.
-    #[arg(long, value_enum, default_value_t)]
-    attach: Attach,
     /// Which addresses in the Services' spec.externalIPs are served: all, none, or those within ranges. Not given: none if the
     /// configuration's feature gate AllowServiceExternalIPs is off, else all.
     #[arg(long, value_name = "all|none|CIDR,...")]
@@ -229,56 +212,25 @@ pub struct AgentArguments {
 impl AgentArguments {
     /// What the data path must know.
     pub fn datapath(&self, settings: &Settings) -> DatapathOptions {
+        let hooks = self.hooks.datapath(&self.instance);
         DatapathOptions {
-            instance: self.instance.instance.clone(),
-            cgroup: self.cgroup.clone(),
             socket_lb: match self.socket_lb {
                 SocketLbMode::Enabled => SocketLb::Enabled,
                 SocketLbMode::HostOnly => SocketLb::HostOnly,
             },
-            pod_interfaces: match (&self.pod_interfaces, &settings.local_mode) {
+            pod_interfaces: match (hooks.pod_interfaces, &settings.local_mode) {
                 (PodInterfaces::Auto, LocalMode::Bridge(bridge)) => PodInterfaces::Bridge(bridge.clone()),
                 (PodInterfaces::Auto, LocalMode::Prefix(prefix)) => PodInterfaces::Prefix(prefix.clone()),
-                (given, _) => given.clone(),
+                (given, _) => given,
             },
             ping: self.ping == Switch::Enabled,
-            uplinks: self.uplinks.clone(),
-            attach: match self.attach {
-                Attach::Auto => AttachMode::Auto,
-                Attach::Tcx => AttachMode::Tcx,
-                Attach::Clsact => AttachMode::Clsact,
-            },
             snat_ports: self.snat_ports,
             memory: self.map_memory,
             lives: settings.lives,
             node_ports: settings.node_ports.clone(),
-            object: OBJECT,
+            ..hooks
         }
     }
-}
-
-fn pod_interfaces(text: &str) -> Result<PodInterfaces, String> {
-    Ok(if text == "auto" {
-        PodInterfaces::Auto
-    } else {
-        PodInterfaces::Patterns(items(text)?)
-    })
-}
-
-fn uplinks(text: &str) -> Result<Uplinks, String> {
-    Ok(if text == "auto" {
-        Uplinks::Auto
-    } else {
-        Uplinks::Names(items(text)?)
-    })
-}
-
-fn items(text: &str) -> Result<Vec<String>, String> {
-    let items: Vec<String> = text.split(',').map(|item| item.trim().to_owned()).collect();
-    if items.iter().any(String::is_empty) {
-        return Err("one of the names is empty; write them as one,two or write auto".to_owned());
-    }
-    Ok(items)
 }
 
 /// Bytes, with Ki, Mi or Gi as in Kubernetes.
@@ -296,6 +248,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::datapath::{AttachMode, PodInterfaces, Uplinks};
 
     fn agent(more: &[&str]) -> Result<DatapathOptions, String> {
         let base = ["shunt", "agent", "--node-name", "a", "--manifests", "/m"];

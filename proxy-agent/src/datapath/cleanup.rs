@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use proxy_common::layout::{Config, names};
+use proxy_common::layout::names;
 use serde::Serialize;
 
 use super::attach::{remove_filters, remove_links};
+use super::conversion::{self, Place};
 use super::error::{Context, DatapathError};
 use super::instance::{Instance, list, remove};
-use super::map::Map;
+use super::layouts::{self, Layout, OLDER};
 use super::netlink::Netlink;
-use super::sys::MapFd;
 use super::{config, links, reserved};
 
 /// What was taken away.
@@ -32,36 +32,41 @@ pub fn run(instance: &Path) -> Result<Removed, DatapathError> {
     if !instance.exists() {
         return Ok(Removed::default());
     }
-    let instance = Instance::new(instance);
+    clean(&Instance::new(instance), OLDER)
+}
+
+/// What an older layout has left goes too, be it there alone or half converted; what a newer one has is refused.
+pub(super) fn clean(instance: &Instance, known: &[Layout]) -> Result<Removed, DatapathError> {
     instance.check_file_system()?;
-    check_namespace(&instance)?;
+    let older = layouts::other(instance, known)?.map(|older| Place::of_other(instance, older));
+    let places: Vec<Place<'_>> = older.into_iter().chain([Place::of_this(instance)]).collect();
+    for place in &places {
+        check_namespace(place)?;
+    }
     let mut work = Work::default();
-    // The hooks first: programs without their maps' pins still work, pins without programs do not matter.
-    work.detach_interfaces(&instance);
-    work.detach_cgroup(&instance);
-    let reserved = reserved::give_back(&instance);
-    work.removed.reserved_ports = work.note(reserved).unwrap_or_default();
-    work.unpin_maps(&instance);
-    if work.failures.is_empty() {
-        let directories = instance.remove_directories();
-        work.note(directories);
+    for Place { instance, .. } in &places {
+        // The hooks first: programs without their maps' pins still work, pins without programs do not matter.
+        work.detach_interfaces(instance);
+        work.detach_cgroup(instance);
+        let reserved = reserved::give_back(instance);
+        let reserved = work.note(reserved).unwrap_or_default();
+        work.removed.reserved_ports.extend(reserved);
+        work.unpin_maps(instance);
+        if work.failures.is_empty() {
+            let directories = instance.remove_directories();
+            work.note(directories);
+        }
     }
     work.finish()
 }
 
 /// Filters and reserved ports are those of the agent's network namespace: elsewhere the same numbers mean other things.
-fn check_namespace(instance: &Instance) -> Result<(), DatapathError> {
-    let Ok(map) = MapFd::open(&instance.map(names::CONFIG)) else {
-        return Ok(());
-    };
-    let Ok(config) = Map::<u32, Config>::new(map, names::CONFIG) else {
-        return Ok(());
-    };
-    let cookie = config.get(&0)?.unwrap_or_default().host_netns_cookie;
+fn check_namespace(place: &Place<'_>) -> Result<(), DatapathError> {
+    let cookie = conversion::config(place)?.unwrap_or_default().host_netns_cookie;
     if cookie == 0 || cookie == config::own_netns_cookie()? {
         return Ok(());
     }
-    let root = instance.root().display();
+    let root = place.instance.root().display();
     Err(DatapathError::Refused(format!(
         "the agent of {root} ran in another network namespace: clean up there. If that one is gone, nothing but the \
          directory is left: rm -r {root}"

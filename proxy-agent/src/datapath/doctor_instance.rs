@@ -41,6 +41,7 @@ pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
             checks.extend(configured(&tables));
         }
     }
+    checks.extend(half_converted(&instance));
     checks.push(cgroup_links(&instance, options));
     checks.push(interfaces(&instance));
     checks
@@ -82,6 +83,19 @@ fn nothing_pinned(instance: &Instance) -> Check {
         format!("pinned by another version of Shunt: {}", others.join(", ")),
         format!("this version knows layout v{LAYOUT_VERSION}: use the one that runs here"),
     )
+}
+
+fn half_converted(instance: &Instance) -> Option<Check> {
+    const NAME: &str = "layout";
+    match instance.others() {
+        Ok(others) if others.is_empty() => None,
+        Ok(others) => Some(Check::warn(
+            NAME,
+            format!("a change between the versions {others:?} and {LAYOUT_VERSION} is not over"),
+            "start the agent, which goes on with it, or run `shunt downgrade` again",
+        )),
+        Err(error) => Some(Check::error(NAME, &error)),
+    }
 }
 
 /// What the kernel says that the pinned maps take.

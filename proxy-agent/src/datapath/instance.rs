@@ -2,8 +2,11 @@
 //!
 //! Besides pins it holds empty directories as marks of what was changed elsewhere and has to be undone by cleanup:
 //! a BPF file system takes no ordinary files, and a mark that lives beside the pins can't outlive them.
+//!
+//! Who may read and change an instance is decided by the file system's rights alone: directories and pins are their owner's.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -11,16 +14,30 @@ use proxy_common::layout::LAYOUT_VERSION;
 
 use super::error::{CallError, Context, DatapathError};
 
-/// Where an instance's pins are.
+/// Rights of a directory.
+const OWNER_ALONE: u32 = 0o700;
+
+/// Where an instance's pins of one layout are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Instance {
     root: PathBuf,
+    layout: u32,
 }
 
 impl Instance {
+    /// With this version's layout.
     pub(super) fn new(root: &Path) -> Self {
         Self {
             root: root.to_path_buf(),
+            layout: LAYOUT_VERSION,
+        }
+    }
+
+    /// The same with another layout.
+    pub(super) fn of_layout(&self, layout: u32) -> Self {
+        Self {
+            root: self.root.clone(),
+            layout,
         }
     }
 
@@ -28,8 +45,13 @@ impl Instance {
         &self.root
     }
 
-    fn version(&self) -> PathBuf {
-        self.root.join(format!("v{LAYOUT_VERSION}"))
+    pub(super) fn layout(&self) -> u32 {
+        self.layout
+    }
+
+    /// Holds everything of this layout.
+    pub(super) fn version(&self) -> PathBuf {
+        self.root.join(format!("v{}", self.layout))
     }
 
     pub(super) fn maps(&self) -> PathBuf {
@@ -69,6 +91,16 @@ impl Instance {
         self.version().join("reserved")
     }
 
+    /// Mark: the maps of this layout are not whole yet, or no longer; those of another layout are.
+    pub(super) fn incomplete(&self) -> PathBuf {
+        self.version().join("incomplete")
+    }
+
+    /// Whether this layout's maps are those that count.
+    pub(super) fn is_whole(&self) -> Result<bool, DatapathError> {
+        Ok(!self.incomplete().exists() && !list(&self.maps())?.is_empty())
+    }
+
     /// All directories, from the inside out.
     fn directories(&self) -> [PathBuf; 7] {
         [
@@ -98,6 +130,7 @@ impl Instance {
     /// Removes the empty directories, and the instance's own if no other version has anything there.
     pub(super) fn remove_directories(&self) -> Result<(), DatapathError> {
         remove(&self.next())?;
+        remove(&self.incomplete())?;
         for directory in self.directories() {
             remove(&directory)?;
         }
@@ -107,12 +140,17 @@ impl Instance {
         Ok(())
     }
 
-    /// Makes the directories; refuses what is no BPF file system and what a newer version has left.
+    /// Makes the directories; refuses what is no BPF file system and what another version has left.
     pub(super) fn prepare(&self) -> Result<(), DatapathError> {
         self.check_file_system()?;
-        self.check_versions()?;
+        self.check_alone()?;
+        self.make_directories()
+    }
+
+    /// Makes the directories.
+    pub(super) fn make_directories(&self) -> Result<(), DatapathError> {
         for directory in self.directories() {
-            fs::create_dir_all(&directory).file("mkdir", &directory)?;
+            make(&directory)?;
         }
         Ok(())
     }
@@ -139,21 +177,40 @@ impl Instance {
         )))
     }
 
-    /// Refuses to touch what another version of Shunt has left: its programs still run.
-    fn check_versions(&self) -> Result<(), DatapathError> {
+    /// Layouts of which something is there, but for this one, in ascending order.
+    pub(super) fn others(&self) -> Result<Vec<u32>, DatapathError> {
         let names = list(&self.root)?;
         let versions = names
             .iter()
-            .filter_map(|name| name.strip_prefix('v')?.parse::<u32>().ok());
-        let Some(other) = versions.filter(|version| *version != LAYOUT_VERSION).max() else {
-            return Ok(());
-        };
-        let age = if other > LAYOUT_VERSION { "newer" } else { "older" };
-        Err(DatapathError::Refused(format!(
-            "{} holds maps of the {age} layout version {other}, this version of Shunt knows {LAYOUT_VERSION}: run the \
-             version that made them, or its `shunt cleanup` first; traffic goes on as it was",
-            self.root.display()
-        )))
+            .filter_map(|name| name.strip_prefix('v')?.parse().ok());
+        let mut others: Vec<u32> = versions.filter(|version| *version != self.layout).collect();
+        others.sort_unstable();
+        Ok(others)
+    }
+
+    /// Refuses to touch what another version of Shunt has left: its programs still run.
+    pub(super) fn check_alone(&self) -> Result<(), DatapathError> {
+        match self.others()?.last() {
+            Some(other) => Err(self.foreign(*other)),
+            None => Ok(()),
+        }
+    }
+
+    /// The refusal of another layout.
+    pub(super) fn foreign(&self, other: u32) -> DatapathError {
+        let root = self.root.display();
+        let known = self.layout;
+        DatapathError::Refused(if other > known {
+            format!(
+                "{root} holds maps of the newer layout version {other}, this version of Shunt knows {known}: run the version \
+                 that made them, or its `shunt downgrade --to {known}` before this one; traffic goes on as it was"
+            )
+        } else {
+            format!(
+                "{root} holds maps of the older layout version {other}, this version of Shunt knows {known}: run the version \
+                 that made them, or its `shunt cleanup` first; traffic goes on as it was"
+            )
+        })
     }
 
     /// Keeps a second agent out for as long as what is given lives. The kernel gives the lock back however an agent
@@ -208,11 +265,14 @@ pub(super) fn remove(path: &Path) -> Result<bool, DatapathError> {
     }
 }
 
+/// Makes a directory and those that it lies in, for the owner alone; one that is there stays as it is.
+pub(super) fn make(directory: &Path) -> Result<(), DatapathError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(OWNER_ALONE);
+    Ok(builder.create(directory).file("mkdir", directory)?)
+}
+
 /// Makes an empty directory that stands for a fact.
 pub(super) fn mark(directory: &Path, name: &str) -> Result<(), DatapathError> {
-    let path = directory.join(name);
-    match fs::create_dir(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => Ok(other.file("mkdir", &path)?),
-    }
+    make(&directory.join(name))
 }

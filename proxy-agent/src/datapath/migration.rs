@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! begin   a map of the new size is pinned below INSTANCE/vN/next, entries are copied, programs are loaded against it
+//!         what programs added to the old map while others were loaded is copied
 //! (hooks) each gets its new program; those of replies come first
 //! finish  what programs added to the old map meanwhile is copied; the new pin takes the old one's place
 //! ```
@@ -21,7 +22,7 @@ use super::grace::Grace;
 use super::instance::{Instance, remove};
 use super::map::{self, Map};
 use super::memory::{Backends, Services};
-use super::migration_copy::{Copied, Entries, copy};
+use super::migration_copy::{Copied, Entries, Forms, copy};
 use super::sys::{self, MapDefinition, MapFd};
 use super::tables::open_pin;
 
@@ -65,7 +66,7 @@ impl Migration {
         let entries = migration.entries()?;
         let moves = std::mem::take(&mut migration.moves);
         for mut one in moves {
-            one.copied = copy(one.name, &one.old, &one.new, &entries)?;
+            one.copied = copy(one.name, &one.old, &one.new, Forms::default(), &entries)?;
             if one.copied.fits || !one.fresh {
                 migration.moves.push(one);
             } else {
@@ -137,6 +138,22 @@ impl Migration {
         Ok(())
     }
 
+    /// Copies what programs added since; it takes seconds to load others.
+    pub(super) fn catch_up(&self) -> Result<(), DatapathError> {
+        if self.moves.is_empty() {
+            return Ok(());
+        }
+        let entries = self.entries()?;
+        for one in self
+            .moves
+            .iter()
+            .filter(|one| Entries::are_added_by_programs(&one.old))
+        {
+            copy(one.name, &one.old, &one.new, Forms::default(), &entries)?;
+        }
+        Ok(())
+    }
+
     /// Copies what programs added while others ran on the new maps already, and gives the new maps the old ones' names.
     /// All hooks run new programs by now.
     pub(super) fn finish(self) -> Result<(), DatapathError> {
@@ -154,7 +171,7 @@ impl Migration {
 
     fn finish_one(&self, one: &Move, entries: &Entries) -> Result<(), DatapathError> {
         let late = if Entries::are_added_by_programs(&one.old) {
-            copy(one.name, &one.old, &one.new, entries)?
+            copy(one.name, &one.old, &one.new, Forms::default(), entries)?
         } else {
             Copied::default()
         };

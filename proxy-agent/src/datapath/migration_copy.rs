@@ -1,5 +1,5 @@
-//! Copies a map's entries into another of the same layout. A second time it adds what is new, and never puts an older
-//! entry in the place of a newer one.
+//! Copies a map's entries into another, of the same layout or not. A second time it adds what is new, and never puts an
+//! older entry in the place of a newer one.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -8,6 +8,7 @@ use proxy_common::layout::{Affinity, AffinityKey, Config, Flow, FlowKey, Meta, V
 use proxy_common::rules::lifetime;
 
 use super::error::{CallError, Context};
+use super::layouts::{Entry, Form};
 use super::map::lacks_batches;
 use super::sys::{self, MMAPABLE, MapFd, map_type};
 
@@ -28,6 +29,35 @@ pub(super) struct Copied {
     pub(super) fits: bool,
 }
 
+/// What the entries of two maps of one name are, each if others than this version's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Forms<'a> {
+    pub(super) old: Option<&'a Form>,
+    pub(super) new: Option<&'a Form>,
+}
+
+impl Forms<'_> {
+    fn are_the_same(self) -> bool {
+        self.old.is_none() && self.new.is_none()
+    }
+
+    /// An entry of the new map, given this version's.
+    fn write(self, key: &[u8], value: &[u8]) -> Option<Entry> {
+        match self.new {
+            Some(form) => (form.downgrade)(key, value),
+            None => Some((key.to_vec(), value.to_vec())),
+        }
+    }
+}
+
+/// An entry as this version has it.
+fn read(form: Option<&Form>, key: &[u8], value: &[u8]) -> Option<Entry> {
+    match form {
+        Some(form) => (form.upgrade)(key, value),
+        None => Some((key.to_vec(), value.to_vec())),
+    }
+}
+
 /// Tells which entries still live, and which is the newer of two.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entries {
@@ -41,7 +71,7 @@ impl Entries {
         map.info().kind == map_type::LRU_HASH
     }
 
-    /// Ticks since an entry was last used; `None` for one whose time is up, 0 where nothing tells.
+    /// Ticks since an entry of this version's form was last used; `None` for one whose time is up, 0 where nothing tells.
     fn age(&self, key: &[u8], value: &[u8]) -> Option<u32> {
         let meta = Meta(value.first_chunk().copied().map_or(0, u64::from_ne_bytes));
         let protocol = match (key.len(), value.len()) {
@@ -65,17 +95,27 @@ pub(super) fn copy(
     name: &'static str,
     old: &MapFd,
     new: &MapFd,
+    forms: Forms<'_>,
     entries: &Entries,
 ) -> Result<Copied, CallError> {
     if old.info().flags & MMAPABLE != 0 {
-        return copy_memory(old, new).call("mmap", name);
+        let copied = if forms.are_the_same() {
+            copy_memory(old, new)
+        } else {
+            convert_memory(old, new, forms)
+        };
+        return copied.call("mmap", name);
     }
     let found = Found::read(old).call("BPF_MAP_LOOKUP_BATCH", name)?;
+    let found = found.into_this(forms.old);
     if Entries::are_added_by_programs(old) {
-        return merge(&found, new, entries).call("BPF_MAP_UPDATE_ELEM", name);
+        return merge(&found, new, forms, entries).call("BPF_MAP_UPDATE_ELEM", name);
     }
     for (key, value) in found.iter() {
-        match new.update(key, value, 0) {
+        let Some((key, value)) = forms.write(key, value) else {
+            continue;
+        };
+        match new.update(&key, &value, 0) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC)) => {
                 return Ok(Copied::default());
             }
@@ -90,7 +130,7 @@ pub(super) fn copy(
 }
 
 /// The oldest first, so that it is they that make room.
-fn merge(found: &Found, new: &MapFd, entries: &Entries) -> io::Result<Copied> {
+fn merge(found: &Found, new: &MapFd, forms: Forms<'_>, entries: &Entries) -> io::Result<Copied> {
     let ages = found.iter().enumerate();
     let mut living: Vec<(u32, usize)> = ages
         .filter_map(|(index, (key, value))| Some((entries.age(key, value)?, index)))
@@ -99,10 +139,15 @@ fn merge(found: &Found, new: &MapFd, entries: &Entries) -> io::Result<Copied> {
     let left_out = living.len().saturating_sub(new.info().max_entries as usize);
     let mut written = 0;
     for (age, index) in living.into_iter().skip(left_out) {
-        let Some((key, value)) = found.get(index) else {
+        let entry = found.get(index).and_then(|(key, value)| forms.write(key, value));
+        let Some((key, value)) = entry else {
             continue;
         };
-        written += usize::from(put_newer(new, key, value, age, entries)?);
+        let is_older = |there: &[u8]| {
+            let there = read(forms.new, &key, there);
+            there.is_none_or(|(key, there)| entries.age(&key, &there).is_none_or(|other| age < other))
+        };
+        written += usize::from(put_newer(new, &key, &value, is_older)?);
     }
     Ok(Copied {
         entries: written,
@@ -111,14 +156,14 @@ fn merge(found: &Found, new: &MapFd, entries: &Entries) -> io::Result<Copied> {
     })
 }
 
-fn put_newer(new: &MapFd, key: &[u8], value: &[u8], age: u32, entries: &Entries) -> io::Result<bool> {
+/// Writes an entry if it is absent, or what is there is older.
+fn put_newer(new: &MapFd, key: &[u8], value: &[u8], is_older: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     match new.update(key, value, ABSENT) {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
         other => return other.map(|()| true),
     }
     let mut there = vec![0; value.len()];
-    let is_newer = new.lookup(key, &mut there)? && entries.age(key, &there).is_none_or(|other| age < other);
-    if !is_newer {
+    if !new.lookup(key, &mut there)? || !is_older(&there) {
         return Ok(false);
     }
     match new.update(key, value, PRESENT) {
@@ -136,6 +181,34 @@ fn copy_memory(old: &MapFd, new: &MapFd) -> io::Result<Copied> {
     }
     Ok(Copied {
         entries: old.len().min(new.len()) as usize,
+        left_out: 0,
+        fits: true,
+    })
+}
+
+/// The same, each element into another form. No program reads the new map yet.
+fn convert_memory(old: &MapFd, new: &MapFd, forms: Forms<'_>) -> io::Result<Copied> {
+    let (from, to) = (old.memory()?, new.memory()?);
+    let length = from.len().min(to.len());
+    for index in 0..length {
+        let words = from.element_words(index).unwrap_or_default().iter();
+        let mut value: Vec<u8> = words
+            .flat_map(|word| word.load(Ordering::Acquire).to_ne_bytes())
+            .collect();
+        value.truncate(old.value_length());
+        let key = index.to_ne_bytes();
+        let this = read(forms.old, &key, &value);
+        let Some((_, mut value)) = this.and_then(|(key, value)| forms.write(&key, &value)) else {
+            continue;
+        };
+        value.resize(value.len().next_multiple_of(8), 0);
+        let words = value.chunks_exact(8).filter_map(sys::from_bytes::<u64>);
+        for (to, word) in to.element_words(index).unwrap_or_default().iter().zip(words) {
+            to.store(word, Ordering::Release);
+        }
+    }
+    Ok(Copied {
+        entries: length as usize,
         left_out: 0,
         fits: true,
     })
@@ -190,6 +263,25 @@ impl Found {
             last = Some(key.clone());
         }
         Ok(())
+    }
+
+    /// The same as this version has it.
+    fn into_this(self, form: Option<&Form>) -> Self {
+        if form.is_none() {
+            return self;
+        }
+        let mut converted = Self {
+            keys: Vec::new(),
+            values: Vec::new(),
+            key: 0,
+            value: 0,
+        };
+        for (key, value) in self.iter().filter_map(|(key, value)| read(form, key, value)) {
+            (converted.key, converted.value) = (key.len(), value.len());
+            converted.keys.extend(key);
+            converted.values.extend(value);
+        }
+        converted
     }
 
     fn len(&self) -> usize {

@@ -18,8 +18,8 @@ use super::specification;
 use super::tables::Tables;
 use super::testing::{Namespace, Place, start};
 
-const SMALL: u64 = 16 << 20;
-const LARGE: u64 = 64 << 20;
+pub(super) const SMALL: u64 = 16 << 20;
+pub(super) const LARGE: u64 = 64 << 20;
 
 struct Node {
     here: Namespace,
@@ -59,12 +59,12 @@ impl Node {
     }
 }
 
-fn sizes(memory: u64) -> MapSizes {
+pub(super) fn sizes(memory: u64) -> MapSizes {
     MapSizes::of_node(Some(memory)).unwrap()
 }
 
 /// The flow with this number, last seen so many seconds ago.
-fn flow(number: u32, seconds: u32) -> (FlowKey<V4>, Flow<V4>) {
+pub(super) fn flow(number: u32, seconds: u32) -> (FlowKey<V4>, Flow<V4>) {
     let address = |first: u8| V4::from(Ipv4Addr::from(u32::from(first) << 24 | number));
     let key = FlowKey {
         source: address(10),
@@ -83,18 +83,18 @@ fn flow(number: u32, seconds: u32) -> (FlowKey<V4>, Flow<V4>) {
     (key, flow)
 }
 
-fn put(tables: &Tables, flows: impl IntoIterator<Item = (FlowKey<V4>, Flow<V4>)>) {
+pub(super) fn put(tables: &Tables, flows: impl IntoIterator<Item = (FlowKey<V4>, Flow<V4>)>) {
     for (key, flow) in flows {
         tables.flows4.tcp_flows.put(&key, &flow).unwrap();
     }
 }
 
-fn found(tables: &Tables, number: u32) -> Option<Flow<V4>> {
+pub(super) fn found(tables: &Tables, number: u32) -> Option<Flow<V4>> {
     tables.flows4.tcp_flows.get(&flow(number, 0).0).unwrap()
 }
 
 /// A service port with one backend, whose ids and slots are these.
-fn serve(tables: &Tables, id: u32) {
+pub(super) fn serve(tables: &Tables, id: u32) {
     let service = Service {
         internal: ListWord::new(id, 1, 7),
         ..Service::default()
@@ -110,7 +110,7 @@ fn serve(tables: &Tables, id: u32) {
     tables.backends.put(BackendId(id), &backend).unwrap();
 }
 
-fn serves(tables: &Tables, id: u32) -> bool {
+pub(super) fn serves(tables: &Tables, id: u32) -> bool {
     tables.identity.get(&ServiceId(id)).unwrap().is_some()
         && tables
             .services
@@ -279,7 +279,9 @@ fn programs_that_can_not_be_loaded_leave_the_maps_as_they_were() {
     options.memory = Some(LARGE);
     let refused = node.here.run(move || {
         let load = |_: &Instance| Err(DatapathError::Refused("no".to_owned()));
-        Datapath::start_with(&options, load).unwrap_err().to_string()
+        Datapath::start_with(&options, &[], &load)
+            .unwrap_err()
+            .to_string()
     });
     assert_eq!(refused, "no");
     assert!(!node.instance().next().exists());

@@ -9,6 +9,8 @@ pub mod cleanup;
 mod clock;
 mod clsact;
 mod config;
+mod conversion;
+pub mod convert;
 pub mod doctor;
 mod doctor_instance;
 mod doctor_kernel;
@@ -21,6 +23,9 @@ mod glob;
 mod grace;
 mod instance;
 mod janitor;
+#[cfg(feature = "next-layout")]
+mod layout_shipped;
+mod layouts;
 mod links;
 mod lives;
 mod map;
@@ -73,6 +78,7 @@ use follow::Follower;
 use gauges::Gauges;
 use instance::Instance;
 use janitor::{Gone, Janitor};
+use layouts::{Layout, OLDER};
 use observe::Stale;
 use programs::Programs;
 use release::Released;
@@ -100,19 +106,26 @@ impl Datapath {
     /// Opens or makes the maps, loads the programs, attaches them and follows the interfaces from now on; all in the
     /// calling thread's network namespace.
     pub fn start(options: &DatapathOptions) -> Result<Self, DatapathError> {
-        Self::start_with(options, |instance| Programs::load(options.object, instance))
+        Self::start_with(options, OLDER, &|instance| {
+            Programs::load(options.object, instance)
+        })
     }
 
     fn start_with(
         options: &DatapathOptions,
-        load: impl FnOnce(&Instance) -> Result<Programs, DatapathError>,
+        known: &[Layout],
+        load: &convert::Load<'_>,
     ) -> Result<Self, DatapathError> {
         let instance = Instance::new(&options.instance);
         capability::check()?;
         attach::check_cgroup2(&options.cgroup)?;
         let hook = Hook::choose(options.attach)?;
+        instance.check_file_system()?;
+        convert::upgrade(options, known, load)?;
         instance.prepare()?;
         let lock = instance.lock()?;
+        // Another version may have begun to convert the maps before the lock was ours.
+        instance.check_alone()?;
         let (tables, migration) = Tables::prepare(&instance, &MapSizes::of_node(options.memory)?)?;
         let tables = Arc::new(tables);
         let programs = match load(&instance) {
@@ -125,6 +138,7 @@ impl Datapath {
         reserved::reserve(&instance, options.snat_ports)?;
         warn_of_bound_ports(options.snat_ports);
         tables.config.put(&0, &config::of_node(options)?)?;
+        migration.catch_up()?;
         attach::attach_cgroup(&instance, &programs, &options.cgroup)?;
 
         let (stop, stopped) = UnixStream::pair().call("socketpair", "the wish to stop")?;
@@ -278,6 +292,8 @@ impl Drop for Datapath {
 
 #[cfg(test)]
 mod apply_tests;
+#[cfg(test)]
+mod conversion_tests;
 #[cfg(test)]
 mod doctor_tests;
 #[cfg(test)]

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
 use proxy_common::layout::{LAYOUT_VERSION, names};
 
 use super::cleanup::{self, Removed};
@@ -11,6 +14,7 @@ use super::error::DatapathError;
 use super::instance::{Instance, list};
 use super::map;
 use super::options::{AttachMode, SnatPorts};
+use super::programs::tests::tiny;
 use super::sys::{self, LinkTarget, MapDefinition, map_type};
 use super::testing::{Namespace, Place, start};
 use super::{Datapath, reserved};
@@ -92,6 +96,37 @@ fn another_layout_is_refused_by_name() {
         assert!(text.contains("traffic goes on"), "{text}");
         assert!(!place.instance.join(format!("v{LAYOUT_VERSION}")).exists());
     }
+}
+
+/// No socket stands between: who may open a pin may read and change what it is.
+#[test]
+fn an_instance_is_its_owners_alone() {
+    let (node, pod, place) = (Namespace::new(), Namespace::new(), Place::new());
+    node.veth("pod0", &pod, "eth0");
+    let mut options = place.options();
+    options.attach = AttachMode::Clsact;
+    // An operator's usual mask, with which others could read.
+    drop(node.run(move || {
+        unshare(CloneFlags::CLONE_FS).unwrap();
+        umask(Mode::from_bits_truncate(0o022));
+        Datapath::start_with(&options, &[], &|_| Ok(tiny())).unwrap()
+    }));
+    let (mut directories, mut pins) = (0, 0);
+    let mut ways = vec![place.instance.clone()];
+    while let Some(path) = ways.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let rights = metadata.permissions().mode() & 0o7777;
+        assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{}", path.display());
+        if metadata.is_dir() {
+            directories += 1;
+            assert_eq!(rights, 0o700, "{}", path.display());
+            ways.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            pins += 1;
+            assert_eq!(rights, 0o600, "{}", path.display());
+        }
+    }
+    assert!(directories >= 10 && pins >= 30, "{directories} {pins}");
 }
 
 #[test]

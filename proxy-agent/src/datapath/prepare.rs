@@ -7,6 +7,7 @@ use nix::mount::{MsFlags, mount};
 
 use super::error::{Context, DatapathError};
 use super::instance::{Instance, is_bpf_file_system};
+use super::layouts::{self, OLDER};
 use super::options::SnatPorts;
 use super::reserved;
 
@@ -24,7 +25,10 @@ pub struct Prepared {
 pub fn run(instance: &Path, ports: SnatPorts) -> Result<Prepared, DatapathError> {
     let mounted = ensure_file_system(instance)?;
     let instance = Instance::new(instance);
-    instance.prepare()?;
+    instance.check_file_system()?;
+    // An older layout is the agent's to convert: until it does, what is done here belongs to that one.
+    let instance = layouts::present(&instance, OLDER)?;
+    instance.make_directories()?;
     let lock = instance.lock();
     let before = reserved::text()?;
     match lock {

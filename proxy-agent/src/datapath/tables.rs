@@ -126,12 +126,20 @@ impl Opener<'_> {
             Some(definition) => open_fitting(self.instance, &self.instance.newest(name), definition)?,
             None => None,
         };
-        opened.ok_or_else(|| {
-            DatapathError::Refused(format!(
+        match opened {
+            Some(map) => Ok(map),
+            None => Err(self.missing(name)?),
+        }
+    }
+
+    fn missing(&self, name: &str) -> Result<DatapathError, DatapathError> {
+        Ok(match self.instance.others()?.last() {
+            Some(other) => self.instance.foreign(*other),
+            None => DatapathError::Refused(format!(
                 "{} is not there: no agent runs or ran with --instance {}",
                 self.instance.map(name).display(),
                 self.instance.root().display()
-            ))
+            )),
         })
     }
 

@@ -153,7 +153,7 @@ impl Place {
 
 /// Starts a data path with programs of two instructions.
 pub(super) fn start(node: &Namespace, options: DatapathOptions) -> Result<Datapath, DatapathError> {
-    node.run(move || Datapath::start_with(&options, |_| Ok(tiny())))
+    node.run(move || Datapath::start_with(&options, &[], &|_| Ok(tiny())))
 }
 
 impl Drop for Place {

@@ -54,13 +54,16 @@ impl AffinityWord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AffinityKey {
+    /// Zero.
+    #[cfg(feature = "next-layout")]
+    pub pad: u32,
     /// The client's address; or its network namespace, where a socket has no address yet.
     pub client: MappedAddress,
     /// The service port.
     pub service: ServiceId,
 }
 
-const _: () = assert!(size_of::<AffinityKey>() == 20);
+const _: () = assert!(size_of::<AffinityKey>() == if cfg!(feature = "next-layout") { 24 } else { 20 });
 
 /// First word of a client without an address: ff00::/8 holds multicast groups only, which are nobody's source.
 const NAMESPACE: u32 = u32::from_ne_bytes([0xff, 0, 0, 0]);
@@ -70,6 +73,8 @@ impl AffinityKey {
     #[inline(always)]
     pub fn of_address<A: Addr>(client: &A, service: ServiceId) -> Self {
         Self {
+            #[cfg(feature = "next-layout")]
+            pad: 0,
             client: client.to_mapped(),
             service,
         }
@@ -79,6 +84,8 @@ impl AffinityKey {
     #[inline(always)]
     pub const fn of_namespace(cookie: u64, service: ServiceId) -> Self {
         Self {
+            #[cfg(feature = "next-layout")]
+            pad: 0,
             client: V6([NAMESPACE, 0, (cookie >> 32) as u32, cookie as u32]),
             service,
         }

@@ -19,6 +19,9 @@ pub const BACKEND_LOCAL: u8 = 1;
 pub struct Backend {
     /// IPv6, or IPv4 mapped.
     pub address: MappedAddress,
+    /// The service port that owns it.
+    #[cfg(feature = "next-layout")]
+    pub service: ServiceId,
     /// The port that the endpoint listens at.
     pub port: Port,
     /// IP protocol number.
@@ -26,6 +29,7 @@ pub struct Backend {
     /// [`BACKEND_LOCAL`].
     pub flags: u8,
     /// The service port that owns it.
+    #[cfg(not(feature = "next-layout"))]
     pub service: ServiceId,
     /// Generation of this use of the id; 0: dead (its endpoint no longer serves).
     pub life: u32,

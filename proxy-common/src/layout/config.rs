@@ -1,7 +1,7 @@
 //! CONFIG: what the programs must know of the node.
 
 /// Version of all layouts in this module; part of the pin path. A change of any key or value raises it.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
 
 /// [`Config::flags`]: socket LB serves pods as well (`--socket-lb enabled`); without it only the host's namespace.
 pub const CONFIG_PODS_SOCKET_LB: u32 = 1;

@@ -156,6 +156,9 @@ impl Meta {
 pub struct Flow<A> {
     /// State, last-seen and tag.
     pub meta: Meta,
+    /// Zero.
+    #[cfg(feature = "next-layout")]
+    pub reserved: u64,
     /// New source address.
     pub source: A,
     /// New destination address.
@@ -179,8 +182,9 @@ pub struct Flow<A> {
     pub pad: [u8; 3],
 }
 
-const _: () = assert!(size_of::<Flow<super::V4>>() == 40);
-const _: () = assert!(size_of::<Flow<super::V6>>() == 64);
+const RESERVED: usize = if cfg!(feature = "next-layout") { 8 } else { 0 };
+const _: () = assert!(size_of::<Flow<super::V4>>() == 40 + RESERVED);
+const _: () = assert!(size_of::<Flow<super::V6>>() == 64 + RESERVED);
 
 impl<A: Addr> FlowKey<A> {
     /// The 24-bit tag that a value of this key carries in [`Meta`]; never 0.
@@ -207,6 +211,10 @@ impl<A: Addr> FlowKey<A> {
     #[inline(always)]
     pub fn fill_partner(&self, flow: &Flow<A>, partner: &Self, into: &mut Flow<A>) {
         into.meta = Meta::new(partner.tag(), flow.meta.state(), flow.meta.seen());
+        #[cfg(feature = "next-layout")]
+        {
+            into.reserved = 0;
+        }
         into.source = self.destination;
         into.destination = self.source;
         into.source_port = self.destination_port;

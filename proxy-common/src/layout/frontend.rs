@@ -83,9 +83,13 @@ impl FrontendKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrontendValue {
     /// The service port.
+    #[cfg(not(feature = "next-layout"))]
     pub service: ServiceId,
     /// [`FrontendKey::tag`] of its key.
     pub tag: u32,
+    /// The service port.
+    #[cfg(feature = "next-layout")]
+    pub service: ServiceId,
     /// Must equal [`super::ListWord::tag`] of the service's lists.
     pub service_tag: u16,
     /// A [`FrontendKind`].

@@ -17,6 +17,8 @@ const TARGET: &str = "bpfel-unknown-none";
 /// The binaries of the BPF crate, and the files of target/bpf that they become: the data path, and the programs for
 /// tests and benches.
 const OBJECTS: [(&str, &str); 2] = [("shunt-ebpf", "shunt.o"), ("shunt-testing", "testing.o")];
+/// The data path with maps of the layout that only tests have.
+const NEXT: (&str, &str) = ("shunt-ebpf", "next-layout.o");
 
 /// Builds the objects from this checkout into target/bpf. A file is left alone if its bytes are the same, so that the
 /// agent is not rebuilt for nothing.
@@ -34,6 +36,14 @@ pub(crate) fn build_with(toolchain: &Toolchain) -> Result<PathBuf> {
     let state = if changed { "built" } else { "up to date" };
     println!("build-ebpf: {} is {state} ({size} bytes)", object.display());
     Ok(object)
+}
+
+/// Builds the object with the layout that only tests have, which an agent with the feature `next-layout` embeds.
+pub(crate) fn build_next(toolchain: &Toolchain) -> Result<()> {
+    let mut cargo = cargo(toolchain, workspace::root(), "build")?;
+    command::run(cargo.args(["--features", "next-layout", "--bin", NEXT.0]))?;
+    take_all(workspace::root(), &[NEXT], &workspace::objects())?;
+    Ok(())
 }
 
 /// A command of the BPF toolchain's cargo for the BPF crate: `build` or `check`.
@@ -66,9 +76,14 @@ pub(crate) fn cargo(toolchain: &Toolchain, checkout: &Path, verb: &str) -> Resul
 /// Builds a checkout's objects into a directory; whether that changed a file.
 fn build_checkout(toolchain: &Toolchain, checkout: &Path, directory: &Path) -> Result<bool> {
     command::run(&mut cargo(toolchain, checkout, "build")?)?;
+    take_all(checkout, &OBJECTS, directory)
+}
+
+/// Takes binaries that were built over into a directory; whether that changed a file.
+fn take_all(checkout: &Path, objects: &[(&str, &str)], directory: &Path) -> Result<bool> {
     std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
     let mut changed = false;
-    for (binary, object) in OBJECTS {
+    for (binary, object) in objects {
         let built = checkout
             .join("target/bpf-build")
             .join(TARGET)

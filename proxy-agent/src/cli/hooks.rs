@@ -1,0 +1,90 @@
+//! Where the data path's programs are: what the agent and a downgrade must agree on.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::InstanceArguments;
+use super::arguments::CGROUP;
+use crate::datapath::{
+    AttachMode, DatapathOptions, FlowLives, NodePortAddresses, OBJECT, PodInterfaces, SnatPorts, SocketLb,
+    Uplinks,
+};
+
+/// How programs are attached to interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Attach {
+    /// TCX where the kernel has it, else clsact.
+    #[default]
+    Auto,
+    /// TCX links (kernel 6.6 and later).
+    Tcx,
+    /// Filters on a clsact qdisc.
+    Clsact,
+}
+
+/// Which sockets and interfaces have programs.
+#[derive(Debug, Args)]
+pub struct HookArguments {
+    /// Root of the cgroup v2 hierarchy whose sockets are served.
+    #[arg(long, value_name = "DIR", default_value = CGROUP)]
+    cgroup: PathBuf,
+    /// Interfaces that lead to pods: `auto` (veths whose peer is in another namespace, or as the configuration's
+    /// detectLocalMode says) or shell globs.
+    #[arg(long, value_name = "auto|PATTERN,...", default_value = "auto", value_parser = pod_interfaces)]
+    pod_interfaces: PodInterfaces,
+    /// Interfaces that lead to other nodes and the world: `auto` (by routes) or names.
+    #[arg(long, value_name = "auto|NAME,...", default_value = "auto", value_parser = uplinks)]
+    uplinks: Uplinks,
+    /// How programs are attached to interfaces.
+    #[arg(long, value_enum, default_value_t)]
+    attach: Attach,
+}
+
+impl HookArguments {
+    /// What the data path must know of it; all else is as by default.
+    pub(super) fn datapath(&self, instance: &InstanceArguments) -> DatapathOptions {
+        DatapathOptions {
+            instance: instance.instance.clone(),
+            cgroup: self.cgroup.clone(),
+            socket_lb: SocketLb::Enabled,
+            pod_interfaces: self.pod_interfaces.clone(),
+            uplinks: self.uplinks.clone(),
+            attach: match self.attach {
+                Attach::Auto => AttachMode::Auto,
+                Attach::Tcx => AttachMode::Tcx,
+                Attach::Clsact => AttachMode::Clsact,
+            },
+            snat_ports: SnatPorts::default(),
+            memory: None,
+            lives: FlowLives::default(),
+            node_ports: NodePortAddresses::default(),
+            ping: true,
+            object: OBJECT,
+        }
+    }
+}
+
+fn pod_interfaces(text: &str) -> Result<PodInterfaces, String> {
+    Ok(if text == "auto" {
+        PodInterfaces::Auto
+    } else {
+        PodInterfaces::Patterns(items(text)?)
+    })
+}
+
+fn uplinks(text: &str) -> Result<Uplinks, String> {
+    Ok(if text == "auto" {
+        Uplinks::Auto
+    } else {
+        Uplinks::Names(items(text)?)
+    })
+}
+
+fn items(text: &str) -> Result<Vec<String>, String> {
+    let items: Vec<String> = text.split(',').map(|item| item.trim().to_owned()).collect();
+    if items.iter().any(String::is_empty) {
+        return Err("one of the names is empty; write them as one,two or write auto".to_owned());
+    }
+    Ok(items)
+}
