@@ -760,7 +760,7 @@ fn the_example_of_the_docs_is_what_is_printed() {
     let arguments: Vec<&str> = line.split_whitespace().skip(4).collect();
     let output = manifests.run(&arguments);
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(printed, explaining::printed_after(&page, "prints"));
+    assert_eq!(printed, explaining::printed_after(page, "prints"));
 }
 
 #[test]
