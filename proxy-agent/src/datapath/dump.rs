@@ -17,7 +17,7 @@ use super::instance::Instance;
 use super::snapshot;
 use super::sys::Layout;
 use super::tables::{FlowTables, Tables};
-use crate::plan::Snapshot;
+use crate::plan::{Capacity, Snapshot};
 
 /// A service port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -130,6 +130,13 @@ pub struct CounterEntry {
 /// All that an instance's maps hold of Services.
 pub fn snapshot(instance: &Path) -> Result<Snapshot, DatapathError> {
     snapshot::read(&Tables::open(&Instance::new(instance))?)
+}
+
+/// The same, with how much the maps can hold, and with CONFIG.
+pub fn installed(instance: &Path) -> Result<(Snapshot, Capacity, Config), DatapathError> {
+    let tables = Tables::open(&Instance::new(instance))?;
+    let config = tables.config.get(&0)?.unwrap_or_default();
+    Ok((snapshot::read(&tables)?, snapshot::capacity(&tables), config))
 }
 
 /// The service ports of an instance and where they are reached.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use proxy_common::layout::{
-    AffinityWord, BackendId, FrontendKey, FrontendValue, Identity, ListWord, NameText, Service, ServiceId,
-    V4, V6, uid_words,
+    AffinityWord, BackendId, Family, FrontendKey, FrontendValue, Identity, ListWord, NameText, Service,
+    ServiceId, V4, V6, protocol, uid_words,
 };
 
 use super::slots::Run;
 use super::{Endpoint, Frontend, PortKey, Range, ServicePort};
+use crate::name::ObjectName;
 
 /// What tells one service port from another over a restart: uid and name hash.
 pub(super) type IdentityKey = ([u64; 2], u64);
@@ -24,19 +25,8 @@ pub(super) struct PortIdentity {
 impl PortIdentity {
     /// With the tag that it would like.
     pub(super) fn of(port: &ServicePort) -> Self {
-        let PortKey {
-            service,
-            port_name,
-            protocol,
-            family,
-        } = &port.key;
         let uid = uid_words(&port.uid);
-        // No name holds a slash, so that the text is another one for every key.
-        let text = format!(
-            "{}/{}/{port_name}/{protocol}/{family:?}",
-            service.namespace, service.name
-        );
-        let [name_hash, _] = uid_words(&text);
+        let name_hash = name_hash(&port.key);
         let mixed = (uid[0] ^ name_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             key: (uid, name_hash),
@@ -63,6 +53,44 @@ impl From<&Identity> for PortIdentity {
             key: (identity.uid, identity.name_hash),
             tag: identity.service_tag,
         }
+    }
+}
+
+fn name_hash(key: &PortKey) -> u64 {
+    let PortKey {
+        service,
+        port_name,
+        protocol,
+        family,
+    } = key;
+    // No name holds a slash, so that the text is another one for every key.
+    let text = format!(
+        "{}/{}/{port_name}/{protocol}/{family:?}",
+        service.namespace, service.name
+    );
+    let [name_hash, _] = uid_words(&text);
+    name_hash
+}
+
+impl PortKey {
+    /// The service port that an identity stands for: its name is written there, protocol and family are those that have
+    /// its hash.
+    pub fn of(identity: &Identity) -> Option<Self> {
+        let text = identity.name.as_str();
+        let (service, port_name) = text.split_once(':').unwrap_or((text, ""));
+        let (namespace, name) = service.split_once('/')?;
+        let service = ObjectName::new(namespace, name);
+        let port_name: Arc<str> = port_name.into();
+        let protocols = [protocol::TCP, protocol::UDP, protocol::SCTP];
+        let keys = protocols.into_iter().flat_map(|protocol| {
+            [Family::V4, Family::V6].map(|family| Self {
+                service: service.clone(),
+                port_name: port_name.clone(),
+                protocol,
+                family,
+            })
+        });
+        keys.into_iter().find(|key| name_hash(key) == identity.name_hash)
     }
 }
 
