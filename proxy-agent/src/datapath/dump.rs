@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use proxy_common::layout::{
-    Action, Addr, Config, Counter, Direction, Flow, FlowKey, FrontendKind, ListWord, Port, When, protocol,
-    state,
+    Action, Addr, Config, Counter, Direction, Flow, FlowKey, FrontendKind, HintFallback, ListWord, Port,
+    When, protocol, state,
 };
 use proxy_common::rules::lifetime;
 use serde::Serialize;
@@ -36,6 +36,8 @@ pub struct ServiceEntry {
     pub shortcut: ListEntry,
     /// Seconds for which a client keeps its backend; 0: not at all.
     pub affinity_seconds: u32,
+    /// Why its topology hints are not followed, and all endpoints used; none: there are none, or they are.
+    pub hints_not_followed: Option<String>,
 }
 
 /// Where a service port is reached.
@@ -163,6 +165,8 @@ pub fn services(instance: &Path) -> Result<Vec<ServiceEntry>, DatapathError> {
             external: list(&tables, service.external),
             shortcut: list(&tables, service.shortcut),
             affinity_seconds: service.affinity.seconds(),
+            hints_not_followed: HintFallback::from_fields(identity.hint_fallback, identity.without_hints)
+                .map(|why| why.to_string()),
         })
     });
     Ok(entries.collect())

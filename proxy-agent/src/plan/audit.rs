@@ -8,7 +8,7 @@ use std::fmt;
 
 use foldhash::HashMap;
 use proxy_common::layout::{
-    Backend, BackendId, FilterBit, FrontendValue, ListWord, Service, ServiceId, When,
+    Backend, BackendId, FilterBit, FrontendValue, HintFallback, ListWord, Service, ServiceId, When,
 };
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ pub struct Audit<'a> {
     ranges: HashMap<ServiceId, BTreeSet<Range>>,
     filter: HashMap<u32, u64>,
     /// Not yet asked for.
-    identities: BTreeMap<IdentityKey, (ServiceId, u16, &'a str)>,
+    identities: BTreeMap<IdentityKey, (ServiceId, u16, Option<HintFallback>, &'a str)>,
     frontends: HashMap<Frontend, &'a FrontendValue>,
     differences: BTreeSet<Difference>,
 }
@@ -94,8 +94,8 @@ impl<'a> Audit<'a> {
             filter: snapshot.filter.iter().copied().collect(),
             identities: identities
                 .map(|(id, identity)| {
-                    let PortIdentity { key, tag } = PortIdentity::from(identity);
-                    (key, (*id, tag, identity.name.as_str()))
+                    let PortIdentity { key, tag, hints } = PortIdentity::from(identity);
+                    (key, (*id, tag, hints, identity.name.as_str()))
                 })
                 .collect(),
             frontends: snapshot
@@ -113,10 +113,10 @@ impl<'a> Audit<'a> {
         let excused: BTreeSet<ServiceId> = self
             .identities
             .values()
-            .filter(|(_, _, name)| service_of(name))
-            .map(|(id, _, _)| *id)
+            .filter(|(_, _, _, name)| service_of(name))
+            .map(|(id, ..)| *id)
             .collect();
-        self.identities.retain(|_, (id, _, _)| !excused.contains(id));
+        self.identities.retain(|_, (id, ..)| !excused.contains(id));
         self.frontends
             .retain(|_, value| !excused.contains(&value.service));
     }
@@ -124,9 +124,17 @@ impl<'a> Audit<'a> {
     /// Looks at what a service port has in the maps.
     pub fn check(&mut self, port: &ServicePort) {
         let PortIdentity { key, .. } = PortIdentity::of(port);
-        let Some((id, tag, name)) = self.identities.remove(&key) else {
+        let Some((id, tag, hints, name)) = self.identities.remove(&key) else {
             return self.find(&port.key.to_string(), "IDENTITY", "it is not there".to_owned());
         };
+        if hints != port.hints {
+            let text = |hints: Option<HintFallback>| match hints {
+                None => "hints are followed".to_owned(),
+                Some(why) => format!("hints are not followed: {why}"),
+            };
+            let problem = format!("it says `{}`, not `{}`", text(hints), text(port.hints));
+            self.find(name, "IDENTITY", problem);
+        }
         let service = self.services.get(&id).copied().copied().unwrap_or_default();
         for ((word, wanted), list) in words(&service)
             .into_iter()
@@ -153,7 +161,7 @@ impl<'a> Audit<'a> {
     /// What nobody asked for is a difference as well.
     pub fn finish(mut self) -> Vec<Difference> {
         // The id of a service port that is gone rests as long as a flow may carry it: with nothing to its name.
-        for (id, _, name) in std::mem::take(&mut self.identities).into_values() {
+        for (id, _, _, name) in std::mem::take(&mut self.identities).into_values() {
             if self.owned.contains_key(&id) || self.ranges.contains_key(&id) {
                 self.find(name, "IDENTITY", "no Service asks for it".to_owned());
             }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use proxy_common::layout::{
-    AffinityWord, BackendId, Family, FrontendKey, FrontendValue, Identity, ListWord, NameText, Service,
-    ServiceId, V4, V6, protocol, uid_words,
+    AffinityWord, BackendId, Family, FrontendKey, FrontendValue, HintFallback, Identity, ListWord, NameText,
+    Service, ServiceId, V4, V6, protocol, uid_words,
 };
 
 use super::slots::Run;
@@ -20,6 +20,8 @@ pub(super) struct PortIdentity {
     pub(super) key: IdentityKey,
     /// The tag that its lists and frontends carry.
     pub(super) tag: u16,
+    /// Why its topology hints are not followed.
+    pub(super) hints: Option<HintFallback>,
 }
 
 impl PortIdentity {
@@ -31,17 +33,21 @@ impl PortIdentity {
         Self {
             key: (uid, name_hash),
             tag: ((mixed >> 48) as u16).max(1),
+            hints: port.hints,
         }
     }
 
     /// As IDENTITY holds it.
     pub(super) fn value(self, key: &PortKey) -> Identity {
         let (uid, name_hash) = self.key;
+        let (hint_fallback, without_hints) = HintFallback::to_fields(self.hints);
         Identity {
             uid,
             name_hash,
             service_tag: self.tag,
-            pad: [0; 3],
+            hint_fallback,
+            without_hints,
+            pad: 0,
             name: NameText::new(&name_of(key)),
         }
     }
@@ -52,6 +58,7 @@ impl From<&Identity> for PortIdentity {
         Self {
             key: (identity.uid, identity.name_hash),
             tag: identity.service_tag,
+            hints: HintFallback::from_fields(identity.hint_fallback, identity.without_hints),
         }
     }
 }

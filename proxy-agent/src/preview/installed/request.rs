@@ -169,6 +169,10 @@ impl Request {
                 unknown.endpoints(&port.key);
             }
         }
+        for port in after.iter_mut().filter(|port| !self.gives(port.key.family)) {
+            let before = now.iter().find(|other| other.key == port.key);
+            port.hints = before.and_then(|before| before.hints);
+        }
         if self.is_applied {
             return;
         }
@@ -183,6 +187,7 @@ impl Request {
                     internal: compiled.internal.clone(),
                     external: compiled.external.clone(),
                     shortcut: compiled.shortcut.clone(),
+                    hints: compiled.hints,
                     ..port.clone()
                 },
                 None => port.clone(),

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proxy_common::layout::{
-    Backend, BackendId, Config, FrontendKind, FrontendValue, Identity, ListWord, Service, ServiceId, When,
-    uid_words,
+    Backend, BackendId, Config, FrontendKind, FrontendValue, HintFallback, Identity, ListWord, Service,
+    ServiceId, When, uid_words,
 };
 
 use super::super::PortRange;
@@ -197,6 +197,7 @@ impl<'a> Tables<'a> {
             shortcut: self.list(service.shortcut, &backends),
             endpoints: backends.into_iter().map(|(endpoint, _)| endpoint).collect(),
             affinity: service.affinity.seconds(),
+            hints: HintFallback::from_fields(identity.hint_fallback, identity.without_hints),
             source_ranges: ranges
                 .filter(|(_, owner)| *owner == u32::from(tag))
                 .map(|(range, _)| *range)
