@@ -265,8 +265,8 @@ async fn files_are_told_of_once_all_of_their_change_is_in_the_maps() {
     );
     assert_eq!(events[2]["files"], "a.yaml");
     assert_eq!(
-        events[4]["operations"], 2,
-        "the slots and words that the node's zone changed"
+        events[4]["operations"], 3,
+        "the identity, slots and words that the node's zone changed"
     );
 }
 

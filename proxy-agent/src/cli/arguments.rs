@@ -46,7 +46,8 @@ pub enum Command {
     /// Explains what becomes of a call, step by step: by a folder of manifests, without a cluster, an agent or rights; by
     /// the maps of this node's agent; or by both, with the difference.
     Explain(Box<ExplainArguments>),
-    /// Shows what applying manifests would change on a node, without applying them.
+    /// Shows what applying or deleting manifests would change on a node, without doing it: by the maps of this node's agent,
+    /// or by a folder of manifests.
     Plan(Box<PlanArguments>),
     /// Prepares the node once, with more rights than the agent has: the BPF file system, the reserved ports.
     Init(InitArguments),

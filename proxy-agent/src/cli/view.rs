@@ -47,6 +47,7 @@ pub fn print_services(
             "SHORTCUT",
             "AFFINITY",
             "BACKENDS (LOCAL/ALL)",
+            "HINTS",
         ];
         let rows = services.iter().flat_map(|service| {
             let all = || {
@@ -69,7 +70,7 @@ pub fn print_services(
 }
 
 /// Of the three lists those count that the frontend uses.
-fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -> [String; 8] {
+fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -> [String; 9] {
     let is_cluster_ip = frontend.kind == "ClusterIP";
     let list = |list: &ListEntry, is_used: bool| match (is_used, list.backends.len()) {
         (false, _) => "-".to_owned(),
@@ -88,6 +89,10 @@ fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -
             seconds => format!("{seconds}s"),
         },
         counts.to_owned(),
+        match &service.hints_not_followed {
+            None => "-".to_owned(),
+            Some(why) => format!("not followed: {why}"),
+        },
     ]
 }
 

@@ -63,7 +63,9 @@ fn identity(name: &str) -> Box<Identity> {
         uid: [1, 2],
         name_hash: 3,
         service_tag: 7,
-        pad: [0; 3],
+        hint_fallback: 0,
+        without_hints: 0,
+        pad: 0,
         name: NameText::new(name),
     })
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use proxy_common::layout::{
-    Action, Addr, Config, Counter, Direction, Flow, FlowKey, FrontendKind, ListWord, Port, When, protocol,
-    state,
+    Action, Addr, Config, Counter, Direction, Flow, FlowKey, FrontendKind, HintFallback, ListWord, Port,
+    When, protocol, state,
 };
 use proxy_common::rules::lifetime;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::instance::Instance;
 use super::snapshot;
 use super::sys::Layout;
 use super::tables::{FlowTables, Tables};
-use crate::plan::Snapshot;
+use crate::plan::{Capacity, Snapshot};
 
 /// A service port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +36,8 @@ pub struct ServiceEntry {
     pub shortcut: ListEntry,
     /// Seconds for which a client keeps its backend; 0: not at all.
     pub affinity_seconds: u32,
+    /// Why its topology hints are not followed, and all endpoints used; none: there are none, or they are.
+    pub hints_not_followed: Option<String>,
 }
 
 /// Where a service port is reached.
@@ -132,6 +134,13 @@ pub fn snapshot(instance: &Path) -> Result<Snapshot, DatapathError> {
     snapshot::read(&Tables::open(&Instance::new(instance))?)
 }
 
+/// The same, with how much the maps can hold, and with CONFIG.
+pub fn installed(instance: &Path) -> Result<(Snapshot, Capacity, Config), DatapathError> {
+    let tables = Tables::open(&Instance::new(instance))?;
+    let config = tables.config.get(&0)?.unwrap_or_default();
+    Ok((snapshot::read(&tables)?, snapshot::capacity(&tables), config))
+}
+
 /// The service ports of an instance and where they are reached.
 pub fn services(instance: &Path) -> Result<Vec<ServiceEntry>, DatapathError> {
     let tables = Tables::open(&Instance::new(instance))?;
@@ -156,6 +165,8 @@ pub fn services(instance: &Path) -> Result<Vec<ServiceEntry>, DatapathError> {
             external: list(&tables, service.external),
             shortcut: list(&tables, service.shortcut),
             affinity_seconds: service.affinity.seconds(),
+            hints_not_followed: HintFallback::from_fields(identity.hint_fallback, identity.without_hints)
+                .map(|why| why.to_string()),
         })
     });
     Ok(entries.collect())

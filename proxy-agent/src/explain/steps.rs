@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use proxy_common::layout::{Counter, Family, FrontendKind, Port, When};
+use proxy_common::layout::{Counter, Family, FrontendKind, HintFallback, Port, When};
 
 use super::answer::{Answer, EndpointAnswer, Source, Step};
 use super::decide::{Chosen, ListName, Met, Ruling, Treatment, Verdict};
@@ -74,8 +74,9 @@ pub(super) fn answer(
             writer.frontend(&met);
             writer.guard(&met);
             writer.policy(&met, reasons.as_ref());
-            if let Some(reasons) = &reasons {
-                writer.hints(&met, reasons);
+            match &reasons {
+                Some(reasons) => writer.hints(&met, reasons),
+                None => writer.hints_of_maps(&met),
             }
             writer.endpoints(&endpoints, reasons.as_ref());
             writer.choice(&met);
@@ -385,6 +386,16 @@ impl Writer<'_> {
         };
         for text in node.into_iter().chain(zones) {
             self.say("hints", text);
+        }
+    }
+
+    /// What the agent noted beside the Service's name.
+    fn hints_of_maps(&mut self, met: &Met) {
+        let identity = self.scene.store.identities.get(&met.service);
+        let fallback = identity
+            .and_then(|identity| HintFallback::from_fields(identity.hint_fallback, identity.without_hints));
+        if let Some(why) = fallback {
+            self.say("hints", format!("not followed, all endpoints are used: {why}"));
         }
     }
 

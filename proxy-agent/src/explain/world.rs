@@ -1,6 +1,5 @@
 //! A folder of manifests as one node would serve it: model, plan, and the maps that come of them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -179,15 +178,6 @@ impl World {
         &self.refusals
     }
 
-    /// The Services that are not the same in another world, with their ports there; none: it is gone.
-    pub(crate) fn changed_to(&self, after: &Self) -> Vec<(ObjectName, Vec<ServicePort>)> {
-        let (old, new) = (by_name(&self.services), by_name(&after.services));
-        let names: BTreeSet<&ObjectName> = old.keys().chain(new.keys()).copied().collect();
-        let changed = names.into_iter().filter(|name| old.get(name) != new.get(name));
-        let ports = |name: &&ObjectName| new.get(*name).map(|ports| ports.to_vec()).unwrap_or_default();
-        changed.map(|name| (name.clone(), ports(&name))).collect()
-    }
-
     /// How many writes to the maps bring this node from here to these ports.
     pub(crate) fn writes_to(mut self, batch: &[(ObjectName, Vec<ServicePort>)]) -> usize {
         self.planner.apply(batch).operations.len()
@@ -203,10 +193,6 @@ impl World {
         let mut ports = self.services.iter().flat_map(|(_, ports)| ports);
         ports.find(|port| port.frontends.iter().any(|(other, _)| other == frontend))
     }
-}
-
-fn by_name(services: &[(ObjectName, Vec<ServicePort>)]) -> BTreeMap<&ObjectName, &[ServicePort]> {
-    services.iter().map(|(name, ports)| (name, &**ports)).collect()
 }
 
 /// Room for all of these, as if each were changed once more.

@@ -71,6 +71,7 @@ fn service_port(
         external: list(outside, service.spec.external_traffic_policy),
         shortcut: list(outside, TrafficPolicy::Cluster),
         affinity: affinity_seconds(service),
+        hints: model.why_not_followed(&candidates),
         source_ranges: guarding(&frontends, source_ranges),
         frontends,
         endpoints: candidates.iter().map(|candidate| candidate.endpoint).collect(),

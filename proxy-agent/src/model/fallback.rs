@@ -1,6 +1,8 @@
 //! Hints for nodes and zones that are given and not followed: the traffic goes to all endpoints, which nobody sees unless
 //! told (semantics A3).
 
+use proxy_common::layout::HintFallback;
+
 use super::choice::{HintUse, Topology};
 use super::endpoints::Candidate;
 use super::{Model, Warning};
@@ -44,19 +46,17 @@ impl Model {
     }
 
     /// Why no hints are followed, though there are some.
-    fn why_not_followed(&self, candidates: &[Candidate<'_>]) -> Option<String> {
+    pub(super) fn why_not_followed(&self, candidates: &[Candidate<'_>]) -> Option<HintFallback> {
         let node = self.hint_use(Topology::Node, candidates);
         let zone = self.hint_use(Topology::Zone, candidates);
         match (node, zone) {
             (HintUse::Complete, _) | (_, HintUse::Complete) | (HintUse::Absent, HintUse::Absent) => None,
-            (_, HintUse::Incomplete(without)) | (HintUse::Incomplete(without), HintUse::Absent) => {
-                Some(format!("{without} of its ready endpoints have none"))
-            }
-            (_, HintUse::NotForUs) if self.zone.is_none() => {
-                Some("the node has no label topology.kubernetes.io/zone".to_owned())
-            }
-            (_, HintUse::NotForUs) => Some("none is for this node's zone".to_owned()),
-            (HintUse::NotForUs, HintUse::Absent) => Some("none is for this node".to_owned()),
+            (_, HintUse::Incomplete(without)) | (HintUse::Incomplete(without), HintUse::Absent) => Some(
+                HintFallback::Incomplete(u16::try_from(without).unwrap_or(u16::MAX)),
+            ),
+            (_, HintUse::NotForUs) if self.zone.is_none() => Some(HintFallback::NoZone),
+            (_, HintUse::NotForUs) => Some(HintFallback::OtherZones),
+            (HintUse::NotForUs, HintUse::Absent) => Some(HintFallback::OtherNodes),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use proxy_common::layout::Family;
+use proxy_common::layout::{Family, HintFallback};
 
 use crate::name::ObjectName;
 use crate::plan::Frontend;
@@ -70,7 +70,7 @@ pub enum Warning {
         /// The family.
         family: Family,
         /// Why not.
-        why: String,
+        why: HintFallback,
     },
     /// A slice that belongs to nobody.
     #[error("EndpointSlice {slice}: it has no label kubernetes.io/service-name and is ignored")]

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use foldhash::HashMap;
 use proxy_common::layout::{
-    Backend, BackendId, FilterBit, FrontendValue, ListWord, Networks, Service, ServiceId, Vip, When,
+    Backend, BackendId, FilterBit, FrontendValue, HintFallback, ListWord, Networks, Service, ServiceId, Vip,
+    When,
 };
 use serde::Serialize;
 
@@ -46,11 +47,13 @@ pub struct Audit<'a> {
     ranges: HashMap<ServiceId, BTreeSet<Range>>,
     filter: HashMap<u32, u64>,
     /// Not yet asked for.
-    identities: BTreeMap<IdentityKey, (ServiceId, u16, &'a str)>,
+    identities: BTreeMap<IdentityKey, (ServiceId, u16, Option<HintFallback>, &'a str)>,
     frontends: HashMap<Frontend, &'a FrontendValue>,
     vips: BTreeMap<IpAddr, Vip>,
     /// What should stand at the addresses, of the service ports so far.
     stands: BTreeMap<IpAddr, Stand>,
+    /// Where something that is not looked at stands, too.
+    excused_addresses: BTreeSet<IpAddr>,
     networks: &'a Networks,
     differences: BTreeSet<Difference>,
 }
@@ -100,8 +103,8 @@ impl<'a> Audit<'a> {
             filter: snapshot.filter.iter().copied().collect(),
             identities: identities
                 .map(|(id, identity)| {
-                    let PortIdentity { key, tag } = PortIdentity::from(identity);
-                    (key, (*id, tag, identity.name.as_str()))
+                    let PortIdentity { key, tag, hints } = PortIdentity::from(identity);
+                    (key, (*id, tag, hints, identity.name.as_str()))
                 })
                 .collect(),
             frontends: snapshot
@@ -111,6 +114,7 @@ impl<'a> Audit<'a> {
                 .collect(),
             vips: snapshot.vips.iter().copied().collect(),
             stands: BTreeMap::new(),
+            excused_addresses: BTreeSet::new(),
             networks: &snapshot.networks,
             differences: BTreeSet::new(),
         }
@@ -122,15 +126,19 @@ impl<'a> Audit<'a> {
         let excused: BTreeSet<ServiceId> = self
             .identities
             .values()
-            .filter(|(_, _, name)| service_of(name))
-            .map(|(id, _, _)| *id)
+            .filter(|(_, _, _, name)| service_of(name))
+            .map(|(id, ..)| *id)
             .collect();
-        self.identities.retain(|_, (id, _, _)| !excused.contains(id));
-        let Self { frontends, vips, .. } = self;
+        self.identities.retain(|_, (id, ..)| !excused.contains(id));
+        let Self {
+            frontends,
+            excused_addresses,
+            ..
+        } = self;
         frontends.retain(|frontend, value| {
             let is_excused = excused.contains(&value.service);
             if is_excused {
-                vips.remove(&frontend.address);
+                excused_addresses.insert(frontend.address);
             }
             !is_excused
         });
@@ -144,9 +152,17 @@ impl<'a> Audit<'a> {
             stand.add(*kind as u8, !internal.is_empty(), !external.is_empty());
         }
         let PortIdentity { key, .. } = PortIdentity::of(port);
-        let Some((id, tag, name)) = self.identities.remove(&key) else {
+        let Some((id, tag, hints, name)) = self.identities.remove(&key) else {
             return self.find(&port.key.to_string(), "IDENTITY", "it is not there".to_owned());
         };
+        if hints != port.hints {
+            let text = |hints: Option<HintFallback>| match hints {
+                None => "hints are followed".to_owned(),
+                Some(why) => format!("hints are not followed: {why}"),
+            };
+            let problem = format!("it says `{}`, not `{}`", text(hints), text(port.hints));
+            self.find(name, "IDENTITY", problem);
+        }
         let service = self.services.get(&id).copied().copied().unwrap_or_default();
         for ((word, wanted), list) in words(&service)
             .into_iter()
@@ -182,10 +198,10 @@ impl<'a> Audit<'a> {
     fn check_vips(&mut self) {
         let stands = std::mem::take(&mut self.stands);
         let mut vips = std::mem::take(&mut self.vips);
-        for (address, stand) in stands
-            .into_iter()
-            .filter(|(address, _)| !address.is_unspecified())
-        {
+        let excused = std::mem::take(&mut self.excused_addresses);
+        let is_excused = |address: &IpAddr| address.is_unspecified() || excused.contains(address);
+        vips.retain(|address, _| !is_excused(address));
+        for (address, stand) in stands.into_iter().filter(|(address, _)| !is_excused(address)) {
             let problem = match vips.remove(&address) {
                 Some(vip) if vip == stand.vip(address) => continue,
                 Some(_) => "it says something else of the address than is so",
@@ -205,7 +221,7 @@ impl<'a> Audit<'a> {
     /// What nobody asked for is a difference as well.
     pub fn finish(mut self) -> Vec<Difference> {
         // The id of a service port that is gone rests as long as a flow may carry it: with nothing to its name.
-        for (id, _, name) in std::mem::take(&mut self.identities).into_values() {
+        for (id, _, _, name) in std::mem::take(&mut self.identities).into_values() {
             if self.owned.contains_key(&id) || self.ranges.contains_key(&id) {
                 self.find(name, "IDENTITY", "no Service asks for it".to_owned());
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use proxy_common::layout::{Family, FrontendKind, Port, When};
+use proxy_common::layout::{Family, FrontendKind, HintFallback, Port, When};
 
 use super::{Frontend, Range};
 use crate::name::ObjectName;
@@ -95,6 +95,8 @@ pub struct ServicePort {
     pub shortcut: List,
     /// Seconds for which a client keeps its endpoint, counted from its last new flow; 0: each flow on its own.
     pub affinity: u32,
+    /// Why its topology hints are not followed; none: there are none, or they are.
+    pub hints: Option<HintFallback>,
     /// Who may use its guarded frontends; in order, none twice.
     pub source_ranges: Vec<Range>,
 }

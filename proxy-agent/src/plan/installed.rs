@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use proxy_common::layout::{
-    AffinityWord, BackendId, FrontendKey, FrontendValue, Identity, ListWord, NameText, Service, ServiceId,
-    V4, V6, uid_words,
+    AffinityWord, BackendId, Family, FrontendKey, FrontendValue, HintFallback, Identity, ListWord, NameText,
+    Service, ServiceId, V4, V6, protocol, uid_words,
 };
 
 use super::slots::Run;
 use super::{Endpoint, Frontend, PortKey, Range, ServicePort};
+use crate::name::ObjectName;
 
 /// What tells one service port from another over a restart: uid and name hash.
 pub(super) type IdentityKey = ([u64; 2], u64);
@@ -19,39 +20,34 @@ pub(super) struct PortIdentity {
     pub(super) key: IdentityKey,
     /// The tag that its lists and frontends carry.
     pub(super) tag: u16,
+    /// Why its topology hints are not followed.
+    pub(super) hints: Option<HintFallback>,
 }
 
 impl PortIdentity {
     /// With the tag that it would like.
     pub(super) fn of(port: &ServicePort) -> Self {
-        let PortKey {
-            service,
-            port_name,
-            protocol,
-            family,
-        } = &port.key;
         let uid = uid_words(&port.uid);
-        // No name holds a slash, so that the text is another one for every key.
-        let text = format!(
-            "{}/{}/{port_name}/{protocol}/{family:?}",
-            service.namespace, service.name
-        );
-        let [name_hash, _] = uid_words(&text);
+        let name_hash = name_hash(&port.key);
         let mixed = (uid[0] ^ name_hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             key: (uid, name_hash),
             tag: ((mixed >> 48) as u16).max(1),
+            hints: port.hints,
         }
     }
 
     /// As IDENTITY holds it.
     pub(super) fn value(self, key: &PortKey) -> Identity {
         let (uid, name_hash) = self.key;
+        let (hint_fallback, without_hints) = HintFallback::to_fields(self.hints);
         Identity {
             uid,
             name_hash,
             service_tag: self.tag,
-            pad: [0; 3],
+            hint_fallback,
+            without_hints,
+            pad: 0,
             name: NameText::new(&name_of(key)),
         }
     }
@@ -62,7 +58,46 @@ impl From<&Identity> for PortIdentity {
         Self {
             key: (identity.uid, identity.name_hash),
             tag: identity.service_tag,
+            hints: HintFallback::from_fields(identity.hint_fallback, identity.without_hints),
         }
+    }
+}
+
+fn name_hash(key: &PortKey) -> u64 {
+    let PortKey {
+        service,
+        port_name,
+        protocol,
+        family,
+    } = key;
+    // No name holds a slash, so that the text is another one for every key.
+    let text = format!(
+        "{}/{}/{port_name}/{protocol}/{family:?}",
+        service.namespace, service.name
+    );
+    let [name_hash, _] = uid_words(&text);
+    name_hash
+}
+
+impl PortKey {
+    /// The service port that an identity stands for: its name is written there, protocol and family are those that have
+    /// its hash.
+    pub fn of(identity: &Identity) -> Option<Self> {
+        let text = identity.name.as_str();
+        let (service, port_name) = text.split_once(':').unwrap_or((text, ""));
+        let (namespace, name) = service.split_once('/')?;
+        let service = ObjectName::new(namespace, name);
+        let port_name: Arc<str> = port_name.into();
+        let protocols = [protocol::TCP, protocol::UDP, protocol::SCTP];
+        let keys = protocols.into_iter().flat_map(|protocol| {
+            [Family::V4, Family::V6].map(|family| Self {
+                service: service.clone(),
+                port_name: port_name.clone(),
+                protocol,
+                family,
+            })
+        });
+        keys.into_iter().find(|key| name_hash(key) == identity.name_hash)
     }
 }
 

@@ -40,7 +40,7 @@ impl Planner {
     ) -> Option<Leftover> {
         let Draft {
             id,
-            identity,
+            mut identity,
             origin,
             backends,
             new_backends,
@@ -48,7 +48,12 @@ impl Planner {
             new_runs,
             words,
         } = draft;
-        self.put_identity(port, id, identity, origin, operations);
+        let is_told = origin != Origin::Fresh && identity.hints == port.hints;
+        identity.hints = port.hints;
+        if !is_told {
+            operations.push(Operation::PutIdentity(id, Box::new(identity.value(&port.key))));
+        }
+        self.take_identity(id, identity, origin);
         let protocol = port.key.protocol;
         for (frontend, _) in &port.frontends {
             if !self.owners.contains_key(frontend) && !self.stray_frontends.contains(frontend) {
@@ -100,21 +105,12 @@ impl Planner {
         leftover
     }
 
-    fn put_identity(
-        &mut self,
-        port: &ServicePort,
-        id: ServiceId,
-        identity: PortIdentity,
-        origin: Origin,
-        operations: &mut Vec<Operation>,
-    ) {
+    fn take_identity(&mut self, id: ServiceId, identity: PortIdentity, origin: Origin) {
         if origin == Origin::Installed {
             return;
         }
         let mut words = Service::default();
-        if origin == Origin::Fresh {
-            operations.push(Operation::PutIdentity(id, Box::new(identity.value(&port.key))));
-        } else {
+        if origin == Origin::Resting {
             self.retired.wake(id);
             words = closed(identity.tag);
         }

@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use kernel::Kernel;
-use proxy_common::layout::{FrontendKind, Port, ServiceId, When, protocol};
+use proxy_common::layout::{FrontendKind, HintFallback, Port, ServiceId, When, protocol};
 
 use super::*;
 use crate::name::ObjectName;
@@ -65,6 +65,7 @@ pub(super) fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> Service
         external: all.clone(),
         shortcut: all,
         affinity: 0,
+        hints: None,
         source_ranges: Vec::new(),
     }
 }
@@ -294,6 +295,28 @@ fn a_service_that_comes_back_gets_its_resting_id() {
     assert!(!kinds(&plan.operations).contains(&"PutIdentity".to_owned()));
     assert_eq!(bench.planner.swept(gone.token.unwrap()), [], "it is in use again");
     assert_eq!(bench.kernel.frontends[&cluster_ip(1)].service, id);
+}
+
+#[test]
+fn hints_that_are_not_followed_are_written_beside_the_name_and_nowhere_else() {
+    let mut bench = Bench::new(AMPLE);
+    let followed = port("web", &[1], &[1]);
+    let mut ignored = followed.clone();
+    ignored.hints = Some(HintFallback::Incomplete(2));
+    bench.install("web", std::slice::from_ref(&followed));
+    let told = |bench: &Bench| {
+        let identity = bench.kernel.identities.values().next().unwrap();
+        HintFallback::from_fields(identity.hint_fallback, identity.without_hints)
+    };
+    assert_eq!(told(&bench), None);
+    let plan = bench.apply("web", std::slice::from_ref(&ignored));
+    assert_eq!(kinds(&plan.operations), ["PutIdentity"]);
+    assert_eq!(told(&bench), ignored.hints);
+    assert_eq!(bench.apply("web", std::slice::from_ref(&ignored)).operations, []);
+    // The id that rests is woken with what holds then.
+    _ = bench.apply("web", &[]);
+    _ = bench.apply("web", std::slice::from_ref(&followed));
+    assert_eq!(told(&bench), None);
 }
 
 #[test]

@@ -44,27 +44,60 @@ impl FromStr for PortRange {
 }
 
 impl PortRange {
+    /// Those of the kernel, in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub fn of_kernel() -> std::io::Result<Self> {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+        let text = text.split_whitespace().collect::<Vec<_>>().join("-");
+        text.parse().map_err(std::io::Error::other)
+    }
+
+    /// So many from this one.
+    pub(super) fn new(first: u16, count: u16) -> Self {
+        Self {
+            first,
+            last: first.saturating_add(count.saturating_sub(1)),
+        }
+    }
+
     fn has(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 }
 
-/// The warnings about these Services, and those of the folder that are new, in order.
+impl From<&SnatPorts> for PortRange {
+    fn from(ports: &SnatPorts) -> Self {
+        Self::new(ports.first(), ports.count())
+    }
+}
+
+/// Ports of the node that others use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TakenPorts {
+    /// For outgoing connections.
+    pub(super) ephemeral: PortRange,
+    /// For calls that are handed to another node.
+    pub(super) snat: PortRange,
+}
+
+/// The warnings about these Services, and those of the objects that are new, in order.
 pub(super) fn of(
-    now: &World,
+    now: &[Warning],
     after: &World,
     affected: &BTreeSet<ObjectName>,
-    ephemeral: PortRange,
+    taken: TakenPorts,
 ) -> Vec<String> {
     let is_about = |warning: &&Warning| match warning.service() {
         Some(service) => affected.contains(service),
-        None => !now.warnings.contains(warning),
+        None => !now.contains(warning),
     };
     let model = after.warnings.iter().filter(is_about).map(ToString::to_string);
     let mut warnings: Vec<String> = model.collect();
     let ports = after.services.iter().filter(|(name, _)| affected.contains(name));
     for port in ports.flat_map(|(_, ports)| ports) {
-        of_port(after, port, ephemeral, &mut warnings);
+        of_port(after, port, taken, &mut warnings);
     }
     warnings.extend(after.failed.iter().map(ToString::to_string));
     warnings.sort_unstable();
@@ -72,7 +105,7 @@ pub(super) fn of(
     warnings
 }
 
-fn of_port(after: &World, port: &ServicePort, ephemeral: PortRange, warnings: &mut Vec<String>) {
+fn of_port(after: &World, port: &ServicePort, taken: TakenPorts, warnings: &mut Vec<String>) {
     let key = &port.key;
     let has_inside = port
         .frontends
@@ -82,7 +115,7 @@ fn of_port(after: &World, port: &ServicePort, ephemeral: PortRange, warnings: &m
         .frontends
         .iter()
         .any(|(_, kind)| *kind != FrontendKind::ClusterIp);
-    let snat = SnatPorts::default();
+    let TakenPorts { ephemeral, snat } = taken;
     for (frontend, _) in port
         .frontends
         .iter()
@@ -96,7 +129,7 @@ fn of_port(after: &World, port: &ServicePort, ephemeral: PortRange, warnings: &m
                 ephemeral.first, ephemeral.last
             ));
         }
-        if (snat.first()..=snat.first() + (snat.count() - 1)).contains(&number) {
+        if snat.has(number) {
             warnings.push(format!("Service {key}: the NodePort {number} is of --snat-ports"));
         }
     }

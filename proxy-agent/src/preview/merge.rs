@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::PreviewError;
 use crate::name::ObjectName;
 use crate::source::{
     Change, ClusterIp, Ingress, LoadBalancerStatus, Object, ObjectKey, Service, ServiceType,
@@ -38,8 +39,22 @@ pub(super) fn merged(now: &[Object], applied: Vec<Object>) -> Vec<Change> {
     objects.into_values().map(Change::Upsert).collect()
 }
 
+/// The objects of these names, and what is there without them.
+pub(super) fn parted(now: &[Object], deleted: &[Object]) -> Result<(Vec<Object>, Vec<Change>), PreviewError> {
+    let keys: BTreeSet<ObjectKey> = deleted.iter().map(Object::key).collect();
+    let there: BTreeSet<ObjectKey> = now.iter().map(Object::key).collect();
+    let absent: Vec<ObjectKey> = keys.difference(&there).cloned().collect();
+    if !absent.is_empty() {
+        return Err(PreviewError::NotThere(absent));
+    }
+    let (gone, rest): (Vec<&Object>, Vec<&Object>) =
+        now.iter().partition(|object| keys.contains(&object.key()));
+    let rest = rest.into_iter().cloned().map(Change::Upsert).collect();
+    Ok((gone.into_iter().cloned().collect(), rest))
+}
+
 /// What the API server keeps of a Service that a manifest updates.
-fn carry_over(service: &mut Service, before: &Service) {
+pub(super) fn carry_over(service: &mut Service, before: &Service) {
     let metadata = &mut service.metadata;
     if metadata.uid.is_empty() {
         metadata.uid = before.metadata.uid.clone();

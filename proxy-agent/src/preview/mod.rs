@@ -1,82 +1,80 @@
-//! `shunt plan`: what applying manifests would change on a node.
+//! `shunt plan`: what applying or deleting manifests would change on a node.
 //!
-//! Both states are worlds of [`crate::explain`], compiled by the model and planned by the planner as the agent does it; what is
-//! told is the difference of the two.
+//! The state after is a world of [`crate::explain`], compiled by the model and planned by the planner as the agent does it.
+//! The state now is another such world, or what the maps of a running agent hold ([`installed`]); what is told is the
+//! difference of the two.
 
-mod change;
 mod concerns;
+mod conflicts;
+mod difference;
+mod installed;
 mod merge;
+mod read;
+mod report;
+mod text;
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 
-pub use change::{AffinityChange, BackendChange, Conflict, FrontendChange, Moved, Preview};
 pub use concerns::PortRange;
+pub use installed::{InstalledServices, preview_installed};
+pub use read::{PreviewError, read};
+pub use report::{AffinityChange, BackendChange, Conflict, FrontendChange, Moved, Preview};
 
+use crate::datapath::SnatPorts;
 use crate::explain::{Place, World};
-use crate::source::{Change, FolderError, Object, Refusal, parse_manifest, read_folder};
+use crate::name::ObjectName;
+use crate::source::Object;
 
-/// Why there is nothing to plan.
-#[derive(Debug, thiserror::Error)]
-pub enum PreviewError {
-    /// A manifest is wrong.
-    #[error("{}; correct it: nothing would be applied", .0.iter().map(Refusal::to_string).collect::<Vec<_>>().join("; "))]
-    Refused(Vec<Refusal>),
-    /// A manifest can't be read.
-    #[error("can't read {}: {error}; give a manifest, a folder of them, or - for the standard input with -f", file.display())]
-    Unread {
-        /// The file.
-        file: PathBuf,
-        /// What the kernel said.
-        error: std::io::Error,
-    },
-    /// A folder can't be read.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// There is no object in what was given.
-    #[error("{0} holds no Service, EndpointSlice or Node: there is nothing to plan")]
-    Nothing(String),
+/// What somebody is about to do.
+#[derive(Clone, Debug)]
+pub enum Intent {
+    /// `kubectl apply -f`
+    Apply(Vec<Object>),
+    /// `kubectl delete -f`
+    Delete(Vec<Object>),
 }
 
-/// The objects of a manifest, of a folder of them, or of the standard input (`-`).
+/// What this would change on the node of a world.
 ///
 /// # Errors
-/// It can't be read, something in it is wrong, or there is nothing in it.
-pub fn read(path: &Path) -> Result<Vec<Object>, PreviewError> {
-    let objects = if path == Path::new("-") {
-        of_text(path, "standard input", std::io::read_to_string(std::io::stdin()))?
-    } else if path.is_dir() {
-        let batch = read_folder(path)?;
-        if !batch.refusals.is_empty() {
-            return Err(PreviewError::Refused(batch.refusals));
+/// Something is to be deleted that is not there.
+pub fn preview(
+    now: World,
+    place: &Place,
+    intent: Intent,
+    ephemeral: PortRange,
+) -> Result<Preview, PreviewError> {
+    let (named, changes) = match intent {
+        Intent::Apply(objects) => {
+            let named = merge::services_of(&objects);
+            (named, merge::merged(&now.objects, objects))
         }
-        let upserts = batch.changes.into_iter().filter_map(|change| match change {
-            Change::Upsert(object) => Some(object),
-            Change::Delete(_) => None,
-        });
-        upserts.collect()
-    } else {
-        let name = path.display().to_string();
-        of_text(path, &name, std::fs::read_to_string(path))?
+        Intent::Delete(objects) => {
+            let (gone, rest) = merge::parted(&now.objects, &objects)?;
+            (merge::services_of(&gone), rest)
+        }
     };
-    if objects.is_empty() {
-        return Err(PreviewError::Nothing(path.display().to_string()));
-    }
-    Ok(objects)
+    let after = World::of(changes, place);
+    let batch = difference::changed(&now.services, &after.services);
+    let affected = affected(named, &batch);
+    let taken = concerns::TakenPorts {
+        ephemeral,
+        snat: (&SnatPorts::default()).into(),
+    };
+    let mut preview = difference::between(&now.services, &after.services);
+    preview.conflicts = conflicts::of(&after, &affected);
+    preview.warnings = concerns::of(&now.warnings, &after, &affected, taken);
+    preview.writes = now.writes_to(&batch);
+    Ok(preview)
 }
 
-fn of_text(path: &Path, name: &str, text: std::io::Result<String>) -> Result<Vec<Object>, PreviewError> {
-    let text = text.map_err(|error| PreviewError::Unread {
-        file: path.to_owned(),
-        error,
-    })?;
-    parse_manifest(name, &text).map_err(|refusal| PreviewError::Refused(vec![refusal]))
-}
-
-/// What applying these objects would change on the node of this world.
-pub fn preview(now: World, place: &Place, applied: Vec<Object>, ephemeral: PortRange) -> Preview {
-    let names = merge::services_of(&applied);
-    let after = World::of(merge::merged(&now.objects, applied), place);
-    change::between(now, &after, &names, ephemeral)
+/// The Services that were named, and those that change with them.
+fn affected(
+    mut named: BTreeSet<ObjectName>,
+    batch: &[(ObjectName, Vec<crate::plan::ServicePort>)],
+) -> BTreeSet<ObjectName> {
+    named.extend(batch.iter().map(|(name, _)| name.clone()));
+    named
 }
 
 #[cfg(test)]

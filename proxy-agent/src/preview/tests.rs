@@ -1,31 +1,32 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::source::{Object, objects};
+use crate::source::{Change, Object, objects};
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place {
         node: "here".to_owned(),
         ..Place::default()
     }
 }
 
-fn world(texts: &[&str]) -> World {
+pub(super) fn world(texts: &[&str]) -> World {
     let objects = texts.iter().flat_map(|text| objects(text));
     World::of(objects.map(Change::Upsert).collect(), &place())
 }
 
 fn plan(now: &[&str], applied: &str) -> Preview {
-    preview(world(now), &place(), objects(applied), PortRange::default())
+    let intent = Intent::Apply(objects(applied));
+    preview(world(now), &place(), intent, PortRange::default()).unwrap()
 }
 
-fn service(name: &str, year: u16, spec: &str) -> String {
+pub(super) fn service(name: &str, year: u16, spec: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, uid: u-{name}, creationTimestamp: '{year}-01-01T00:00:00Z'}}\nspec: {{{spec}}}\n"
     )
 }
 
-fn slice(service: &str, endpoints: &[&str]) -> String {
+pub(super) fn slice(service: &str, endpoints: &[&str]) -> String {
     format!(
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {service}-1, labels: {{kubernetes.io/service-name: {service}}}}}\naddressType: IPv4\nports: [{{port: 8080}}]\nendpoints: [{}]\n",
         endpoints.join(", ")
@@ -117,6 +118,53 @@ fn ranges_and_affinity_that_change_are_told() {
     }
     let affinity = plan(&[&ten], &other).affinity;
     assert_eq!((affinity[0].before, affinity[0].after), (0, 10_800));
+}
+
+#[test]
+fn what_is_deleted_goes_and_who_did_without_comes() {
+    let spec = |ip: &str| format!("clusterIP: {ip}, externalIPs: [198.51.100.1], ports: [{{port: 80}}]");
+    let now = [
+        service("web", 2024, &spec("10.96.0.1")),
+        slice("web", &[HERE]),
+        service("other", 2025, &spec("10.96.0.2")),
+        slice("other", &[THERE]),
+    ];
+    let delete = |text: &str| {
+        let now: Vec<&str> = now.iter().map(String::as_str).collect();
+        preview(
+            world(&now),
+            &place(),
+            Intent::Delete(objects(text)),
+            PortRange::default(),
+        )
+    };
+    let told = delete(&now[0]).unwrap();
+    let changes = told
+        .frontends
+        .iter()
+        .map(|change| (change.change, &*change.frontend));
+    assert_eq!(
+        changes.collect::<Vec<_>>(),
+        [("removed", "TCP 10.96.0.1:80"), ("moved", "TCP 198.51.100.1:80")]
+    );
+    // A name is enough, as for kubectl.
+    let named = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
+    assert_eq!(delete(named).unwrap(), told);
+    let told = delete(&slice("web", &[])).unwrap();
+    assert_eq!(
+        told.backends[0].removed,
+        ["10.1.0.1:8080".parse().unwrap()],
+        "{told}"
+    );
+    assert!(told.warnings[0].contains("no endpoint is usable"), "{told}");
+    let error =
+        delete("apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n").unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("there is no Service shop/web in the state now"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -277,7 +325,7 @@ proptest! {
     fn a_preview_tells_every_change(now in any_state(), applied in any_state()) {
         let state = |objects: Vec<Object>| World::of(objects.into_iter().map(Change::Upsert).collect(), &place());
         let before = state(all(&now));
-        let told = preview(state(all(&now)), &place(), all(&applied), PortRange::default());
+        let told = preview(state(all(&now)), &place(), Intent::Apply(all(&applied)), PortRange::default()).unwrap();
         let after = state([now, applied].concat().as_slice().iter().fold(Vec::new(), |mut objects, text| {
             for object in crate::source::objects(text) {
                 objects.retain(|other: &Object| other.key() != object.key());

@@ -10,8 +10,12 @@ pub struct Identity {
     pub name_hash: u64,
     /// The tag that its lists and frontends carry.
     pub service_tag: u16,
+    /// Why its topology hints are not followed, see [`super::HintFallback`].
+    pub hint_fallback: u16,
+    /// How many of its ready endpoints have no hints, where that is why.
+    pub without_hints: u16,
     /// Zero.
-    pub pad: [u16; 3],
+    pub pad: u16,
     /// `namespace/name` or `namespace/name:port`, for people.
     pub name: NameText,
 }

@@ -256,8 +256,8 @@ fn a_change_of_the_node_is_worked_off_in_slices() {
     assert!(reconciler.has_more());
     assert_eq!(
         reconciler.go_on().unwrap().operations,
-        2,
-        "slots and service words"
+        3,
+        "the identity, whose hints are followed now, slots and service words"
     );
     assert!(!reconciler.has_more());
 }

@@ -33,7 +33,7 @@ fn what_is_as_it_should_be_has_no_differences() {
 #[test]
 fn every_damage_is_found_by_name() {
     type Damage = fn(&mut Snapshot);
-    let damages: [(Damage, &str); 15] = [
+    let damages: [(Damage, &str); 16] = [
         (
             |maps| maps.frontends.retain(|(frontend, _)| *frontend != cluster_ip(1)),
             "default/web: FRONTENDS: TCP 10.96.0.1:80 is missing",
@@ -83,6 +83,10 @@ fn every_damage_is_found_by_name() {
         (
             |maps| maps.identities.retain(|(id, _)| id.0 != 1),
             "default/web (TCP IPv4): IDENTITY: it is not there",
+        ),
+        (
+            |maps| maps.identities[0].1.hint_fallback = 3,
+            "default/web: IDENTITY: it says `hints are not followed: none is for this node's zone`, not `hints are followed`",
         ),
         (
             |maps| maps.ranges.clear(),

@@ -222,12 +222,14 @@ impl Kernel {
         match operation {
             Operation::PutIdentity(id, identity) => {
                 assert!(id.0 > 0 && id.0 < self.capacity.services);
-                assert_eq!(
-                    self.identities.insert(*id, **identity),
-                    None,
-                    "an id has one owner"
-                );
-                self.services.remove(id);
+                let owner = |identity: &Identity| (identity.uid, identity.name_hash, identity.service_tag);
+                match self.identities.insert(*id, **identity) {
+                    Some(before) => {
+                        assert_eq!(owner(&before), owner(identity), "an id has one owner");
+                        assert_ne!(before, **identity, "a write that changes nothing");
+                    }
+                    None => _ = self.services.remove(id),
+                }
             }
             Operation::RemoveIdentity(id) => {
                 assert!(self.identities.remove(id).is_some());

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proxy_common::layout::{Family, FrontendKind, Port, When, protocol};
+use proxy_common::layout::{Family, FrontendKind, HintFallback, Port, When, protocol};
 
 use super::super::{Endpoint, Frontend, List, PortKey, Range, ServicePort};
 use crate::name::ObjectName;
@@ -155,6 +155,7 @@ impl RandomPort {
             external,
             shortcut,
             affinity: self.affinity,
+            hints: HintFallback::from_fields(u16::from(self.lists[0].0 % 4), 1),
             source_ranges: self
                 .ranges
                 .iter()

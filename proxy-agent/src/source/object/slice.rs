@@ -106,6 +106,13 @@ pub struct Conditions {
 }
 
 impl Conditions {
+    /// Of an endpoint that serves while it shuts down.
+    pub(crate) const TERMINATING: Self = Self {
+        ready: Some(false),
+        serving: Some(true),
+        terminating: Some(true),
+    };
+
     /// It takes new flows; true where nothing is given.
     pub fn ready(self) -> bool {
         self.ready.unwrap_or(true)
