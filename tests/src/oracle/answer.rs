@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use super::node_ports;
 use super::world::{Endpoint, Protocol, Service, ServicePort, World};
 
 /// A new flow.
@@ -191,8 +192,8 @@ fn frontend<'a>(world: &'a World, question: &Question) -> Option<(&'a Service, &
             .into_iter()
             .min_by_key(|(service, _, _)| (service.created, &service.name))
     };
-    let is_this_node = world.node_addresses.contains(&to.ip());
-    oldest(by_address).or_else(|| oldest(by_node_port).filter(|_| is_this_node))
+    let is_answered = node_ports::answer_at(world, to.ip());
+    oldest(by_address).or_else(|| oldest(by_node_port).filter(|_| is_answered))
 }
 
 fn addresses(service: &Service, kind: Kind) -> Vec<IpAddr> {
@@ -238,7 +239,7 @@ fn is_let_in(world: &World, service: &Service, question: &Question, place: Place
     ranges.peek().is_none() || source.is_some_and(|source| ranges.any(|range| is_within(source, *range)))
 }
 
-fn is_within(address: IpAddr, (first, length): (IpAddr, u8)) -> bool {
+pub(super) fn is_within(address: IpAddr, (first, length): (IpAddr, u8)) -> bool {
     let bits = |ip: IpAddr| -> Vec<bool> {
         let octets = match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),

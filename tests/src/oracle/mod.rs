@@ -5,7 +5,9 @@
 //! ids and no changes: only what is so now. Property tests ask it and the proxy the same.
 
 mod answer;
+mod node_ports;
 mod world;
 
 pub use answer::{Answer, Question, Source, Verdict, answer};
+pub use node_ports::NodePorts;
 pub use world::{Endpoint, Ingress, Protocol, Service, ServicePort, Slice, SlicePort, World};

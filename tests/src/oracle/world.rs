@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::node_ports::NodePorts;
+
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
@@ -33,8 +35,10 @@ pub struct World {
     pub node: String,
     /// Its label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// Its addresses, one a family.
+    /// Its addresses; the first of each family is the one by which it speaks.
     pub node_addresses: Vec<IpAddr>,
+    /// nodePortAddresses of its proxy.
+    pub node_ports: Vec<NodePorts>,
     /// Where its pods' addresses come from.
     pub pod_ranges: Vec<(IpAddr, u8)>,
     /// All Services.

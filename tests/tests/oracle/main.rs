@@ -14,6 +14,7 @@ use lab::oracle::{Answer, Question, Source, Verdict, World, answer};
 use lab::scenario::{Paper, content, programs};
 use proptest::prelude::*;
 use proxy_agent::agent::{MapWriter, Reconciler};
+use proxy_agent::datapath::NodePortAddresses;
 use proxy_agent::explain::{self, explain};
 use proxy_agent::source::{Change, ObjectKey, read_folder};
 use serde_json::Value;
@@ -42,8 +43,10 @@ impl Drop for Folder {
 }
 
 fn read(folder: &Folder, world: &World) -> explain::World {
+    let node_ports: Vec<String> = world.node_ports.iter().map(|entry| entry.text()).collect();
     let place = explain::Place {
         node: world.node.clone(),
+        node_ports: NodePortAddresses::parse(&node_ports).unwrap(),
         ..explain::Place::default()
     };
     explain::World::read(&folder.0, &place).unwrap()

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lab::oracle::{Endpoint, Ingress, Protocol, Question, Service, ServicePort, Slice, SlicePort, World};
+use lab::oracle::{
+    Endpoint, Ingress, NodePorts, Protocol, Question, Service, ServicePort, Slice, SlicePort, World,
+};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -13,6 +15,7 @@ const NODE_PORTS: [u16; 3] = [0, 30080, 30081];
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 const PORT_NAMES: [&str; 2] = ["a", "b"];
 const SERVICES: usize = 3;
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// An address of a network of the family: 10.N.0.last, or fdNN::last. The kernel's test run routes those of nodes and pods.
 fn address(is_v4: bool, network: u8, last: u8) -> IpAddr {
@@ -30,12 +33,33 @@ fn network(is_v4: bool, network: u8) -> (IpAddr, u8) {
 const CLUSTER: u8 = 0x60;
 const BALANCER: u8 = 0x61;
 const NODES: u8 = 1;
+/// Where the node has its second addresses.
+const BESIDE: u8 = 6;
 const PODS_HERE: u8 = 4;
 const PODS_THERE: u8 = 5;
 const WORLD: u8 = 8;
 
 fn node_address(is_v4: bool) -> IpAddr {
     address(is_v4, NODES, 1)
+}
+
+fn node_ports() -> impl Strategy<Value = Vec<NodePorts>> {
+    let within = |is_v4, of| {
+        let (address, length) = network(is_v4, of);
+        NodePorts::Within(address, length)
+    };
+    select(vec![
+        vec![],
+        vec![],
+        vec![NodePorts::All],
+        vec![NodePorts::Primary],
+        vec![NodePorts::Localhost],
+        vec![NodePorts::Primary, NodePorts::Localhost],
+        vec![within(true, BESIDE)],
+        vec![within(false, BESIDE), NodePorts::Localhost],
+        vec![within(true, NODES), within(false, BESIDE)],
+        vec![within(true, WORLD)],
+    ])
 }
 
 fn families() -> impl Strategy<Value = Vec<bool>> {
@@ -203,14 +227,20 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         .prop_flat_map(|numbers| numbers.into_iter().map(service).collect::<Vec<_>>());
     let zone = prop::option::weighted(0.8, select(vec!["z1", "z2", "z3"]));
     let slices = prop::collection::vec(slice(), 2..10);
-    (services, zone, slices).prop_map(|(services, zone, mut slices)| {
+    (services, zone, slices, node_ports()).prop_map(|(services, zone, mut slices, node_ports)| {
         for (number, slice) in slices.iter_mut().enumerate() {
             slice.name = format!("slice-{number}");
         }
         World {
             node: NODE.to_owned(),
             zone: zone.map(str::to_owned),
-            node_addresses: vec![node_address(true), node_address(false)],
+            node_addresses: vec![
+                node_address(true),
+                node_address(false),
+                address(true, BESIDE, 1),
+                address(false, BESIDE, 1),
+            ],
+            node_ports,
             pod_ranges: vec![network(true, PODS_HERE), network(false, PODS_HERE)],
             services,
             slices,
@@ -231,6 +261,7 @@ pub(crate) fn questions(world: &World) -> Vec<Question> {
                 world
                     .node_addresses
                     .iter()
+                    .chain(&LOOPBACK)
                     .map(|ip| (*ip, port.node_port.max(1), port.protocol)),
             );
         }
@@ -241,6 +272,7 @@ pub(crate) fn questions(world: &World) -> Vec<Question> {
     let from = |is_v4| {
         [
             node_address(is_v4),
+            address(is_v4, BESIDE, 1),
             address(is_v4, PODS_HERE, 1),
             address(is_v4, PODS_HERE, 9),
             address(is_v4, PODS_THERE, 1),
@@ -249,7 +281,13 @@ pub(crate) fn questions(world: &World) -> Vec<Question> {
     };
     to.into_iter()
         .flat_map(|(ip, port, protocol)| {
-            from(ip.is_ipv4()).map(|from| Question {
+            // Nobody else's packets to loopback come to a node.
+            let callers = if ip.is_loopback() {
+                vec![ip]
+            } else {
+                from(ip.is_ipv4()).to_vec()
+            };
+            callers.into_iter().map(move |from| Question {
                 from,
                 to: SocketAddr::new(ip, port),
                 protocol,
