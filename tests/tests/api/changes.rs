@@ -30,6 +30,7 @@ fn the_first_batch_is_everything_and_what_follows_is_what_changed() {
         "+EndpointSlice first/a-1",
         "+EndpointSlice first/a-2",
         "+Node node-1",
+        "+ServiceCIDR kubernetes",
     ] {
         assert!(
             first.iter().any(|change| change == expected),

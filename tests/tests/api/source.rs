@@ -180,7 +180,7 @@ pub(crate) fn describe(change: &Change) -> String {
 fn namespace_of(key: &ObjectKey) -> Option<&str> {
     match key {
         ObjectKey::Service(name) | ObjectKey::Slice(name) => Some(&name.namespace),
-        ObjectKey::Node(_) => None,
+        ObjectKey::Node(_) | ObjectKey::ServiceCidr(_) => None,
     }
 }
 

@@ -86,14 +86,18 @@ impl Kubernetes {
         let mut news = self.watches();
         let mut cache = Cache::new(self.service_proxy_name.is_some());
         let mut outage = Outage::new(self.status.clone());
-        let mut has_node = false;
+        let (mut has_node, mut has_ranges) = (false, false);
         loop {
-            let is_synced = has_node && cache.is_synced(Family::Services) && cache.is_synced(Family::Slices);
+            let is_synced = has_node
+                && has_ranges
+                && cache.is_synced(Family::Services)
+                && cache.is_synced(Family::Slices);
             tokio::select! {
                 first = news.next() => {
                     let ready = std::iter::from_fn(|| news.next().now_or_never().flatten());
                     for one in first.into_iter().chain(ready.take(MOST_EVENTS)) {
-                        has_node |= settles_node(&one);
+                        has_node |= settles(&one, Family::Node, Watched::Node);
+                        has_ranges |= settles(&one, Family::ServiceCidrs, Watched::ServiceCidrs);
                         self.take(one, &mut cache);
                     }
                 }
@@ -162,13 +166,14 @@ impl Kubernetes {
     }
 }
 
-/// Whether it is known of the Node what there is to know: all of it, or that it is not given to us for now. It decides
-/// between endpoints, and nothing should be programmed twice for it; but it is not worth waiting for.
-fn settles_node(news: &News) -> bool {
-    matches!(
-        news,
-        News::Objects(Family::Node, Event::End) | News::Failed(Watched::Node, _)
-    )
+/// Whether it is known of these objects what there is to know: all of it, or that it is not given to us for now. The Node decides
+/// between endpoints, and nothing should be programmed twice for it; but neither it nor ServiceCIDRs are worth waiting for.
+fn settles(news: &News, family: Family, watched: Watched) -> bool {
+    match news {
+        News::Objects(other, Event::End) => *other == family,
+        News::Failed(other, _) => *other == watched,
+        News::Objects(..) => false,
+    }
 }
 
 fn of_objects<K: Kind<Object = Object>>(event: watcher::Event<Wire<K>>) -> Event {
