@@ -340,7 +340,8 @@ endpoints: [{{addresses: ['{}'], nodeName: node-a}}, {{addresses: ['{}'], nodeNa
             "masqueraded-to-remote",
         ),
         ("192.0.2.1", "10.96.0.1:80/SCTP", "reject", "kept"),
-        ("10.1.0.99", "10.96.0.1:80/TCP", "not-a-service", "kept"),
+        ("10.1.0.99", "10.96.0.1:80/TCP", "reject", "kept"),
+        ("10.1.0.99", "10.96.0.99:80/SCTP", "not-a-service", "kept"),
     ] {
         let answer = manifests.ask(from, to);
         let row = format!("{from} -> {to}\n{}", steps(&answer));
@@ -536,18 +537,25 @@ fn node_port_addresses_are_followed() {
 #[test]
 fn what_is_no_service_says_what_is_near() {
     let manifests = cluster();
-    for (to, part) in [
+    for (to, verdict, part) in [
         (
             "203.0.113.1:81",
+            "drop",
             "203.0.113.1 is served at 80/TCP of default/cluster:web, 80/UDP of default/cluster:dns",
         ),
         (
+            "203.0.113.1:81",
+            "drop",
+            "what no Service serves there may not leave by the uplink that it came in by",
+        ),
+        (
             "192.0.2.2:30001",
+            "not-a-service",
             "30001 is a NodePort of Service default/cluster:web, but 192.0.2.2 is no address of this node",
         ),
     ] {
         let answer = manifests.ask("198.18.0.9", to);
-        assert_eq!(answer["verdict"], "not-a-service");
+        assert_eq!(answer["verdict"], verdict);
         assert_eq!(
             (&answer["backends"], &answer["source"], &answer["affinity"]),
             (&json!([]), &json!("kept"), &json!(false))
