@@ -193,5 +193,5 @@ fn the_example_of_the_docs_is_what_is_printed() {
     let applied = Manifests::new(&[("policy.yaml", block(2))]);
     let output = plan(&now, &[applied.path().join("policy.yaml").to_str().unwrap()]);
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(printed, explaining::printed_after(&page, "would print"));
+    assert_eq!(printed, explaining::printed_after(page, "would print"));
 }
