@@ -64,7 +64,7 @@ impl<'a> Audit<'a> {
             owned
                 .entry(backend.service)
                 .or_default()
-                .insert(endpoint_of(backend));
+                .insert(Endpoint::of(backend));
         }
         let mut ranges: HashMap<ServiceId, BTreeSet<Range>> = HashMap::default();
         for (id, range, tag) in &snapshot.ranges {
@@ -203,7 +203,7 @@ impl<'a> Audit<'a> {
         let mut found = BTreeSet::new();
         for backend in run {
             match self.backends.get(backend).filter(|backend| backend.is_alive()) {
-                Some(backend) => _ = found.insert(endpoint_of(backend)),
+                Some(backend) => _ = found.insert(Endpoint::of(backend)),
                 None => {
                     let problem = format!(
                         "the {list} list names backend {}, which does not serve",
@@ -217,7 +217,7 @@ impl<'a> Audit<'a> {
             self.find(name, "SLOTS", format!("the {list} list is out of order"));
         }
         let wanted_set: BTreeSet<Endpoint> = port.members(wanted).copied().collect();
-        let text = |endpoint: &Endpoint| format!("{} of the {list} list", text_of(endpoint));
+        let text = |endpoint: &Endpoint| format!("{} of the {list} list", endpoint);
         self.compare(name, "SLOTS", &wanted_set, &found, text);
         if wanted_set.is_empty() && word.count() == 0 && word.when_empty() != wanted.when_empty {
             let name_of = |when| match when {
@@ -236,10 +236,10 @@ impl<'a> Audit<'a> {
     fn check_endpoints(&mut self, name: &str, id: ServiceId, port: &ServicePort) {
         let found = self.owned.remove(&id).unwrap_or_default();
         let wanted: BTreeSet<Endpoint> = port.endpoints.iter().copied().collect();
-        self.compare(name, "BACKENDS", &wanted, &found, text_of);
+        self.compare(name, "BACKENDS", &wanted, &found, Endpoint::to_string);
         for endpoint in &port.endpoints {
             let bits = backend_bits(endpoint.address, endpoint.port, port.key.protocol);
-            self.check_bits(name, &text_of(endpoint), bits);
+            self.check_bits(name, &endpoint.to_string(), bits);
         }
     }
 
@@ -288,20 +288,6 @@ impl<'a> Audit<'a> {
             self.find(name, map, format!("{} should not be there", text(one)));
         }
     }
-}
-
-fn endpoint_of(backend: &Backend) -> Endpoint {
-    Endpoint {
-        address: backend.address.into(),
-        port: backend.port,
-        local: backend.is_local(),
-    }
-}
-
-fn text_of(endpoint: &Endpoint) -> String {
-    let place = if endpoint.local { "local" } else { "remote" };
-    let address = std::net::SocketAddr::new(endpoint.address, endpoint.port.number());
-    format!("{place} endpoint {address}")
 }
 
 #[cfg(test)]

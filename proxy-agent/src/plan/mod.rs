@@ -10,6 +10,7 @@ mod filter;
 mod ids;
 mod installed;
 mod operation;
+mod part;
 mod planner;
 mod put;
 mod retire;
@@ -20,6 +21,7 @@ pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
 pub use desired::{Endpoint, List, PortKey, ServicePort, protocol_name};
 pub use operation::{Frontend, Operation, Range, Snapshot};
+pub use part::Part;
 pub use planner::{Plan, Planner};
 pub use retire::Token;
 
