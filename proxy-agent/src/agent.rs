@@ -5,16 +5,19 @@ mod observe;
 mod reconcile;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::Context;
 pub use failure::{Cause, Failure};
 pub use observe::Observer;
+use proxy_common::layout::{Backend, BackendId, FrontendValue, Networks, ServiceId, Vip};
 pub use reconcile::{Done, MapsFailed, Reconciler};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::plan::{Capacity, Operation, Snapshot, Token};
+use crate::plan::{Capacity, Frontend, Operation, Part, Snapshot, Token};
 use crate::source::Batch;
 
 /// The maps, as the agent writes them.
@@ -27,6 +30,34 @@ pub trait MapWriter {
 
     /// What the maps hold.
     fn snapshot(&mut self) -> Result<Snapshot, Self::Error>;
+
+    /// A part of it, without ranges.
+    fn part(&mut self, part: &Part) -> Result<Snapshot, Self::Error> {
+        Ok(part.of(self.snapshot()?))
+    }
+
+    /// The backends of these ids that are or were in use.
+    fn backends(&mut self, ids: Range<BackendId>) -> Result<Vec<(BackendId, Backend)>, Self::Error> {
+        let mut backends = self.snapshot()?.backends;
+        backends.retain(|(id, _)| ids.contains(id));
+        Ok(backends)
+    }
+
+    /// All frontends.
+    fn frontends(&mut self) -> Result<Vec<(Frontend, FrontendValue)>, Self::Error> {
+        Ok(self.snapshot()?.frontends)
+    }
+
+    /// All source ranges, with the tags that they carry.
+    fn ranges(&mut self) -> Result<Vec<(ServiceId, crate::plan::Range, u32)>, Self::Error> {
+        Ok(self.snapshot()?.ranges)
+    }
+
+    /// What stands at the Services' addresses, and ranges of addresses.
+    fn addresses(&mut self) -> Result<(Vec<(IpAddr, Vip)>, Networks), Self::Error> {
+        let snapshot = self.snapshot()?;
+        Ok((snapshot.vips, snapshot.networks))
+    }
 
     /// How much the maps can hold.
     fn capacity(&self) -> Capacity;
@@ -137,9 +168,8 @@ where
             },
             () = until(retry) => reconciler.retry(Instant::now())?,
             Some(()) = audits.recv(), if reconciler.is_settled() => {
-                let (differences, done) = reconciler.audit()?;
-                observer.audited(&differences);
-                done
+                reconciler.begin_audit();
+                Done::default()
             }
             batch = batches.recv() => {
                 let Some(batch) = batch else { return Ok(()) };
@@ -148,6 +178,14 @@ where
                 take(&mut reconciler, batch, &mut news)?
             }
             () = std::future::ready(()), if reconciler.has_more() => reconciler.go_on()?,
+            // Others get their turn between two slices.
+            () = tokio::task::yield_now(), if reconciler.is_auditing() => match reconciler.go_on_with_audit()? {
+                Some((differences, done)) => {
+                    observer.audited(&differences);
+                    done
+                }
+                None => Done::default(),
+            },
         };
         resting.add(done.token);
         news.operations += done.operations;

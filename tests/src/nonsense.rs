@@ -59,6 +59,7 @@ fn assert_whole(world: &World, changes: Vec<Change>) {
     for port in names.iter().flat_map(|name| model.compile(name)) {
         audit.check(&port);
     }
+    audit.check_vips();
     let differences = audit.finish();
     assert!(differences.is_empty(), "{differences:#?}");
 }

@@ -47,6 +47,8 @@ pub struct Reconciler<M> {
     warnings: Vec<Warning>,
     /// Services that failed, and not told yet.
     failures: Vec<Failure>,
+    /// The audit that is under way.
+    audit: Option<audit::Progress>,
     /// Whether the whole source was known once, so that what nobody asked for was taken away.
     is_synced: bool,
 }
@@ -99,6 +101,7 @@ impl<M: MapWriter> Reconciler<M> {
             hint_fallbacks: BTreeMap::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
+            audit: None,
             is_synced: false,
         })
     }

@@ -106,5 +106,6 @@ fn differences(instance: &Path, desired: &[ServicePort]) -> anyhow::Result<Vec<D
     let snapshot = dump::snapshot(instance)?;
     let mut audit = Audit::of(&snapshot);
     desired.iter().for_each(|port| audit.check(port));
+    audit.check_vips();
     Ok(audit.finish())
 }

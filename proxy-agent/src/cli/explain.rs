@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil};
 
 use super::Output;
 use super::arguments::INSTANCE;
@@ -47,9 +47,9 @@ pub struct ExplainArguments {
     /// with --manifests, both are asked and the difference is shown.
     #[arg(long, value_name = "DIR")]
     instance: Option<PathBuf>,
-    /// When the call is made: a time such as 2026-01-31T12:00:00Z, or seconds from now such as +600. Decides which
-    /// records of session affinity hold still; needs the maps of an agent.
-    #[arg(long, value_name = "TIME", value_parser = later)]
+    /// When the call is made: a time of day in UTC such as 14:30, the next one; a time such as 2026-01-31T12:00:00Z; or
+    /// seconds from now such as +600. Decides which records of session affinity hold still; needs the maps of an agent.
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| later(text, Timestamp::now()))]
     at: Option<i64>,
     /// Who calls.
     #[arg(long, value_name = "ADDRESS")]
@@ -63,12 +63,13 @@ pub struct ExplainArguments {
 }
 
 /// Seconds from now.
-fn later(text: &str) -> Result<i64, String> {
+fn later(text: &str, now: Timestamp) -> Result<i64, String> {
     let seconds = match text.strip_prefix('+') {
         Some(seconds) => seconds.parse().ok(),
         None => {
             let time: Option<Timestamp> = text.parse().ok();
-            time.map(|time| time.as_second() - Timestamp::now().as_second())
+            let time = time.map(|time| time.as_second() - now.as_second());
+            time.or_else(|| until_time_of_day(text, now))
         }
     };
     // Records are told by a clock of 32 bits.
@@ -76,8 +77,19 @@ fn later(text: &str) -> Result<i64, String> {
     match seconds {
         Some(seconds) if (0..=LONGEST).contains(&seconds) => Ok(seconds),
         Some(_) => Err("it lies in the past, or more than a week ahead".to_owned()),
-        None => Err("it is no time: write it as 2026-01-31T12:00:00Z, or as +600".to_owned()),
+        None => Err("it is no time: write it as 14:30, as 2026-01-31T12:00:00Z, or as +600".to_owned()),
     }
+}
+
+/// Seconds to the next time of day, in UTC as the agent's log has it.
+fn until_time_of_day(text: &str, now: Timestamp) -> Option<i64> {
+    const DAY: i64 = 86_400;
+    // A date without its zone is no time of day.
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    let time: civil::Time = text.parse().ok().filter(|_| is_plain)?;
+    let seconds = |number: i8, each: i64| i64::from(number) * each;
+    let of_day = seconds(time.hour(), 3600) + seconds(time.minute(), 60) + seconds(time.second(), 1);
+    Some((of_day - now.as_second()).rem_euclid(DAY))
 }
 
 /// Answers on `writer`; as text, with warnings on `errors`.
@@ -174,17 +186,28 @@ mod tests {
 
     #[test]
     fn a_time_is_seconds_from_now() {
-        assert_eq!(later("+600"), Ok(600));
-        let hour = Timestamp::now() + jiff::SignedDuration::from_secs(3600);
-        let seconds = later(&hour.to_string()).unwrap();
-        assert!((3590..=3600).contains(&seconds), "{seconds}");
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        for (text, seconds) in [
+            ("+600", 600),
+            ("2026-01-31T13:00:00Z", 3600),
+            ("2026-01-31T13:00:00+00:30", 1800),
+            ("12:00", 0),
+            ("12:00:05", 5),
+            ("14:30", 9000),
+            // It is over for today.
+            ("11:59", 86_340),
+        ] {
+            assert_eq!(later(text, now), Ok(seconds), "{text}");
+        }
         for (wrong, part) in [
             ("soon", "is no time"),
             ("+", "is no time"),
+            ("25:00", "is no time"),
+            ("2026-01-31T14:00:00", "is no time"),
             ("2020-01-31T12:00:00Z", "past"),
             ("+9999999", "week"),
         ] {
-            assert!(later(wrong).unwrap_err().contains(part), "{wrong}");
+            assert!(later(wrong, now).unwrap_err().contains(part), "{wrong}");
         }
     }
 }

@@ -162,7 +162,12 @@ impl Backends {
 
     /// All that are or were in use.
     pub(super) fn used(&self) -> Vec<(BackendId, Backend)> {
-        let ids = (0..self.0.len()).map(BackendId);
+        self.used_of(0..self.0.len())
+    }
+
+    /// Those of these ids.
+    pub(super) fn used_of(&self, ids: std::ops::Range<u32>) -> Vec<(BackendId, Backend)> {
+        let ids = (ids.start..ids.end.min(self.0.len())).map(BackendId);
         ids.filter(|id| self.is_used(*id))
             .filter_map(|id| Some((id, self.get(id)?)))
             .collect()
@@ -201,6 +206,12 @@ impl Prefilter {
         if let Some(word) = self.0.words().get(bit.word() as usize) {
             word.fetch_and(!bit.mask(), Ordering::Release);
         }
+    }
+
+    /// One word.
+    pub(super) fn word(&self, index: u32) -> Option<u64> {
+        let word = self.0.words().get(index as usize)?;
+        Some(word.load(Ordering::Acquire))
     }
 
     /// The words that are not 0.

@@ -53,12 +53,15 @@ mod tables;
 pub(crate) mod testing;
 
 use std::fs::File;
+use std::net::IpAddr;
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use nix::fcntl::Flock;
+use proxy_common::layout::{Backend, BackendId, FrontendValue, Networks, ServiceId, Vip};
 use tokio::sync::watch;
 
 pub use error::{ApplyError, CallError, DatapathError};
@@ -70,7 +73,7 @@ pub use options::{AttachMode, DatapathOptions, FlowLives, PodInterfaces, SnatPor
 pub use size::MapSizes;
 
 use crate::agent::{MapWriter, Sweeps};
-use crate::plan::{Capacity, Operation, Snapshot};
+use crate::plan::{Capacity, Frontend, Operation, Part, Snapshot};
 use attach::{Attacher, Hook};
 use classify::Selection;
 use error::Context;
@@ -267,6 +270,26 @@ impl MapWriter for Datapath {
 
     fn snapshot(&mut self) -> Result<Snapshot, DatapathError> {
         Self::snapshot(self)
+    }
+
+    fn part(&mut self, part: &Part) -> Result<Snapshot, DatapathError> {
+        snapshot::part(&self.tables, part)
+    }
+
+    fn backends(&mut self, ids: Range<BackendId>) -> Result<Vec<(BackendId, Backend)>, DatapathError> {
+        Ok(self.tables.backends.used_of(ids.start.0..ids.end.0))
+    }
+
+    fn frontends(&mut self) -> Result<Vec<(Frontend, FrontendValue)>, DatapathError> {
+        snapshot::frontends(&self.tables)
+    }
+
+    fn ranges(&mut self) -> Result<Vec<(ServiceId, crate::plan::Range, u32)>, DatapathError> {
+        snapshot::ranges(&self.tables)
+    }
+
+    fn addresses(&mut self) -> Result<(Vec<(IpAddr, Vip)>, Networks), DatapathError> {
+        snapshot::addresses(&self.tables)
     }
 
     fn capacity(&self) -> Capacity {

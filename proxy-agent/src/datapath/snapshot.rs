@@ -1,15 +1,16 @@
 //! Reads the maps back, so that ids, slots and flows stay as they are over a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use proxy_common::layout::{
-    Addr, FrontendKey, FrontendValue, ListWord, SOURCE_RANGE_SERVICE_BITS, ServiceId, SourceRangeKey, V6, Vip,
+    Addr, BackendId, FrontendKey, FrontendValue, ListWord, Networks, SOURCE_RANGE_SERVICE_BITS, ServiceId,
+    SourceRangeKey, V6, Vip,
 };
 
 use super::error::DatapathError;
 use super::tables::Tables;
-use crate::plan::{Capacity, Frontend, Range, Snapshot};
+use crate::plan::{Capacity, Frontend, Part, Range, Snapshot};
 
 pub(super) fn capacity(tables: &Tables) -> Capacity {
     Capacity {
@@ -33,32 +34,74 @@ pub(super) fn read(tables: &Tables) -> Result<Snapshot, DatapathError> {
     let lists = services
         .iter()
         .flat_map(|(_, service)| [service.internal, service.external, service.shortcut]);
-    let runs: BTreeMap<u32, u32> =
-        lists
-            .filter(|list| list.count() > 0)
-            .fold(BTreeMap::new(), |mut runs, list| {
-                let count = runs.entry(list.first()).or_default();
-                *count = list.count().max(*count);
-                runs
-            });
     Ok(Snapshot {
-        slots: runs
-            .into_iter()
-            .map(|(first, count)| (first, tables.slots.get(first, count)))
-            .collect(),
+        slots: runs(tables, lists),
         backends: tables.backends.used(),
         frontends: frontends(tables)?,
         ranges: ranges(tables)?,
         vips: vips(tables)?,
-        networks: tables.networks.get(&0)?.unwrap_or_default(),
+        networks: networks(tables)?,
         filter: tables.prefilter.used(),
         identities,
         services,
     })
 }
 
+/// A part of it, without ranges.
+pub(super) fn part(tables: &Tables, part: &Part) -> Result<Snapshot, DatapathError> {
+    let mut found = Snapshot::default();
+    for id in &part.services {
+        if let (Some(identity), Some(service)) = (tables.identity.get(id)?, tables.services.get(*id)) {
+            found.identities.push((*id, identity));
+            found.services.push((*id, service));
+        }
+    }
+    let lists = found
+        .services
+        .iter()
+        .flat_map(|(_, service)| Part::lists(service));
+    found.slots = runs(tables, lists);
+    let listed = found.slots.iter().flat_map(|(_, run)| run);
+    let backends: BTreeSet<BackendId> = part.backends.iter().chain(listed).copied().collect();
+    let backends = backends.into_iter();
+    found.backends = backends
+        .filter_map(|id| Some((id, tables.backends.get(id)?)))
+        .filter(|(_, backend)| backend.life != 0 || backend.last_life != 0)
+        .collect();
+    for frontend in &part.frontends {
+        let value = match frontend.address {
+            IpAddr::V4(address) => {
+                let key = FrontendKey::new(address.into(), frontend.port, frontend.protocol);
+                tables.frontends4.get(&key)?
+            }
+            IpAddr::V6(address) => {
+                let key = FrontendKey::new(address.into(), frontend.port, frontend.protocol);
+                tables.frontends6.get(&key)?
+            }
+        };
+        found.frontends.extend(value.map(|value| (*frontend, value)));
+    }
+    let words = part.words.iter();
+    found.filter = words
+        .filter_map(|word| Some((*word, tables.prefilter.word(*word)?)))
+        .collect();
+    Ok(found)
+}
+
+/// The runs of slots that lists show.
+fn runs(tables: &Tables, lists: impl Iterator<Item = ListWord>) -> Vec<(u32, Vec<BackendId>)> {
+    let mut runs: BTreeMap<u32, u32> = BTreeMap::new();
+    for list in lists.filter(|list| list.count() > 0) {
+        let count = runs.entry(list.first()).or_default();
+        *count = list.count().max(*count);
+    }
+    let runs = runs.into_iter();
+    runs.map(|(first, count)| (first, tables.slots.get(first, count)))
+        .collect()
+}
+
 /// All source ranges of both families.
-fn ranges(tables: &Tables) -> Result<Vec<(ServiceId, Range, u32)>, DatapathError> {
+pub(super) fn ranges(tables: &Tables) -> Result<Vec<(ServiceId, Range, u32)>, DatapathError> {
     let four = tables.source_ranges4.entries()?;
     let six = tables.source_ranges6.entries()?;
     let four = four.into_iter().map(|(key, tag)| range(&key, tag));
@@ -73,6 +116,15 @@ fn range<A: Addr>(key: &SourceRangeKey<A>, tag: u32) -> (ServiceId, Range, u32) 
     let length = key.prefix_length.saturating_sub(SOURCE_RANGE_SERVICE_BITS);
     let range = Range::new(ip(key.range.address), u8::try_from(length).unwrap_or(u8::MAX));
     (key.range.service, range, tag)
+}
+
+/// What stands at the Services' addresses, and ranges of addresses.
+pub(super) fn addresses(tables: &Tables) -> Result<(Vec<(IpAddr, Vip)>, Networks), DatapathError> {
+    Ok((vips(tables)?, networks(tables)?))
+}
+
+fn networks(tables: &Tables) -> Result<Networks, DatapathError> {
+    Ok(tables.networks.get(&0)?.unwrap_or_default())
 }
 
 /// All addresses at which Services are reached, of both families.

@@ -9,15 +9,14 @@ use std::net::IpAddr;
 
 use foldhash::HashMap;
 use proxy_common::layout::{
-    Backend, BackendId, FilterBit, FrontendValue, HintFallback, ListWord, Networks, Service, ServiceId, Vip,
-    When,
+    Backend, BackendId, FilterBit, FrontendValue, HintFallback, ListWord, Service, ServiceId, Vip, When,
 };
 use serde::Serialize;
 
 use super::filter::{backend_bits, frontend_bits};
 use super::installed::{IdentityKey, PortIdentity, frontend_value, words};
 use super::vips::Stand;
-use super::{Endpoint, Frontend, List, Range, Ranges, ServicePort, Snapshot};
+use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot};
 
 /// Something in the maps that should be otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -28,6 +27,20 @@ pub struct Difference {
     pub map: &'static str,
     /// What is wrong there.
     pub problem: String,
+}
+
+impl Difference {
+    pub(super) const VIP_IS_OTHER: &str = "it says something else of the address than is so";
+    pub(super) const VIP_IS_MISSING: &str = "the address is missing";
+    pub(super) const VIP_IS_NOBODYS: &str = "no Service has the address";
+
+    pub(super) fn of_vip(address: IpAddr, problem: &str) -> Self {
+        Self {
+            subject: address.to_string(),
+            map: "VIPS",
+            problem: problem.to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Difference {
@@ -54,7 +67,6 @@ pub struct Audit<'a> {
     stands: BTreeMap<IpAddr, Stand>,
     /// Where something that is not looked at stands, too.
     excused_addresses: BTreeSet<IpAddr>,
-    networks: &'a Networks,
     differences: BTreeSet<Difference>,
 }
 
@@ -73,7 +85,7 @@ impl<'a> Audit<'a> {
             owned
                 .entry(backend.service)
                 .or_default()
-                .insert(endpoint_of(backend));
+                .insert(Endpoint::of(backend));
         }
         let mut ranges: HashMap<ServiceId, BTreeSet<Range>> = HashMap::default();
         for (id, range, tag) in &snapshot.ranges {
@@ -115,7 +127,6 @@ impl<'a> Audit<'a> {
             vips: snapshot.vips.iter().copied().collect(),
             stands: BTreeMap::new(),
             excused_addresses: BTreeSet::new(),
-            networks: &snapshot.networks,
             differences: BTreeSet::new(),
         }
     }
@@ -186,16 +197,8 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// Looks at the ranges of addresses.
-    pub fn check_ranges(&mut self, ranges: &Ranges) {
-        let (wanted, _) = ranges.networks();
-        if wanted != *self.networks {
-            let problem = "it does not hold the ranges of ServiceCIDRs and of pods that it should";
-            self.find("ranges of addresses", "NETWORKS", problem.to_owned());
-        }
-    }
-
-    fn check_vips(&mut self) {
+    /// Looks at what stands at the addresses of all service ports that were looked at, which must be all that there are.
+    pub fn check_vips(&mut self) {
         let stands = std::mem::take(&mut self.stands);
         let mut vips = std::mem::take(&mut self.vips);
         let excused = std::mem::take(&mut self.excused_addresses);
@@ -204,18 +207,13 @@ impl<'a> Audit<'a> {
         for (address, stand) in stands.into_iter().filter(|(address, _)| !is_excused(address)) {
             let problem = match vips.remove(&address) {
                 Some(vip) if vip == stand.vip(address) => continue,
-                Some(_) => "it says something else of the address than is so",
-                None => "the address is missing",
+                Some(_) => Difference::VIP_IS_OTHER,
+                None => Difference::VIP_IS_MISSING,
             };
-            self.find(&address.to_string(), "VIPS", problem.to_owned());
+            self.differences.insert(Difference::of_vip(address, problem));
         }
-        for address in vips.keys() {
-            self.find(
-                &address.to_string(),
-                "VIPS",
-                "no Service has the address".to_owned(),
-            );
-        }
+        let nobodys = |address| Difference::of_vip(address, Difference::VIP_IS_NOBODYS);
+        self.differences.extend(vips.into_keys().map(nobodys));
     }
 
     /// What nobody asked for is a difference as well.
@@ -226,7 +224,6 @@ impl<'a> Audit<'a> {
                 self.find(name, "IDENTITY", "no Service asks for it".to_owned());
             }
         }
-        self.check_vips();
         let strays: Vec<Frontend> = self.frontends.keys().copied().collect();
         for frontend in strays {
             self.find(
@@ -264,7 +261,7 @@ impl<'a> Audit<'a> {
         let mut found = BTreeSet::new();
         for backend in run {
             match self.backends.get(backend).filter(|backend| backend.is_alive()) {
-                Some(backend) => _ = found.insert(endpoint_of(backend)),
+                Some(backend) => _ = found.insert(Endpoint::of(backend)),
                 None => {
                     let problem = format!(
                         "the {list} list names backend {}, which does not serve",
@@ -278,7 +275,7 @@ impl<'a> Audit<'a> {
             self.find(name, "SLOTS", format!("the {list} list is out of order"));
         }
         let wanted_set: BTreeSet<Endpoint> = port.members(wanted).copied().collect();
-        let text = |endpoint: &Endpoint| format!("{} of the {list} list", text_of(endpoint));
+        let text = |endpoint: &Endpoint| format!("{} of the {list} list", endpoint);
         self.compare(name, "SLOTS", &wanted_set, &found, text);
         if wanted_set.is_empty() && word.count() == 0 && word.when_empty() != wanted.when_empty {
             let name_of = |when| match when {
@@ -297,10 +294,10 @@ impl<'a> Audit<'a> {
     fn check_endpoints(&mut self, name: &str, id: ServiceId, port: &ServicePort) {
         let found = self.owned.remove(&id).unwrap_or_default();
         let wanted: BTreeSet<Endpoint> = port.endpoints.iter().copied().collect();
-        self.compare(name, "BACKENDS", &wanted, &found, text_of);
+        self.compare(name, "BACKENDS", &wanted, &found, Endpoint::to_string);
         for endpoint in &port.endpoints {
             let bits = backend_bits(endpoint.address, endpoint.port, port.key.protocol);
-            self.check_bits(name, &text_of(endpoint), bits);
+            self.check_bits(name, &endpoint.to_string(), bits);
         }
     }
 
@@ -349,20 +346,6 @@ impl<'a> Audit<'a> {
             self.find(name, map, format!("{} should not be there", text(one)));
         }
     }
-}
-
-fn endpoint_of(backend: &Backend) -> Endpoint {
-    Endpoint {
-        address: backend.address.into(),
-        port: backend.port,
-        local: backend.is_local(),
-    }
-}
-
-fn text_of(endpoint: &Endpoint) -> String {
-    let place = if endpoint.local { "local" } else { "remote" };
-    let address = std::net::SocketAddr::new(endpoint.address, endpoint.port.number());
-    format!("{place} endpoint {address}")
 }
 
 #[cfg(test)]

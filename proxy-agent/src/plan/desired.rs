@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use proxy_common::layout::{Family, FrontendKind, HintFallback, Port, When};
+use proxy_common::layout::{Backend, Family, FrontendKind, HintFallback, Port, When};
 
 use super::{Frontend, Range};
 use crate::name::ObjectName;
@@ -54,6 +54,25 @@ pub struct Endpoint {
     pub port: Port,
     /// Whether it is on this node.
     pub local: bool,
+}
+
+impl Endpoint {
+    /// The one that a backend stands for.
+    pub fn of(backend: &Backend) -> Self {
+        Self {
+            address: backend.address.into(),
+            port: backend.port,
+            local: backend.is_local(),
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = if self.local { "local" } else { "remote" };
+        let address = std::net::SocketAddr::new(self.address, self.port.number());
+        write!(f, "{place} endpoint {address}")
+    }
 }
 
 /// The endpoints that take new flows of one sort of traffic.

@@ -11,6 +11,7 @@ mod ids;
 mod installed;
 mod networks;
 mod operation;
+mod part;
 mod planner;
 mod put;
 mod retire;
@@ -23,6 +24,7 @@ pub use capacity::{Capacity, PlanError};
 pub use desired::{Endpoint, List, PortKey, ServicePort, protocol_name};
 pub use networks::Ranges;
 pub use operation::{Frontend, Operation, Range, Snapshot};
+pub use part::Part;
 pub use planner::{Plan, Planner};
 pub use retire::Token;
 

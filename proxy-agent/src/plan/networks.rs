@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proxy_common::layout::{Addr, NETWORKS, Network, NetworkList, Networks, V4, V6};
 
-use super::{Operation, Plan, Planner, Range};
+use super::{Difference, Operation, Plan, Planner, Range};
 
 /// Ranges of addresses, of both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,17 @@ impl Planner {
             operations: vec![Operation::PutNetworks(Box::new(networks))],
             ..Plan::default()
         }
+    }
+}
+
+impl Planner {
+    /// Whether the map differs from what it should hold.
+    pub fn network_difference(&self, found: &Networks) -> Option<Difference> {
+        (*found != self.networks).then(|| Difference {
+            subject: "ranges of addresses".to_owned(),
+            map: "NETWORKS",
+            problem: "it does not hold the ranges of ServiceCIDRs and of pods that it should".to_owned(),
+        })
     }
 }
 

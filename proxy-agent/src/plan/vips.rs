@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use proxy_common::layout::{FrontendKind, Port, V4, V6, Vip};
 
 use super::installed::InstalledPort;
-use super::{Frontend, Operation, Planner};
+use super::{Difference, Frontend, Operation, Planner};
 
 /// What stands in VIPS.
 #[derive(Debug, Default)]
@@ -108,6 +108,25 @@ impl Planner {
             }
         }
         stand.map(|stand| stand.vip(address))
+    }
+}
+
+impl Planner {
+    /// In what the map differs from what it should hold.
+    pub fn vip_differences(&self, found: Vec<(IpAddr, Vip)>) -> Vec<Difference> {
+        let mut found: BTreeMap<IpAddr, Vip> = found.into_iter().collect();
+        let mut differences = Vec::new();
+        for (address, vip) in &self.vips.installed {
+            let problem = match found.remove(address) {
+                Some(other) if other == *vip => continue,
+                Some(_) => Difference::VIP_IS_OTHER,
+                None => Difference::VIP_IS_MISSING,
+            };
+            differences.push(Difference::of_vip(*address, problem));
+        }
+        let strays = found.into_keys();
+        differences.extend(strays.map(|address| Difference::of_vip(address, Difference::VIP_IS_NOBODYS)));
+        differences
     }
 }
 

@@ -263,6 +263,44 @@ fn a_change_of_the_node_is_worked_off_in_slices() {
 }
 
 #[test]
+fn an_audit_goes_in_slices_and_what_changes_between_them_is_no_difference() {
+    let capacity = Capacity {
+        services: 256,
+        backends: 256,
+        slots: 512,
+        frontends4: 256,
+        ..CAPACITY
+    };
+    let mut reconciler = Reconciler::start("here", TestMaps::with(capacity)).unwrap();
+    let all = (0..3 * SLICE as u8).flat_map(|number| {
+        let name = format!("s{number}");
+        [service(&name, number, 80), slice(&name, &[number])]
+    });
+    reconciler.take(upserts(&all.collect::<Vec<_>>()), false).unwrap();
+    reconciler.begin_audit();
+    let mut slices = 0;
+    let (found, done) = loop {
+        // One that was looked at and one that was not, whatever their order: they come, change and go.
+        for number in [0, 100, 191] {
+            let name = format!("s{number}");
+            let change = match slices % 3 {
+                0 => upserts(&[slice(&name, &[number, 200 + slices])]),
+                1 => vec![delete(&name)],
+                _ => upserts(&[service(&name, number, 81)]),
+            };
+            reconciler.take(change, false).unwrap();
+        }
+        slices += 1;
+        if let Some(end) = reconciler.go_on_with_audit().unwrap() {
+            break end;
+        }
+    };
+    assert_eq!((found, done), (vec![], Done::default()));
+    assert!(slices > 3, "{slices}");
+    assert!(!reconciler.is_auditing());
+}
+
+#[test]
 fn what_an_unreadable_file_may_hold_is_left_alone_after_a_restart() {
     let mut first = Reconciler::start("here", TestMaps::new()).unwrap();
     let all = [

@@ -19,6 +19,7 @@ fn installed() -> (Vec<ServicePort>, Snapshot) {
 fn audit(desired: &[ServicePort], snapshot: &Snapshot) -> Vec<String> {
     let mut audit = Audit::of(snapshot);
     desired.iter().for_each(|port| audit.check(port));
+    audit.check_vips();
     audit.finish().iter().map(ToString::to_string).collect()
 }
 

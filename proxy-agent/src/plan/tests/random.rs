@@ -19,6 +19,7 @@ fn meanings(desired: &BTreeMap<ObjectName, Vec<ServicePort>>) -> BTreeMap<Fronte
 fn differences(desired: &BTreeMap<ObjectName, Vec<ServicePort>>, snapshot: &Snapshot) -> Vec<Difference> {
     let mut audit = Audit::of(snapshot);
     desired.values().flatten().for_each(|port| audit.check(port));
+    audit.check_vips();
     audit.finish()
 }
 

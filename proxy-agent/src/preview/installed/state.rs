@@ -178,7 +178,7 @@ impl<'a> Tables<'a> {
             .get(&id)
             .into_iter()
             .flatten()
-            .map(|(id, backend)| (endpoint(backend), *id))
+            .map(|(id, backend)| (Endpoint::of(backend), *id))
             .collect();
         backends.sort_unstable_by_key(|(endpoint, _)| (endpoint.address, endpoint.port.number()));
         let tag = identity.service_tag;
@@ -221,13 +221,5 @@ impl<'a> Tables<'a> {
             },
             members,
         }
-    }
-}
-
-fn endpoint(backend: &Backend) -> Endpoint {
-    Endpoint {
-        address: backend.address.into(),
-        port: backend.port,
-        local: backend.is_local(),
     }
 }
