@@ -124,8 +124,9 @@ impl Datapath {
         };
         reserved::reserve(&instance, options.snat_ports)?;
         warn_of_bound_ports(options.snat_ports);
-        tables.config.put(&0, &config::of_node(options)?)?;
-        attach::attach_cgroup(&instance, &programs, &options.cgroup)?;
+        let config = config::of_node(options)?;
+        tables.config.put(&0, &config)?;
+        attach::attach_cgroup(&instance, &programs, &config, &options.cgroup)?;
 
         let (stop, stopped) = UnixStream::pair().call("socketpair", "the wish to stop")?;
         let attacher = Attacher::new(instance, programs, hook)?;

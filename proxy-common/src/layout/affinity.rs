@@ -54,7 +54,7 @@ impl AffinityWord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AffinityKey {
-    /// The client's address; or its network namespace, where a socket has no address yet.
+    /// The client's address; the host, which has many, is its network namespace.
     pub client: MappedAddress,
     /// The service port.
     pub service: ServiceId,

@@ -15,6 +15,7 @@ mod frontend;
 mod identity;
 mod interface;
 pub mod names;
+mod namespace;
 mod node_address;
 mod port;
 mod prefilter;
@@ -35,6 +36,7 @@ pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{FrontendKey, FrontendKind, FrontendValue};
 pub use identity::{Identity, NameText, uid_words};
 pub use interface::{INTERFACE_LAYER3, Interface};
+pub use namespace::{NamespaceAddress, NamespaceKey};
 pub use node_address::{NodeAddress, no_loopback, node_address_value};
 pub use port::Port;
 pub use prefilter::{
