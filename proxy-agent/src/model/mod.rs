@@ -7,6 +7,7 @@ mod endpoints;
 mod external;
 mod fallback;
 mod frontends;
+mod gone;
 mod health_check;
 mod reasons;
 mod warning;
@@ -131,6 +132,9 @@ impl Model {
             .map(|service| self.served(service))
             .unwrap_or_default();
         touched.warnings.extend(new.warnings);
+        touched
+            .warnings
+            .extend(service.as_deref().and_then(gone::warning));
         let rank = service.as_deref().map(|service| Rank::of(&service.metadata));
         let others = self
             .claims

@@ -18,7 +18,7 @@ mod takeaway;
 
 pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
-pub use desired::{Endpoint, List, PortKey, ServicePort, protocol_name};
+pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, protocol_name};
 pub use operation::{Frontend, Operation, Range, Snapshot};
 pub use planner::{Plan, Planner};
 pub use retire::Token;
