@@ -140,7 +140,7 @@ fn whose_connections_end_is_told_once_everything_is_known_and_when_it_changes() 
         .collect::<Vec<_>>()
     };
     let a = |ends: &[(usize, usize)]| vec![("a".to_owned(), ends.to_vec())];
-    assert_eq!(tell(&[reset.clone()], true), []);
+    assert_eq!(tell(std::slice::from_ref(&reset), true), []);
     assert_eq!(
         tell(&[slice("a", &[1, 2]), service("b", 2, 80)], false),
         a(&[(1, 2)])
