@@ -17,7 +17,8 @@ pub use reconcile::{Done, MapsFailed, Reconciler};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::plan::{Capacity, Frontend, Operation, Part, Snapshot, Token};
+use crate::name::ObjectName;
+use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Snapshot, Token};
 use crate::source::Batch;
 
 /// The maps, as the agent writes them.
@@ -64,6 +65,10 @@ pub trait MapWriter {
 
     /// Waits until every program that runs now has ended.
     fn wait_for_readers(&mut self) -> Result<(), Self::Error>;
+
+    /// From now on the host's connections through these service ports of a Service end when their endpoint is gone, and
+    /// through no others of it. The maps hold what is said of the endpoints.
+    fn end_with_endpoints(&mut self, service: &ObjectName, ports: Vec<Mortal>);
 }
 
 /// How many sweeps of the flow tables have begun and ended.
@@ -187,6 +192,7 @@ where
                 None => Done::default(),
             },
         };
+        reconciler.end_connections();
         resting.add(done.token);
         news.operations += done.operations;
         news.failed += done.failed;

@@ -9,7 +9,7 @@ use std::vec::Vec;
 use crate::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, Family, FilterBit, Flow, FlowKey,
     FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta,
-    NetworkList, NodeAddress, Service, ServiceId, Vip, node_address_value,
+    NamespaceAddress, NamespaceKey, NetworkList, NodeAddress, Service, ServiceId, Vip, node_address_value,
 };
 use crate::rules::{Bytes, Directory, FlowStore};
 
@@ -55,6 +55,8 @@ pub struct HostNode<A: Addr + Hash> {
     pub fragments: RefCell<HashMap<FragmentKey<A>, FragmentPorts>>,
     /// AFFINITY.
     pub affinities: RefCell<HashMap<AffinityKey, Affinity>>,
+    /// NAMESPACES.
+    pub namespaces: RefCell<HashMap<NamespaceKey, NamespaceAddress>>,
     /// The clock, in ticks.
     pub clock: Cell<u32>,
     /// How many more new entries the flow tables take; `None`: as many as come.
@@ -88,6 +90,7 @@ impl<A: Addr + Hash> HostNode<A> {
             flows: RefCell::default(),
             fragments: RefCell::default(),
             affinities: RefCell::default(),
+            namespaces: RefCell::default(),
             clock: Cell::new(0),
             room: Cell::new(None),
             accesses: Cell::new(0),
@@ -305,6 +308,16 @@ impl<A: Addr + Hash> Directory<A> for HostNode<A> {
         if let Some(record) = affinities.get_mut(key).filter(|record| record.meta == old) {
             record.meta = new;
         }
+    }
+
+    fn namespace(&self, key: &NamespaceKey) -> Option<NamespaceAddress> {
+        self.access();
+        self.namespaces.borrow().get(key).copied()
+    }
+
+    fn put_namespace(&self, key: &NamespaceKey, address: &NamespaceAddress) {
+        self.access();
+        self.namespaces.borrow_mut().insert(*key, *address);
     }
 }
 

@@ -12,12 +12,13 @@ mod node;
 mod redirect;
 mod rewrite;
 mod skb;
+mod sock_ops;
 mod sockets;
 mod tc;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, TcContext},
+    macros::{self, cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, SockOpsContext, TcContext},
 };
 use proxy_common::rules::Origin;
 
@@ -122,6 +123,13 @@ fn getpeername4(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn getpeername6(ctx: SockAddrContext) -> i32 {
     sockets::show_frontend6(ctx.sock_addr)
+}
+
+/// What happens to a TCP socket.
+#[macros::sock_ops]
+#[inline(always)]
+fn sock_ops(ctx: SockOpsContext) -> u32 {
+    sock_ops::run(ctx.ops)
 }
 
 #[panic_handler]

@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 use proxy_common::layout::{
     Addr, Affinity, AffinityKey, Backend, Config, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, NetworkList, Networks, PREFILTER_WORDS, Service,
-    SocketKey, SocketValue, SourceRange, V4, V6, Vip, protocol,
+    FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, NetworkList, Networks,
+    PREFILTER_WORDS, Service, SocketKey, SocketValue, SourceRange, V4, V6, Vip, protocol,
 };
 use proxy_common::rules::Work;
 
@@ -70,6 +70,9 @@ static SOURCE_RANGES4: LpmTrie<SourceRange<V4>, u32> = LpmTrie::with_max_entries
 static SOURCE_RANGES6: LpmTrie<SourceRange<V6>, u32> = LpmTrie::with_max_entries(SMALL, 0);
 #[map]
 pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+pub(crate) static NAMESPACES: LruHashMap<NamespaceKey, NamespaceAddress> =
+    LruHashMap::with_max_entries(SMALL, 0);
 #[map]
 pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketValue> = LruHashMap::with_max_entries(SMALL, 0);
 #[map]

@@ -14,14 +14,18 @@ use aya_ebpf::{
 use proxy_common::{
     layout::{
         Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable,
-        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, NetworkList, NodeAddress,
-        SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange, Vip,
+        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, NamespaceAddress,
+        NamespaceKey, NetworkList, NodeAddress, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange,
+        Vip,
     },
     rules::{Directory, FlowStore},
 };
 
 use crate::{
-    maps::{AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, Maps, NETWORKS, PREFILTER, SERVICES, SLOTS},
+    maps::{
+        AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, Maps, NAMESPACES, NETWORKS, PREFILTER, SERVICES,
+        SLOTS,
+    },
     redirect,
 };
 
@@ -218,6 +222,25 @@ impl<A: Maps> Directory<A> for Tables {
             let _renewed = unsafe { exchange(addr_of_mut!((*record).meta), old, new) };
         }
     }
+
+    #[inline(always)]
+    fn namespace(&self, key: &NamespaceKey) -> Option<NamespaceAddress> {
+        let address = NAMESPACES.get_ptr(key)?;
+        // SAFETY: map values stay readable while the program runs; the tag, which is read last, tells whether the element
+        // is still the key's.
+        unsafe {
+            let mut copy = read_volatile(address);
+            compiler_fence(Ordering::SeqCst);
+            copy.tag = read_volatile(addr_of!((*address).tag));
+            Some(copy)
+        }
+    }
+
+    #[inline(always)]
+    fn put_namespace(&self, key: &NamespaceKey, address: &NamespaceAddress) {
+        // An LRU makes room; if it can't, the namespace's next call goes by packets as well.
+        let _inserted = NAMESPACES.insert(key, address, BPF_ANY);
+    }
 }
 
 impl<A: Maps> Directory<A> for Node {
@@ -296,6 +319,14 @@ impl<A: Maps> Directory<A> for Node {
     #[inline(always)]
     fn renew_affinity(&self, key: &AffinityKey, old: u64, new: u64) {
         Directory::<A>::renew_affinity(&Tables, key, old, new);
+    }
+    #[inline(always)]
+    fn namespace(&self, key: &NamespaceKey) -> Option<NamespaceAddress> {
+        Directory::<A>::namespace(&Tables, key)
+    }
+    #[inline(always)]
+    fn put_namespace(&self, key: &NamespaceKey, address: &NamespaceAddress) {
+        Directory::<A>::put_namespace(&Tables, key, address);
     }
 }
 

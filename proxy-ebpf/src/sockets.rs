@@ -26,8 +26,6 @@ const ALLOW: i32 = 1;
 /// The call fails with what bpf_set_retval said.
 const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
-/// 127.0.0.0/8
-const LOOPBACK_NET: u8 = 127;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
@@ -54,9 +52,7 @@ pub(crate) fn sendmsg6(ctx: *mut bpf_sock_addr) -> i32 {
 #[inline(always)]
 fn translate4(ctx: *mut bpf_sock_addr, call: Call) -> i32 {
     let address = read4(ctx);
-    let octets = address.octets();
-    let loopback = octets[0] == LOOPBACK_NET || address == V4::UNSPECIFIED;
-    match translate(ctx, call, &address, loopback) {
+    match translate(ctx, call, &address) {
         Outcome::Allow => ALLOW,
         Outcome::Refuse => REFUSE,
         Outcome::To(address, port) => {
@@ -71,8 +67,7 @@ fn translate6(ctx: *mut bpf_sock_addr, call: Call) -> i32 {
     let address = read6(ctx);
     if address.is_mapped_v4() {
         let four = address.mapped_v4();
-        let loopback = four.octets()[0] == LOOPBACK_NET || four == V4::UNSPECIFIED;
-        return match translate(ctx, call, &four, loopback) {
+        return match translate(ctx, call, &four) {
             Outcome::Allow => ALLOW,
             Outcome::Refuse => REFUSE,
             Outcome::To(address, port) => {
@@ -81,9 +76,7 @@ fn translate6(ctx: *mut bpf_sock_addr, call: Call) -> i32 {
             }
         };
     }
-    const ONE: V6 = V6::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    let loopback = address == ONE || address == V6::UNSPECIFIED;
-    match translate(ctx, call, &address, loopback) {
+    match translate(ctx, call, &address) {
         Outcome::Allow => ALLOW,
         Outcome::Refuse => REFUSE,
         Outcome::To(address, port) => {
@@ -100,7 +93,7 @@ enum Outcome {
 }
 
 #[inline(always)]
-fn translate<A: Maps>(ctx: *mut bpf_sock_addr, call: Call, address: &A, loopback: bool) -> Outcome {
+fn translate<A: Maps>(ctx: *mut bpf_sock_addr, call: Call, address: &A) -> Outcome {
     let Some(config) = config() else {
         return Outcome::Allow;
     };
@@ -133,7 +126,8 @@ fn translate<A: Maps>(ctx: *mut bpf_sock_addr, call: Call, address: &A, loopback
     {
         return Outcome::To(address, port);
     }
-    match socket::choose(&Tables, config, &socket, address, port, loopback) {
+    let is_own = address.is_loopback() || *address == A::UNSPECIFIED;
+    match socket::choose(&Tables, config, &socket, address, port, is_own) {
         Choice::Untouched => Outcome::Allow,
         Choice::Refuse(counter) => refuse(call, ip_protocol, counter),
         Choice::Backend(id, backend) => {

@@ -24,7 +24,7 @@ use aya_ebpf::{
 use proxy_common::{
     layout::{Addr, Direction, MappedAddress, Port, V4, V6, protocol},
     rules::{
-        Bytes,
+        Bytes, client,
         headers::{Parsed, Readable},
         socket::{self, Choice, Socket},
     },
@@ -157,6 +157,63 @@ fn choose<A: Maps>(ctx: &TcContext) -> i32 {
     // SAFETY: the buffer is `size` bytes long.
     if unsafe { bpf_skb_store_bytes(ctx.skb.skb, ETHERNET, (&raw const call).cast(), size, 0) } != 0 {
         return 3;
+    }
+    0
+}
+
+/// A connection as the test writes it behind the Ethernet header. Machine order but for addresses and port.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Connection {
+    netns_cookie: u64,
+    source: MappedAddress,
+    destination: MappedAddress,
+    port: Port,
+    /// Zero.
+    pad: [u16; 3],
+}
+
+/// What an IPv4 connection that goes by packets tells of its network namespace.
+#[classifier]
+#[inline(always)]
+fn namespace4(ctx: TcContext) -> i32 {
+    learn::<V4>(&ctx)
+}
+
+/// What an IPv6 connection that goes by packets tells of its network namespace.
+#[classifier]
+#[inline(always)]
+fn namespace6(ctx: TcContext) -> i32 {
+    learn::<V6>(&ctx)
+}
+
+#[inline(always)]
+fn learn<A: Maps>(ctx: &TcContext) -> i32 {
+    let mut connection = Connection {
+        netns_cookie: 0,
+        source: V6::UNSPECIFIED,
+        destination: V6::UNSPECIFIED,
+        port: Port::new(0),
+        pad: [0; 3],
+    };
+    let size = size_of::<Connection>() as u32;
+    // SAFETY: the buffer is `size` bytes long, and any bytes are a valid connection.
+    if unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), ETHERNET, (&raw mut connection).cast(), size) } != 0 {
+        return 1;
+    }
+    let Some(config) = node::config() else { return 2 };
+    if client::may_learn(config, connection.netns_cookie) {
+        let (source, destination) = (
+            A::from_mapped(connection.source),
+            A::from_mapped(connection.destination),
+        );
+        client::learn(
+            &node::Tables,
+            connection.netns_cookie,
+            &source,
+            &destination,
+            connection.port,
+        );
     }
     0
 }

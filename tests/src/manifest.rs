@@ -52,6 +52,8 @@ impl Endpoint {
 pub struct Service {
     /// Its name; its file is `NAME.yaml`.
     pub name: String,
+    /// metadata.annotations.
+    pub annotations: Vec<(&'static str, &'static str)>,
     /// Its cluster addresses.
     pub cluster: Pair,
     /// Its ports. One with a NodePort makes the Service a NodePort one.
@@ -84,6 +86,7 @@ impl Service {
         };
         Self {
             name: name.to_owned(),
+            annotations: Vec::new(),
             cluster: address::cluster(number),
             ports: vec![one("tcp", "TCP"), one("udp", "UDP")],
             load_balancer: None,
@@ -144,9 +147,11 @@ impl Service {
             )
         });
         let mut text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {}, namespace: default, uid: {}}}\nspec:\n  type: {kind}\n",
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {}, namespace: default, uid: {}, annotations: {{{}}}}}\n\
+             spec:\n  type: {kind}\n",
             self.name,
-            self.uid()
+            self.uid(),
+            join(&self.annotations, |(name, value)| format!("{name}: {value}"))
         );
         let Pair { v4, v6 } = self.cluster;
         line(

@@ -1,16 +1,18 @@
 //! Socket LB's choice: the rule in the kernel, behind a test-only TC program, against the rule on the host.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use lab::packet::Kin;
 use lab::packet::dice::Dice;
 use lab::packet::stage::*;
 use proxy_common::layout::{
-    Affinity, AffinityWord, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Counter,
-    FrontendKey, FrontendKind, ListWord, Port, Service, V4, V6, When, protocol,
+    Addr, Affinity, AffinityWord, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_PODS_SOCKET_LB, Counter,
+    Family, FrontendKey, FrontendKind, ListWord, NamespaceAddress, NamespaceKey, Port, Service, V4, V6, When,
+    protocol,
 };
-use proxy_common::rules::lifetime;
 use proxy_common::rules::socket::{self, Choice, Socket};
+use proxy_common::rules::{client, lifetime};
 
 const HOST: u64 = 1;
 const POD: u64 = 2;
@@ -36,6 +38,38 @@ fn adopt<A: Kin>(stage: &mut Stage<A>) {
         }
     }
     *stage.host.affinities.borrow_mut() = records.into_iter().collect();
+    *stage.host.namespaces.borrow_mut() = stage.kernel.namespaces().into_iter().collect();
+}
+
+/// A connection of a namespace by packets, in the kernel and on the host; what each has learnt but for the time.
+fn learn_alike<A: Kin>(stage: &mut Stage<A>, dice: &mut Dice) {
+    let loopback = match A::FAMILY {
+        Family::V4 => V4::new([127, 0, 0, 1]).to_mapped(),
+        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST).into(),
+    };
+    let from = dice.pick(&[pod(), client(), A::from_mapped(loopback), A::UNSPECIFIED]);
+    let Call {
+        cookie,
+        address,
+        port,
+        ..
+    } = call::<A>(dice);
+    stage.learn(cookie, from, address, port);
+    if client::may_learn(&stage.host.config, cookie) {
+        client::learn(&stage.host, cookie, &from, &address, Port::new(port));
+    }
+    let known = |all: Vec<(NamespaceKey, NamespaceAddress)>| -> BTreeMap<_, _> {
+        let parts = all.into_iter();
+        parts
+            .map(|(key, known)| ((key.cookie, key.family), (known.address, known.tag)))
+            .collect()
+    };
+    let on_the_host = stage.host.namespaces.borrow().clone().into_iter().collect();
+    assert_eq!(
+        known(stage.kernel.namespaces()),
+        known(on_the_host),
+        "{from:?} -> {address:?}:{port}"
+    );
 }
 
 /// Lets half a minute pass, or a day.
@@ -50,6 +84,14 @@ fn wait<A: Kin>(stage: &mut Stage<A>, seconds: u32) {
     {
         let meta = record.renewed(record.seen().wrapping_sub(ticks));
         stage.kernel.set_affinity(&key, &Affinity { meta, ..record });
+    }
+    for (key, known) in stage.kernel.namespaces() {
+        if lifetime::since(known.seen, clock) <= ticks {
+            let seen = known.seen.wrapping_sub(ticks);
+            stage
+                .kernel
+                .set_namespace(&key, &NamespaceAddress { seen, ..known });
+        }
     }
 }
 
@@ -166,6 +208,10 @@ fn choose_alike<A: Kin>(seed: u64) {
             let call = call(&mut dice);
             if dice.one_in(20) {
                 wait(&mut stage, dice.pick(&[30, 60, DAY]));
+            }
+            if dice.one_in(10) {
+                learn_alike(&mut stage, &mut dice);
+                adopt(&mut stage);
             }
             let before = stage.kernel.affinities();
             let kernel = in_the_kernel(&stage, call);

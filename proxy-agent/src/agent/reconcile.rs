@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Failure, MapWriter};
 use crate::model::{DetectLocal, ExternalIps, HealthCheck, Model, Warning};
 use crate::name::ObjectName;
-use crate::plan::{Plan, Planner, ServicePort, Snapshot, Token};
+use crate::plan::{Mortal, Plan, Planner, ServicePort, Snapshot, Token};
 use crate::source::Change;
 
 /// First pause before a Service that failed is tried again; doubled up to [`LONGEST_PAUSE`].
@@ -41,6 +41,10 @@ pub struct Reconciler<M> {
     health_checks: BTreeMap<ObjectName, HealthCheck>,
     /// Services of which they must hear something else.
     health_check_changes: BTreeSet<ObjectName>,
+    /// Service ports whose connections end with their endpoints, as the maps were told.
+    mortal: BTreeMap<ObjectName, Vec<Mortal>>,
+    /// Services of which they may have to be told something else.
+    mortal_changes: BTreeSet<ObjectName>,
     /// Ports of Services whose topology hints are not followed.
     hint_fallbacks: BTreeMap<ObjectName, Vec<Warning>>,
     /// Not served as asked, and not told yet.
@@ -98,6 +102,8 @@ impl<M: MapWriter> Reconciler<M> {
             held: BTreeSet::new(),
             health_checks: BTreeMap::new(),
             health_check_changes: BTreeSet::new(),
+            mortal: BTreeMap::new(),
+            mortal_changes: BTreeSet::new(),
             hint_fallbacks: BTreeMap::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
@@ -193,6 +199,24 @@ impl<M: MapWriter> Reconciler<M> {
         }
     }
 
+    /// Tells the maps whose connections end with their endpoints. Not before the whole source is known: what is not known
+    /// of is not gone.
+    pub fn end_connections(&mut self) {
+        if !self.is_synced {
+            return;
+        }
+        for name in std::mem::take(&mut self.mortal_changes) {
+            let ports = self.model.mortal(&name);
+            let before = match ports.is_empty() {
+                true => self.mortal.remove(&name),
+                false => self.mortal.insert(name.clone(), ports.clone()),
+            };
+            if before.unwrap_or_default() != ports {
+                self.maps.end_with_endpoints(&name, ports);
+            }
+        }
+    }
+
     /// The maps.
     pub fn maps(&mut self) -> &mut M {
         &mut self.maps
@@ -279,6 +303,7 @@ impl<M: MapWriter> Reconciler<M> {
         if names.is_empty() {
             return Ok(Done::default());
         }
+        self.mortal_changes.extend(names.iter().cloned());
         let mut done = Done::default();
         // In parts, so that what is compiled and planned takes little memory however much changed at once.
         while !names.is_empty() {

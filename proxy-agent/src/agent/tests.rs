@@ -28,6 +28,10 @@ impl MapWriter for Shared {
     fn wait_for_readers(&mut self) -> Result<(), Self::Error> {
         self.0.lock().unwrap().wait_for_readers()
     }
+
+    fn end_with_endpoints(&mut self, service: &ObjectName, ports: Vec<Mortal>) {
+        self.0.lock().unwrap().end_with_endpoints(service, ports);
+    }
 }
 
 impl Shared {

@@ -49,13 +49,18 @@ pub(crate) mod attach_type {
     /// BPF_TCX_EGRESS
     pub(crate) const TCX_EGRESS: u32 = 47;
     /// Attach types of the cgroup programs, in the order of `names::program::CGROUP`.
-    pub(crate) const CGROUP: [u32; 8] = [10, 11, 14, 15, 19, 20, 29, 30];
+    pub(crate) const CGROUP: [u32; 9] = [10, 11, 14, 15, 19, 20, 29, 30, SOCK_OPS];
+    /// BPF_CGROUP_SOCK_OPS
+    pub(crate) const SOCK_OPS: u32 = 3;
 }
 
 /// Program types of bpf(2) that Shunt loads without an ELF object.
 pub(crate) mod program_type {
     /// BPF_PROG_TYPE_SCHED_CLS
     pub(crate) const SCHED_CLS: u32 = 3;
+    /// BPF_PROG_TYPE_SOCK_OPS
+    #[cfg(test)]
+    pub(crate) const SOCK_OPS: u32 = 13;
     /// BPF_PROG_TYPE_CGROUP_SOCK_ADDR
     pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
 }

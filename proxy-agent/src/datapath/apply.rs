@@ -13,9 +13,11 @@ use proxy_common::layout::{
 
 use super::Datapath;
 use super::error::{ApplyError, CallError, DatapathError};
+use super::janitor::Errand;
 use super::map::Map;
 use super::memory::BeyondEnd;
 use super::sys::Layout;
+use super::tables::Tables;
 use crate::plan::{Frontend, Operation, Range};
 
 /// Writes to one map that wait for each other, with the operations that they come from.
@@ -211,12 +213,18 @@ impl Datapath {
 
     /// Has the sockets destroyed that were connected to a UDP backend, off the critical path.
     fn end_sockets(&self, id: BackendId, backend: Backend) {
-        if backend.protocol == protocol::UDP
-            && backend.is_alive()
-            && let Some(gone) = &self.gone
-            && gone.send((id, backend)).is_err()
-        {
-            tracing::error!("the janitor is gone: UDP sockets stay connected to {id:?}");
+        if backend.protocol == protocol::UDP && backend.is_alive() {
+            self.tell_janitor(Errand::Gone(id, backend));
+        }
+    }
+}
+
+impl Tables {
+    /// Whether a frontend is in the maps under exactly this address.
+    pub(super) fn has_frontend(&self, frontend: &Frontend) -> Result<bool, CallError> {
+        match key(frontend) {
+            Key::V4(key) => self.frontends4.get(&key).map(|value| value.is_some()),
+            Key::V6(key) => self.frontends6.get(&key).map(|value| value.is_some()),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use proxy_common::layout::names::program;
+use proxy_common::layout::{CONFIG_PODS_SOCKET_LB, Config};
 use tracing::info;
 
 use super::classify::{Role, Target};
@@ -58,23 +59,37 @@ pub(super) fn kernel_has_tcx() -> Result<bool, DatapathError> {
     Ok(refusal.and_then(|error| error.raw_os_error()) == Some(libc::ENODEV))
 }
 
+/// The cgroup programs that a node needs, with their attach types.
+pub(super) fn cgroup_programs(config: &Config) -> impl DoubleEndedIterator<Item = (&'static str, u32)> {
+    let serves_pods = config.flags & CONFIG_PODS_SOCKET_LB != 0;
+    let all = program::CGROUP.into_iter().zip(attach_type::CGROUP);
+    // Every TCP socket pays for the last: nobody does where nothing is to be learnt of pods.
+    all.filter(move |(name, _)| serves_pods || *name != program::SOCK_OPS)
+}
+
 /// Attaches the socket programs to a cgroup, or gives the links that are there the new programs.
 pub(super) fn attach_cgroup(
     instance: &Instance,
     programs: &Programs,
+    config: &Config,
     cgroup: &Path,
 ) -> Result<(), DatapathError> {
     check_cgroup2(cgroup)?;
     let directory = File::open(cgroup).file("open", cgroup)?;
     let id = directory.metadata().file("stat", cgroup)?.ino();
     // What shows the other end to a socket stands last in the table, and comes first: see `reconcile`.
-    for (name, kind) in program::CGROUP.into_iter().zip(attach_type::CGROUP).rev() {
+    for (name, kind) in cgroup_programs(config).rev() {
         let path = instance.cgroup_links().join(name);
         let program = programs.get(name)?;
         let fits = |target| target == LinkTarget::Cgroup(id, kind);
         links::hold(&path, program, fits, || {
             sys::link_cgroup(program, directory.as_fd(), kind)
         })?;
+    }
+    for name in program::CGROUP {
+        if cgroup_programs(config).all(|(needed, _)| needed != name) {
+            links::release(&instance.cgroup_links().join(name))?;
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aya_obj::Object;
+use proxy_common::layout::{CONFIG_PODS_SOCKET_LB, Config, names::program};
 
 use super::attach::{self, Attacher, Hook};
 use super::capability;
@@ -109,11 +110,20 @@ fn run(
         }
     };
     conversion.take_links()?;
-    attach::attach_cgroup(&new, &programs, &options.cgroup)?;
+    attach::attach_cgroup(&new, &programs, &as_served(&new), &options.cgroup)?;
     let mut attacher = Attacher::new(new, programs, hook)?;
     match attacher.reconcile(&targets(options)?).into_iter().next() {
         Some(error) => Err(error),
         None => conversion.finish(),
+    }
+}
+
+/// Socket LB serves whom it served: the link of the program that is there for pods alone tells.
+fn as_served(instance: &Instance) -> Config {
+    let serves_pods = instance.cgroup_links().join(program::SOCK_OPS).exists();
+    Config {
+        flags: if serves_pods { CONFIG_PODS_SOCKET_LB } else { 0 },
+        ..Config::default()
     }
 }
 

@@ -4,14 +4,14 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
-use proxy_common::layout::{Config, LAYOUT_VERSION, names};
+use proxy_common::layout::{Config, LAYOUT_VERSION};
 
-use super::attach::check_cgroup2;
+use super::attach::{cgroup_programs, check_cgroup2};
 use super::doctor::{Check, DoctorOptions};
 use super::doctor_kernel::{budget, megabytes};
 use super::error::DatapathError;
 use super::instance::{Instance, list};
-use super::sys::{LinkTarget, MapFd, attach_type};
+use super::sys::{LinkTarget, MapFd};
 use super::tables::Tables;
 use super::{config, links, reserved, sockets};
 
@@ -30,6 +30,7 @@ pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
         checks.push(nothing_pinned(&instance));
         return checks;
     }
+    let mut config = Config::default();
     match Tables::open(&instance) {
         Err(error) => checks.push(Check::error("maps", &error)),
         Ok(tables) => {
@@ -38,11 +39,11 @@ pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
                 format!("all pinned, layout version {LAYOUT_VERSION}"),
             ));
             checks.push(map_memory(&instance));
-            checks.extend(configured(&tables));
+            checks.extend(configured(&tables, &mut config));
         }
     }
     checks.extend(half_converted(&instance));
-    checks.push(cgroup_links(&instance, options));
+    checks.push(cgroup_links(&instance, &config, options));
     checks.push(interfaces(&instance));
     checks
 }
@@ -123,12 +124,12 @@ fn map_memory(instance: &Instance) -> Check {
     }
 }
 
-fn configured(tables: &Tables) -> Vec<Check> {
-    let config = match tables.config.get(&0) {
+fn configured(tables: &Tables, config: &mut Config) -> Vec<Check> {
+    *config = match tables.config.get(&0) {
         Ok(config) => config.unwrap_or_default(),
         Err(error) => return vec![Check::error("config", &error.into())],
     };
-    vec![namespace(&config), reserved_ports(&config), addresses(tables)]
+    vec![namespace(config), reserved_ports(config), addresses(tables)]
 }
 
 fn namespace(configured: &Config) -> Check {
@@ -185,13 +186,12 @@ fn addresses(tables: &Tables) -> Check {
     }
 }
 
-fn cgroup_links(instance: &Instance, options: &DoctorOptions) -> Check {
+fn cgroup_links(instance: &Instance, config: &Config, options: &DoctorOptions) -> Check {
     const NAME: &str = "socket programs";
     let id = fs::metadata(&options.cgroup)
         .map(|metadata| metadata.ino())
         .unwrap_or_default();
-    let programs = names::program::CGROUP.into_iter().zip(attach_type::CGROUP);
-    let missing: Vec<&str> = programs
+    let missing: Vec<&str> = cgroup_programs(config)
         .filter(|(name, kind)| {
             let attached = links::attached_to(&instance.cgroup_links().join(name));
             !matches!(attached, Ok(Some(target)) if target == LinkTarget::Cgroup(id, *kind))
@@ -202,7 +202,7 @@ fn cgroup_links(instance: &Instance, options: &DoctorOptions) -> Check {
     if missing.is_empty() {
         return Check::ok(
             NAME,
-            format!("all {} attached to {cgroup}", names::program::CGROUP.len()),
+            format!("all {} attached to {cgroup}", cgroup_programs(config).count()),
         );
     }
     Check::fail(

@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use proxy_common::layout::{
-    Action, Addr, Affinity, AffinityKey, Backend, BackendId, Config, Direction, FilterBit, Flow, FlowKey,
-    Meta, Port, ServiceId, SocketKey, SocketValue, V4, V6, protocol, state,
+    Action, Addr, Affinity, AffinityKey, Backend, BackendId, Config, Direction, Family, FilterBit, Flow,
+    FlowKey, Meta, NamespaceAddress, NamespaceKey, Port, ServiceId, SocketKey, SocketValue, V4, V6, protocol,
+    state,
 };
 
 use super::Datapath;
@@ -136,6 +137,25 @@ fn records_of_session_affinity_are_swept_after_the_longest_time() {
     assert_eq!(sweep(&running.datapath).deleted, 1);
     assert!(tables.affinity.get(&young).unwrap().is_some());
     assert!(tables.affinity.get(&old).unwrap().is_none());
+}
+
+#[test]
+fn addresses_of_namespaces_are_swept_when_nobody_believes_them() {
+    let running = running();
+    let tables = running.datapath.tables.clone();
+    let rate = tables.config.get(&0).unwrap().unwrap().ticks_per_second;
+    let now = Clock::new().unwrap().now().unwrap();
+    let put = |cookie, seconds: u32| {
+        let key = NamespaceKey::new(cookie, Family::V4);
+        let seen = now.wrapping_sub(seconds * rate);
+        let address = NamespaceAddress::new(&key, &V4::new([10, 0, 0, 1]), seen);
+        tables.namespaces.put(&key, &address).unwrap();
+        key
+    };
+    let (young, old) = (put(1, 3600), put(2, 3600 + 90));
+    assert_eq!(sweep(&running.datapath).deleted, 1);
+    assert!(tables.namespaces.get(&young).unwrap().is_some());
+    assert!(tables.namespaces.get(&old).unwrap().is_none());
 }
 
 #[test]

@@ -1,19 +1,21 @@
-//! The thread that does what has time: sweeps the flow tables and destroys sockets to gone backends.
+//! The thread that does what has time: sweeps the flow tables and ends sockets to gone backends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use proxy_common::layout::{Backend, BackendId};
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::error::DatapathError;
 use super::release::Released;
-use super::sockets;
+use super::sockets::{self, Living};
 use super::sweep::{FlowCounts, Sweeper};
 use super::tables::Tables;
 use crate::agent::Sweeps;
+use crate::name::ObjectName;
+use crate::plan::Mortal;
 
 /// Between two slices of a sweep.
 const SLICE: Duration = Duration::from_millis(50);
@@ -22,27 +24,34 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// Between two sweeps while released bits wait.
 const SHORT_PAUSE: Duration = Duration::from_secs(5);
 
-/// A UDP backend that serves no more.
-pub(super) type Gone = (BackendId, Backend);
+/// What the janitor is told.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// A UDP backend serves no more.
+    Gone(BackendId, Backend),
+    /// Connections through these service ports of a Service end with their endpoints, and through no others of it.
+    EndWithEndpoints(ObjectName, Vec<Mortal>),
+}
 
 /// Everything that the janitor needs.
 pub(super) struct Janitor {
     pub(super) tables: Arc<Tables>,
     pub(super) released: Arc<Released>,
     pub(super) sweeper: Sweeper,
-    pub(super) gone: Receiver<Gone>,
+    pub(super) errands: Receiver<Errand>,
+    pub(super) mortal: BTreeMap<ObjectName, Vec<Mortal>>,
     pub(super) sweeps: watch::Sender<Sweeps>,
     pub(super) counts: watch::Sender<Option<FlowCounts>>,
 }
 
 impl Janitor {
-    /// Runs until the sender of `gone` is dropped.
+    /// Runs until the sender of errands is dropped.
     pub(super) fn run(mut self) {
         let mut pause = PAUSE;
         loop {
-            match self.gone.recv_timeout(pause) {
+            match self.errands.recv_timeout(pause) {
                 Err(RecvTimeoutError::Disconnected) => return,
-                Ok(first) => self.destroy(first),
+                Ok(first) => self.run_errands(first),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if !self.sweeper.is_running() {
@@ -55,6 +64,8 @@ impl Janitor {
                     debug!(cleared = swept.cleared, "swept the flow tables");
                     self.sweeps.send_modify(|sweeps| sweeps.ended = sweeps.begun);
                     self.counts.send_replace(Some(swept.counts));
+                    // Who called while the endpoint went was too late for the errand.
+                    self.end_connections();
                     self.pause()
                 }
                 Err(error) => {
@@ -69,17 +80,47 @@ impl Janitor {
         if self.released.any() { SHORT_PAUSE } else { PAUSE }
     }
 
-    /// One dump for all that are gone by now.
-    fn destroy(&self, first: Gone) {
-        let gone: Vec<Gone> = std::iter::once(first).chain(self.gone.try_iter()).collect();
-        match self.destroy_all(&gone) {
+    /// One dump of sockets for all that is known by now.
+    fn run_errands(&mut self, first: Errand) {
+        let errands: Vec<Errand> = std::iter::once(first).chain(self.errands.try_iter()).collect();
+        let (mut gone, mut ends) = (Vec::new(), false);
+        for errand in errands {
+            match errand {
+                Errand::Gone(id, backend) => gone.push((id, backend)),
+                Errand::EndWithEndpoints(service, ports) => {
+                    ends = true;
+                    if ports.is_empty() {
+                        self.mortal.remove(&service);
+                    } else {
+                        self.mortal.insert(service, ports);
+                    }
+                }
+            }
+        }
+        if !gone.is_empty() {
+            self.destroy(&gone);
+        }
+        if ends {
+            self.end_connections();
+        }
+    }
+
+    fn destroy(&self, gone: &[(BackendId, Backend)]) {
+        match sockets::destroy(&self.tables, gone) {
             Ok(0) => {}
             Ok(destroyed) => debug!(destroyed, "UDP sockets to gone backends were destroyed"),
             Err(error) => warn!(%error, "UDP sockets to gone backends stay connected to them"),
         }
     }
 
-    fn destroy_all(&self, gone: &[Gone]) -> Result<usize, DatapathError> {
-        sockets::destroy(&self.tables, gone)
+    fn end_connections(&self) {
+        if self.mortal.is_empty() {
+            return;
+        }
+        match sockets::end_connections(&self.tables, &Living::new(self.mortal.values().flatten())) {
+            Ok(0) => {}
+            Ok(reset) => info!(reset, "TCP connections of the host to gone endpoints were reset"),
+            Err(error) => warn!(%error, "TCP connections of the host to gone endpoints live on"),
+        }
     }
 }

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use proxy_common::layout::names::program;
+
 use super::attach::{Attacher, Hook};
 use super::classify::{Role, Target};
 use super::clsact::{self, Side};
+use super::doctor::{self, DoctorOptions};
 use super::instance::{Instance, list};
 use super::links;
 use super::netlink::Netlink;
-use super::options::{AttachMode, PodInterfaces};
+use super::options::{AttachMode, PodInterfaces, SocketLb};
 use super::programs::tests::tiny;
 use super::sys::{self, LinkTarget, attach_type};
 use super::testing::{Namespace, Place, eventually, start};
@@ -306,8 +309,8 @@ fn a_restart_gives_the_links_new_programs_and_keeps_them() {
     let before = links();
     assert_eq!(
         before.len(),
-        8 + 4,
-        "eight on the cgroup, two on each of two interfaces"
+        9 + 4,
+        "nine on the cgroup, two on each of two interfaces"
     );
     drop(node.place.start(&node.here).unwrap());
     let after = links();
@@ -351,6 +354,32 @@ fn another_cgroup_takes_the_links_over() {
         links::attached_to(&pin).unwrap(),
         Some(LinkTarget::Cgroup(id, attach_type::CGROUP[0]))
     );
+}
+
+#[test]
+fn nothing_is_learnt_of_pods_whose_sockets_are_not_served() {
+    let node = Node::new();
+    let pin = node.instance().cgroup_links().join(program::SOCK_OPS);
+    for (socket_lb, is_there) in [
+        (SocketLb::Enabled, true),
+        (SocketLb::HostOnly, false),
+        (SocketLb::Enabled, true),
+    ] {
+        let mut options = node.place.options();
+        options.socket_lb = socket_lb;
+        drop(start(&node.here, options).unwrap());
+        assert_eq!(pin.exists(), is_there, "{socket_lb:?}");
+        let options = DoctorOptions {
+            instance: node.place.instance.clone(),
+            cgroup: node.place.cgroup.clone(),
+        };
+        let checks = node.here.run(move || doctor::run(&options));
+        let check = checks
+            .iter()
+            .find(|check| check.name == "socket programs")
+            .unwrap();
+        assert_eq!(check.state, doctor::State::Ok, "{check:?}");
+    }
 }
 
 #[test]
@@ -454,7 +483,7 @@ fn the_embedded_object_loads_attaches_and_is_replaced_in_place() {
     for _ in 0..2 {
         let datapath = run(options.clone());
         assert_eq!(node.tcx(), set(&["pod0", "up0"]));
-        assert_eq!(list(&node.instance().cgroup_links()).unwrap().len(), 8);
+        assert_eq!(list(&node.instance().cgroup_links()).unwrap().len(), 9);
         let config = datapath.tables.config.get(&0).unwrap().unwrap();
         assert_eq!(config.layout_version, proxy_common::layout::LAYOUT_VERSION);
     }

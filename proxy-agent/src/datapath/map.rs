@@ -260,6 +260,7 @@ mod tests {
         round_trip::<FragmentKey<V4>, FragmentPorts>();
         round_trip::<FragmentKey<V6>, FragmentPorts>();
         round_trip::<AffinityKey, Affinity>();
+        round_trip::<NamespaceKey, NamespaceAddress>();
         round_trip::<SourceRangeKey<V4>, u32>();
         round_trip::<SourceRangeKey<V6>, u32>();
         round_trip::<SocketKey, SocketValue>();

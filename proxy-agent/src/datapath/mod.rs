@@ -52,6 +52,7 @@ mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -73,14 +74,15 @@ pub use options::{AttachMode, DatapathOptions, FlowLives, PodInterfaces, SnatPor
 pub use size::MapSizes;
 
 use crate::agent::{MapWriter, Sweeps};
-use crate::plan::{Capacity, Frontend, Operation, Part, Snapshot};
+use crate::name::ObjectName;
+use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Snapshot};
 use attach::{Attacher, Hook};
 use classify::Selection;
 use error::Context;
 use follow::Follower;
 use gauges::Gauges;
 use instance::Instance;
-use janitor::{Gone, Janitor};
+use janitor::{Errand, Janitor};
 use layouts::{Layout, OLDER};
 use observe::Stale;
 use programs::Programs;
@@ -96,7 +98,7 @@ pub struct Datapath {
     tables: Arc<Tables>,
     released: Arc<Released>,
     grace: Grace,
-    gone: Option<Sender<Gone>>,
+    errands: Option<Sender<Errand>>,
     stop: Option<Arc<UnixStream>>,
     node_ports: NodePorts,
     threads: Vec<JoinHandle<()>>,
@@ -140,9 +142,10 @@ impl Datapath {
         };
         reserved::reserve(&instance, options.snat_ports)?;
         warn_of_bound_ports(options.snat_ports);
-        tables.config.put(&0, &config::of_node(options)?)?;
+        let config = config::of_node(options)?;
+        tables.config.put(&0, &config)?;
         migration.catch_up()?;
-        attach::attach_cgroup(&instance, &programs, &options.cgroup)?;
+        attach::attach_cgroup(&instance, &programs, &config, &options.cgroup)?;
 
         let (stop, stopped) = UnixStream::pair().call("socketpair", "the wish to stop")?;
         let attacher = Attacher::new(instance, programs, hook)?;
@@ -165,7 +168,7 @@ impl Datapath {
     ) -> Result<Self, DatapathError> {
         let grace = Grace::new()?;
         let released = Arc::new(Released::default());
-        let (gone, receiver) = mpsc::channel();
+        let (errands, receiver) = mpsc::channel();
         let (sweeps, sweeps_seen) = watch::channel(Sweeps::default());
         let (counts, swept) = watch::channel(None);
         let stop = Arc::new(stop);
@@ -176,7 +179,8 @@ impl Datapath {
             sweeper: Sweeper::new(tables.clone(), released.clone(), grace.clone())?,
             tables: tables.clone(),
             released: released.clone(),
-            gone: receiver,
+            errands: receiver,
+            mortal: BTreeMap::new(),
         };
         let mut datapath = Self {
             gauges: Gauges::new(tables.clone(), swept),
@@ -189,7 +193,7 @@ impl Datapath {
             tables,
             released,
             grace,
-            gone: Some(gone),
+            errands: Some(errands),
             stop: Some(stop),
             threads: Vec::new(),
             sweeps: sweeps_seen,
@@ -208,6 +212,15 @@ impl Datapath {
             .call("clone", name)?;
         self.threads.push(thread);
         Ok(())
+    }
+
+    /// Hands over what has time.
+    fn tell_janitor(&self, errand: Errand) {
+        if let Some(errands) = &self.errands
+            && let Err(mpsc::SendError(errand)) = errands.send(errand)
+        {
+            tracing::error!(?errand, "the janitor is gone");
+        }
     }
 
     /// What the maps hold.
@@ -299,11 +312,15 @@ impl MapWriter for Datapath {
     fn wait_for_readers(&mut self) -> Result<(), DatapathError> {
         Ok(self.grace.wait()?)
     }
+
+    fn end_with_endpoints(&mut self, service: &ObjectName, ports: Vec<Mortal>) {
+        self.tell_janitor(Errand::EndWithEndpoints(service.clone(), ports));
+    }
 }
 
 impl Drop for Datapath {
     fn drop(&mut self) {
-        self.gone.take();
+        self.errands.take();
         self.stop.take();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -315,6 +332,8 @@ impl Drop for Datapath {
 
 #[cfg(test)]
 mod apply_tests;
+#[cfg(test)]
+mod connection_tests;
 #[cfg(test)]
 mod conversion_tests;
 #[cfg(test)]

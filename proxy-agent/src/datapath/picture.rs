@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use proxy_common::layout::{Addr, Affinity, AffinityKey, Config, Counter, Interface, NodeAddress};
+use proxy_common::layout::{
+    Addr, Affinity, AffinityKey, Config, Counter, Interface, NamespaceAddress, NodeAddress,
+};
 
 use super::clock::Clock;
 use super::error::{Context, DatapathError};
@@ -27,6 +29,8 @@ pub struct Picture {
     pub silent: BTreeSet<IpAddr>,
     /// AFFINITY.
     pub affinities: Vec<(AffinityKey, Affinity)>,
+    /// The values of NAMESPACES.
+    pub namespaces: Vec<NamespaceAddress>,
     /// The tick that records of affinity are told by.
     pub now: u32,
     interfaces: BTreeMap<u32, Interface>,
@@ -70,6 +74,7 @@ impl Picture {
                 .map(|(address, _)| address)
                 .collect(),
             affinities: tables.affinity.entries()?,
+            namespaces: values(tables.namespaces.entries()?),
             now: Clock::new()?.now()?,
             interfaces,
             uplinks: uplinks.copied().collect(),
@@ -126,6 +131,10 @@ impl Picture {
         let interface = attributes.find(|(kind, _)| *kind == libc::RTA_OIF);
         Ok(interface.and_then(|(_, value)| number(value)))
     }
+}
+
+fn values<K, V>(entries: Vec<(K, V)>) -> Vec<V> {
+    entries.into_iter().map(|(_, value)| value).collect()
 }
 
 fn is_no_way(error: &std::io::Error) -> bool {

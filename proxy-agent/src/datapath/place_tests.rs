@@ -195,7 +195,7 @@ fn ports_are_reserved_beside_those_of_others_and_given_back() {
 
 #[test]
 fn cleanup_takes_all_away_with_the_agent_dead_and_twice() {
-    for (attach, links, filters) in [(AttachMode::Tcx, 8 + 2, 0), (AttachMode::Clsact, 8, 2)] {
+    for (attach, links, filters) in [(AttachMode::Tcx, 9 + 2, 0), (AttachMode::Clsact, 9, 2)] {
         let (node, pod, place) = (Namespace::new(), Namespace::new(), Place::new());
         node.veth("pod0", &pod, "eth0");
         let mut options = place.options();
@@ -238,5 +238,5 @@ fn cleanup_in_another_network_namespace_is_refused_and_touches_nothing() {
         "{text}"
     );
     assert_eq!(reserved_ports(&other), "45000-60999");
-    assert_eq!(held_links(&place).len(), 8);
+    assert_eq!(held_links(&place).len(), 9);
 }

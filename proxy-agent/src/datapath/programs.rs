@@ -70,6 +70,7 @@ fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
     let (result, fd) = match program {
         Program::SchedClassifier(program) => (program.load(), program.fd()),
         Program::CgroupSockAddr(program) => (program.load(), program.fd()),
+        Program::SockOps(program) => (program.load(), program.fd()),
         _ => return Err(missing(name)),
     };
     result.map_err(|error| refused(name, &error))?;
@@ -127,7 +128,13 @@ pub(super) mod tests {
             .into_iter()
             .map(|name| (name, load(program_type::SCHED_CLS, 0, -1)));
         let cgroup = program::CGROUP.into_iter().zip(attach_type::CGROUP);
-        let cgroup = cgroup.map(|(name, kind)| (name, load(program_type::CGROUP_SOCK_ADDR, kind, 1)));
+        let cgroup = cgroup.map(|(name, attach)| {
+            let kind = match name {
+                program::SOCK_OPS => program_type::SOCK_OPS,
+                _ => program_type::CGROUP_SOCK_ADDR,
+            };
+            (name, load(kind, attach, 1))
+        });
         Programs {
             loaded: interface.chain(cgroup).collect(),
         }

@@ -38,6 +38,8 @@ pub struct MapSizes {
     pub source_ranges: u32,
     /// AFFINITY.
     pub affinity: u32,
+    /// NAMESPACES.
+    pub namespaces: u32,
     /// SOCKETS.
     pub sockets: u32,
 }
@@ -79,6 +81,8 @@ impl MapSizes {
             fragments: entries(8192),
             source_ranges: of_cluster(4096),
             affinity: entries(32_768),
+            // A node has hundreds of pods, each with an address of each family.
+            namespaces: 4096,
             sockets: entries(131_072),
         }
     }

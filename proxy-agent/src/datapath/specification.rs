@@ -3,8 +3,8 @@
 
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, Networks, PREFILTER_WORDS, Service, ServiceId,
-    SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip, names,
+    FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, Networks,
+    PREFILTER_WORDS, Service, ServiceId, SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip, names,
 };
 
 use super::size::MapSizes;
@@ -46,6 +46,7 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
         trie::<SourceRangeKey<V4>>(names::SOURCE_RANGES4, sizes.source_ranges),
         trie::<SourceRangeKey<V6>>(names::SOURCE_RANGES6, sizes.source_ranges),
         lru::<AffinityKey, Affinity>(names::AFFINITY, sizes.affinity),
+        lru::<NamespaceKey, NamespaceAddress>(names::NAMESPACES, sizes.namespaces),
         lru::<SocketKey, SocketValue>(names::SOCKETS, sizes.sockets),
         definition::<u32>(
             names::COUNTERS,

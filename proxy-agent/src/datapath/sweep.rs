@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use proxy_common::layout::{Addr, Affinity, AffinityKey, Config, Flow, FlowKey};
-use proxy_common::rules::lifetime;
+use proxy_common::layout::{Addr, Affinity, Config, Flow, FlowKey};
+use proxy_common::rules::{client, lifetime};
 
 use super::clock::Clock;
 use super::error::DatapathError;
@@ -20,6 +20,9 @@ const MARGIN_SECONDS: u32 = 60;
 const LONGEST_AFFINITY: u32 = 86_400;
 /// Flow tables of a family.
 const TABLES: usize = 4;
+/// What follows the flow tables in a sweep.
+const AFFINITY: usize = 2 * TABLES;
+const END: usize = AFFINITY + 2;
 
 /// A sweep that goes on slice by slice.
 pub(super) struct Sweeper {
@@ -34,7 +37,7 @@ pub(super) struct Sweeper {
 #[derive(Default)]
 struct Sweep {
     /// 0..4 IPv4, 4..8 IPv6, each in the order of the tables: embryos before flows, so that a flow promoted meanwhile
-    /// is met at least once. Then AFFINITY.
+    /// is met at least once. Then AFFINITY and NAMESPACES.
     table: usize,
     cursor: Cursor,
     unused: Candidates,
@@ -97,8 +100,12 @@ impl Sweeper {
             judge.sweep(&self.tables.flows4, sweep.table, &mut sweep)?
         } else if sweep.table < 2 * TABLES {
             judge.sweep(&self.tables.flows6, sweep.table - TABLES, &mut sweep)?
+        } else if sweep.table == AFFINITY {
+            let life = LONGEST_AFFINITY;
+            judge.sweep_seen(&self.tables.affinity, life, Affinity::seen, &mut sweep)?
         } else {
-            judge.sweep_affinity(&self.tables.affinity, &mut sweep)?
+            let life = client::BELIEVED;
+            judge.sweep_seen(&self.tables.namespaces, life, |known| known.seen, &mut sweep)?
         };
         let mut swept = Swept {
             deleted,
@@ -109,7 +116,7 @@ impl Sweeper {
             sweep.table += 1;
             sweep.cursor = Cursor::default();
         }
-        if sweep.table <= 2 * TABLES {
+        if sweep.table < END {
             self.running = Some(sweep);
         } else {
             swept.cleared = self.released.clear(&self.tables.prefilter, &sweep.unused);
@@ -173,18 +180,20 @@ impl Judge {
         Ok((deleted, end))
     }
 
-    /// Records that no time can hold any more: they must be gone before the clock comes round.
-    fn sweep_affinity(
+    /// What was last seen longer ago than it can count, in seconds: it must be gone before the clock comes round.
+    fn sweep_seen<K: Layout, V: Layout>(
         &self,
-        map: &Map<AffinityKey, Affinity>,
+        map: &Map<K, V>,
+        life: u32,
+        seen: impl Fn(&V) -> u32,
         sweep: &mut Sweep,
     ) -> Result<(usize, bool), DatapathError> {
-        let life = (LONGEST_AFFINITY + MARGIN_SECONDS) * self.config.ticks_per_second;
-        let is_over = |record: &Affinity| lifetime::since(record.seen(), self.now) > life;
+        let life = (life + MARGIN_SECONDS) * self.config.ticks_per_second;
+        let is_over = |value: &V| lifetime::since(seen(value), self.now) > life;
         let (entries, end) = map.walk(&mut sweep.cursor)?;
         let mut deleted = 0;
-        for (key, record) in entries {
-            if is_over(&record) && map.get(&key)?.is_some_and(|record| is_over(&record)) {
+        for (key, value) in entries {
+            if is_over(&value) && map.get(&key)?.is_some_and(|value| is_over(&value)) {
                 deleted += usize::from(map.remove(&key)?);
             }
         }

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, Networks, Service, ServiceId, SocketKey, SocketValue,
-    SourceRangeKey, V4, V6, Vip,
+    FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, Networks, Service,
+    ServiceId, SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip,
 };
 
 use super::abi::{
@@ -67,6 +67,8 @@ layouts!(
     FragmentPorts,
     AffinityKey,
     Affinity,
+    NamespaceKey,
+    NamespaceAddress,
     SocketKey,
     SocketValue,
     Vip,

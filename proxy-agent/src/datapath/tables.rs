@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use proxy_common::layout::{
-    Affinity, AffinityKey, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface, Networks,
-    ServiceId, SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip, names,
+    Affinity, AffinityKey, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface,
+    NamespaceAddress, NamespaceKey, Networks, ServiceId, SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip,
+    names,
 };
 
 use super::error::{Context, DatapathError};
@@ -38,6 +39,7 @@ pub(super) struct Tables {
     pub(super) source_ranges4: Map<SourceRangeKey<V4>, u32>,
     pub(super) source_ranges6: Map<SourceRangeKey<V6>, u32>,
     pub(super) affinity: Map<AffinityKey, Affinity>,
+    pub(super) namespaces: Map<NamespaceKey, NamespaceAddress>,
     pub(super) sockets: Map<SocketKey, SocketValue>,
     pub(super) counters: CounterMap,
 }
@@ -108,6 +110,7 @@ impl Tables {
             source_ranges4: opener.map(names::SOURCE_RANGES4)?,
             source_ranges6: opener.map(names::SOURCE_RANGES6)?,
             affinity: opener.map(names::AFFINITY)?,
+            namespaces: opener.map(names::NAMESPACES)?,
             sockets: opener.map(names::SOCKETS)?,
             counters: CounterMap::new(opener.open(names::COUNTERS)?, names::COUNTERS),
         })

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use proxy_common::host::HostNode;
 use proxy_common::layout::{
-    Action, Addr, AffinityKey, Backend, Config, Counter, FrontendKind, Port, ServiceId, V4, V6, When,
+    Action, Addr, AffinityKey, Backend, Config, Counter, FrontendKind, NamespaceAddress, NamespaceKey, Port,
+    ServiceId, V4, V6, When,
 };
 use proxy_common::rules::choice::{self, Found};
 use proxy_common::rules::headers::Readable;
@@ -83,7 +84,7 @@ pub(super) struct Met {
 }
 
 /// The cookie of a pod's network namespace, which nothing here tells: one that the kernel, who counts, never gives.
-pub(super) const UNKNOWN_NAMESPACE: u64 = u64::MAX;
+const A_PODS_NAMESPACE: u64 = u64::MAX;
 
 /// All that the rules say of a call.
 #[derive(Clone, Debug, Default)]
@@ -130,8 +131,15 @@ where
     IpAddr: From<A>,
 {
     fn new(scene: &'a Scene, question: &'a Question, caller: &'a Caller) -> Self {
+        let node = scene.node();
+        let namespace = NamespaceKey::new(A_PODS_NAMESPACE, A::FAMILY);
+        let from = A::from_mapped(question.from.into());
+        node.put_namespace(
+            &namespace,
+            &NamespaceAddress::new(&namespace, &from, scene.store.clock),
+        );
         Self {
-            node: scene.node(),
+            node,
             config: scene.config,
             store: &scene.store,
             question,
@@ -159,7 +167,7 @@ where
         };
         // What goes on untouched has met nothing, whatever is there.
         let met = met.filter(|_| ruling.verdict != Verdict::NotAService);
-        ruling.kept = met.and_then(|met| self.kept(&met, ruling.is_by_socket));
+        ruling.kept = met.and_then(|met| self.kept(&met));
         ruling.met = met;
         ruling
     }
@@ -170,7 +178,7 @@ where
         let socket = Socket {
             netns_cookie: match self.caller {
                 Caller::Host(_) => host,
-                Caller::Pod(_) => UNKNOWN_NAMESPACE,
+                Caller::Pod(_) => A_PODS_NAMESPACE,
                 Caller::Outside(_) => return None,
             },
             protocol: self.question.protocol,
@@ -329,13 +337,15 @@ where
     }
 
     /// The client's record, as it stands.
-    fn kept(&self, met: &Met, is_by_socket: bool) -> Option<(SocketAddr, u32)> {
+    fn kept(&self, met: &Met) -> Option<(SocketAddr, u32)> {
         if met.affinity == 0 {
             return None;
         }
-        let key = match (is_by_socket, self.socket()) {
-            (true, Some(socket)) => AffinityKey::of_namespace(socket.netns_cookie, met.service),
-            _ => AffinityKey::of_address(&A::from_mapped(self.question.from.into()), met.service),
+        let key = match self.caller {
+            Caller::Host(_) => AffinityKey::of_namespace(self.config.host_netns_cookie, met.service),
+            Caller::Pod(_) | Caller::Outside(_) => {
+                AffinityKey::of_address(&A::from_mapped(self.question.from.into()), met.service)
+            }
         };
         let (_, record) = self.store.affinities.iter().find(|(other, _)| *other == key)?;
         let age = self.store.clock.wrapping_sub(record.seen()) / self.config.ticks_per_second.max(1);

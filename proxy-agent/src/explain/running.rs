@@ -30,6 +30,7 @@ impl Running {
         let config = picture.config;
         let mut store = Store::from(std::mem::take(&mut picture.snapshot));
         store.affinities = std::mem::take(&mut picture.affinities);
+        store.namespaces = std::mem::take(&mut picture.namespaces);
         // The clock is one of 32 bits that goes round.
         let ticks = later.wrapping_mul(i64::from(config.ticks_per_second));
         store.clock = picture.now.wrapping_add(ticks as u32);

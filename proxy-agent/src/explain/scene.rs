@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use proxy_common::host::HostNode;
 use proxy_common::layout::{Addr, Config, Counter, Family, ServiceId};
+use proxy_common::rules::client;
 
 use super::{NodeFacts, Store};
 use crate::datapath::picture::Way;
@@ -24,6 +25,14 @@ impl Scene {
     /// Whether it was read from a node that runs.
     pub(super) fn is_running(&self) -> bool {
         self.ways.is_some()
+    }
+
+    /// Whether socket LB knows a network namespace with this address.
+    pub(super) fn knows(&self, address: IpAddr) -> bool {
+        let known = self.store.namespaces.iter();
+        known
+            .filter(|known| client::is_believed(&self.config, known, self.store.clock))
+            .any(|known| IpAddr::from(known.address) == address)
     }
 
     /// The way to an address, if it is known.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use proxy_common::host::HostNode;
 use proxy_common::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Family, FrontendKey, FrontendValue, Identity,
-    ListWord, Network, NetworkList, Networks, Service, ServiceId, Vip,
+    ListWord, NamespaceAddress, Network, NetworkList, Networks, Service, ServiceId, Vip,
 };
 
 use crate::plan::{Frontend, Operation, Range, Snapshot};
@@ -26,6 +26,8 @@ pub struct Store {
     filter: BTreeMap<u32, u64>,
     /// Records of session affinity, with the clock that they are told by.
     pub(super) affinities: Vec<(AffinityKey, Affinity)>,
+    /// Addresses that network namespaces were seen with.
+    pub(super) namespaces: Vec<NamespaceAddress>,
     pub(super) clock: u32,
 }
 
@@ -221,6 +223,7 @@ impl From<Snapshot> for Store {
             networks: snapshot.networks,
             filter: snapshot.filter.into_iter().collect(),
             affinities: Vec::new(),
+            namespaces: Vec::new(),
             clock: 0,
         }
     }

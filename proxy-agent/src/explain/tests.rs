@@ -1,9 +1,11 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
-use proxy_common::layout::{Addr, Affinity, AffinityKey, Port, V4, V6, protocol};
+use proxy_common::layout::{
+    Addr, Affinity, AffinityKey, Family, NamespaceAddress, NamespaceKey, Port, V4, V6, protocol,
+};
 use proxy_common::rules::headers::Readable;
 use proxy_common::rules::socket::{self, Choice, Socket};
 use proxy_common::rules::{Decision, Directory, Origin, Work, hook};
@@ -242,7 +244,7 @@ fn a_protocol_that_is_no_services_is_refused_and_another_address_none() {
 }
 
 #[test]
-fn a_record_of_some_namespace_is_not_taken_for_a_pods() {
+fn a_pods_record_is_its_addresss_and_the_hosts_its_namespaces() {
     let service = RandomService {
         endpoints: vec![(1, true, true, true, false, 0), (2, false, true, true, false, 0)],
         is_internal_local: false,
@@ -267,13 +269,52 @@ fn a_record_of_some_namespace_is_not_taken_for_a_pods() {
     let records: Vec<_> = (0..1000)
         .map(|cookie| record(AffinityKey::of_namespace(cookie, *id)))
         .collect();
-    store.affinities = records;
+    let of_the_pod = record(AffinityKey::of_address(&V4::new([10, 1, 0, 99]), *id));
+    store.affinities = records.clone();
     let pod = explain(&world, &question).unwrap();
     assert_eq!(pod.backends.len(), 2);
+    world.scene.store.affinities.push(of_the_pod);
+    let pod = explain(&world, &question).unwrap();
+    assert_eq!(pod.backends.len(), 1, "its own is by its address");
+    world.scene.store.affinities = records;
     let host = Question::parse("192.0.2.1", "10.96.0.1:80").unwrap();
     assert_eq!(
         explain(&world, &host).unwrap().backends.len(),
         1,
         "the host's cookie is known"
     );
+}
+
+#[test]
+fn whether_socket_lb_knows_a_pod_is_told_of_a_node_that_runs() {
+    let service = RandomService {
+        endpoints: vec![(1, true, true, true, false, 0), (2, false, true, true, false, 0)],
+        is_internal_local: false,
+        is_external_local: false,
+        is_guarded: false,
+        is_sticky: true,
+    };
+    let mut world = service.world();
+    world.scene.ways = Some(BTreeMap::new());
+    let known = |address: [u8; 4], seen| {
+        let key = NamespaceKey::new(7, Family::V4);
+        NamespaceAddress::new(&key, &V4::new(address), seen)
+    };
+    let hour = 3600 * world.scene.config.ticks_per_second;
+    for (known, is_told) in [
+        (vec![], true),
+        (vec![known([10, 1, 0, 98], 0)], true),
+        (vec![known([10, 1, 0, 99], 0)], false),
+        (vec![known([10, 1, 0, 99], 0_u32.wrapping_sub(hour))], true),
+    ] {
+        world.scene.store.namespaces = known;
+        let question = Question::parse("10.1.0.99", "10.96.0.1:80").unwrap();
+        let answer = explain(&world, &question).unwrap();
+        assert_eq!(answer.backends.len(), 2);
+        let told = answer
+            .steps
+            .iter()
+            .any(|step| step.text.contains("does not know the caller's address yet"));
+        assert_eq!(told, is_told, "{:?}", answer.steps);
+    }
 }

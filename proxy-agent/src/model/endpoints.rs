@@ -1,6 +1,7 @@
 //! The endpoints of a service port (semantics A2).
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use proxy_common::layout::{Family, Port};
 
@@ -57,6 +58,27 @@ impl Model {
         // An address that is in use again may still stand among the terminating ones.
         candidates.sort_by_key(|candidate| (key(candidate), candidate.conditions.terminating()));
         candidates
+    }
+
+    /// All endpoints of a Service's slices in a family, serving or not, at whatever port: while a port gets another name, its
+    /// endpoints are there.
+    pub(super) fn present(
+        &self,
+        service: &ObjectName,
+        protocol: Protocol,
+        family: Family,
+    ) -> BTreeSet<SocketAddr> {
+        let mut candidates = Vec::new();
+        let slices = self.slices.get(service).into_iter().flatten();
+        for slice in slices.filter(|slice| has_family(slice, family)) {
+            for port in slice.ports.iter().filter(|port| port.protocol == protocol) {
+                self.add_endpoints(slice, port, &mut candidates);
+            }
+        }
+        let endpoints = candidates.iter().map(|candidate| candidate.endpoint);
+        endpoints
+            .map(|endpoint| SocketAddr::new(endpoint.address, endpoint.port.number()))
+            .collect()
     }
 
     fn add_endpoints<'a>(

@@ -7,6 +7,7 @@ mod endpoints;
 mod external;
 mod fallback;
 mod frontends;
+mod gone;
 mod health_check;
 mod networks;
 mod reasons;
@@ -150,6 +151,9 @@ impl Model {
             .map(|service| self.served(service))
             .unwrap_or_default();
         touched.warnings.extend(new.warnings);
+        touched
+            .warnings
+            .extend(service.as_deref().and_then(gone::warning));
         let rank = service.as_deref().map(|service| Rank::of(&service.metadata));
         let others = self
             .claims

@@ -344,6 +344,76 @@ fn node_ports_need_a_number_and_a_type() {
 }
 
 #[test]
+fn connections_end_with_endpoints_that_are_gone_where_a_service_asks_for_it() {
+    let annotated = |value: &str| {
+        let spec = "clusterIPs: [10.96.0.1], type: NodePort, \
+                    ports: [{name: a, port: 80, nodePort: 30080}, {name: b, protocol: UDP, port: 80}]";
+        let annotations = format!("name: web, annotations: {{shunt.dev/on-endpoint-gone: {value}}}");
+        service_with(spec).replace("name: web", &annotations)
+    };
+    let endpoints = [
+        endpoint(1, "rs", ""),
+        endpoint(2, "st", ""),
+        endpoint(3, "t", ""),
+        endpoint(4, "", ""),
+    ];
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let slice = |endpoints: &[&str]| slice(endpoints).replace("ports: [{", "ports: [{name: a, ");
+    let mut model = model(&[&annotated("reset"), &slice(&endpoints)]);
+    let web = ObjectName::new("default", "web");
+    let mortal = |model: &Model| {
+        let ports = model.mortal(&web);
+        let texts = ports.iter().map(|port| {
+            let frontends: Vec<String> = port.frontends.iter().map(ToString::to_string).collect();
+            let endpoints: Vec<String> = port.endpoints.iter().map(ToString::to_string).collect();
+            (frontends.join(", "), endpoints.join(", "))
+        });
+        texts.collect::<Vec<_>>()
+    };
+    let frontends = "TCP 10.96.0.1:80, IPv4 node port TCP 30080".to_owned();
+    let all = "10.1.0.1:8080, 10.1.0.2:8080, 10.1.0.3:8080, 10.1.0.4:8080".to_owned();
+    assert_eq!(
+        mortal(&model),
+        [(frontends.clone(), all)],
+        "TCP alone, and all that are there"
+    );
+    apply(&mut model, &slice(&endpoints[1..2]));
+    let second = [(frontends, "10.1.0.2:8080".to_owned())];
+    assert_eq!(mortal(&model), second);
+    apply(
+        &mut model,
+        &annotated("reset").replace("name: a, port", "name: c, port"),
+    );
+    assert_eq!(
+        mortal(&model),
+        second,
+        "the slice is yet to follow the port's name"
+    );
+    for (value, warnings) in [("keep", 0), ("Reset", 1), ("''", 1)] {
+        let touched = apply(&mut model, &annotated(value));
+        assert_eq!(
+            touched.warnings.len(),
+            warnings,
+            "{value}: {:?}",
+            touched.warnings
+        );
+        assert_eq!(mortal(&model), [], "{value}");
+        for warning in &touched.warnings {
+            let text = warning.to_string();
+            assert!(
+                text.contains("default/web") && text.contains("shunt.dev/on-endpoint-gone"),
+                "{text}"
+            );
+            assert_eq!(warning.service(), Some(&web));
+        }
+    }
+    model.apply(vec![Change::Delete(crate::source::ObjectKey::Service(
+        web.clone(),
+    ))]);
+    assert_eq!(mortal(&model), []);
+}
+
+#[test]
 fn services_of_others_are_left_alone() {
     for spec in [
         "clusterIP: None, ports: [{port: 80}]",

@@ -72,6 +72,17 @@ pub enum Warning {
         /// Why not.
         why: HintFallback,
     },
+    /// An annotation says what nobody understands.
+    #[error(
+        "Service {service}: its annotation shunt.dev/on-endpoint-gone is `{value}` and counts as `keep`: write `reset` or \
+         `keep`"
+    )]
+    UnknownOnEndpointGone {
+        /// The Service.
+        service: ObjectName,
+        /// The annotation's value.
+        value: String,
+    },
     /// A slice that belongs to nobody.
     #[error("EndpointSlice {slice}: it has no label kubernetes.io/service-name and is ignored")]
     SliceWithoutService {
@@ -104,6 +115,7 @@ impl Warning {
             | Self::ExternalIpsNotAllowed { service, .. }
             | Self::HintsNotFollowed { service, .. }
             | Self::NoClusterIp { service }
+            | Self::UnknownOnEndpointGone { service, .. }
             | Self::FamilyNotServed { service, .. }
             | Self::FrontendTaken { loser: service, .. } => Some(service),
             Self::SliceWithoutService { .. }

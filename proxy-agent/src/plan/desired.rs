@@ -1,6 +1,7 @@
 //! What should be installed: a Service's ports as the model chose them.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use proxy_common::layout::{Backend, Family, FrontendKind, HintFallback, Port, When};
@@ -92,6 +93,15 @@ impl List {
             when_empty,
         }
     }
+}
+
+/// A TCP service port whose connections end when their endpoint is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mortal {
+    /// Where it is reached.
+    pub frontends: Vec<Frontend>,
+    /// All endpoints that the Service has, ready, terminating or neither.
+    pub endpoints: BTreeSet<SocketAddr>,
 }
 
 /// What a service port should be.

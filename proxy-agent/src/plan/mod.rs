@@ -21,7 +21,7 @@ mod vips;
 
 pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
-pub use desired::{Endpoint, List, PortKey, ServicePort, protocol_name};
+pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, protocol_name};
 pub use networks::Ranges;
 pub use operation::{Frontend, Operation, Range, Snapshot};
 pub use part::Part;

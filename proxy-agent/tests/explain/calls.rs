@@ -81,7 +81,8 @@ fn hairpin_among_several_backends_is_said() {
 fn affinity_is_told_with_its_seconds() {
     let manifests = cluster();
     for (from, to, key) in [
-        ("10.1.0.99", "10.96.0.9:80/TCP", "its network namespace"),
+        ("10.1.0.99", "10.96.0.9:80/TCP", "its address"),
+        ("192.0.2.1", "10.96.0.9:80/TCP", "its network namespace"),
         ("10.1.0.99", "10.96.0.9:80/UDP", "its address"),
         ("198.18.0.9", "192.0.2.1:30009/TCP", "its address"),
     ] {

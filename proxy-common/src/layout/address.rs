@@ -28,6 +28,8 @@ pub trait Addr: Copy + Eq + Default + core::fmt::Debug + 'static {
     const FAMILY: Family;
     /// All zeroes: 0.0.0.0 or ::, the address of a NodePort's wildcard frontend.
     const UNSPECIFIED: Self;
+    /// Whether it is 127.0.0.0/8 or ::1: no packet with it leaves its network namespace.
+    fn is_loopback(&self) -> bool;
     /// Mixes the address into a hash (see [`crate::rules::hash`]).
     fn mix(&self, hash: u64) -> u64;
     /// The address in 16 bytes.
@@ -103,6 +105,10 @@ impl Addr for V4 {
     const FAMILY: Family = Family::V4;
     const UNSPECIFIED: Self = Self(0);
     #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self.octets()[0] == 127
+    }
+    #[inline(always)]
     fn mix(&self, hash: u64) -> u64 {
         crate::rules::hash::step(hash, self.0 as u64)
     }
@@ -127,6 +133,10 @@ impl Addr for V4 {
 impl Addr for V6 {
     const FAMILY: Family = Family::V6;
     const UNSPECIFIED: Self = Self([0; 4]);
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        *self == Self([0, 0, 0, 1_u32.to_be()])
+    }
     #[inline(always)]
     fn mix(&self, hash: u64) -> u64 {
         let [a, b, c, d] = self.0;
@@ -202,6 +212,25 @@ mod tests {
         assert_eq!(V4::new([10, 1, 2, 3]).0.to_ne_bytes(), [10, 1, 2, 3]);
         let six: Ipv6Addr = "fd00::1:2".parse().unwrap();
         assert_eq!(V6::from(six).octets(), six.octets());
+    }
+
+    #[test]
+    fn loopback_addresses_are_known_as_such() {
+        for text in [
+            "127.0.0.1",
+            "127.255.0.9",
+            "126.0.0.1",
+            "128.0.0.1",
+            "0.0.0.0",
+            "10.0.0.127",
+        ] {
+            let four: Ipv4Addr = text.parse().unwrap();
+            assert_eq!(V4::from(four).is_loopback(), four.is_loopback(), "{text}");
+        }
+        for text in ["::1", "::", "1::", "::2", "fe80::1", "::ffff:127.0.0.1"] {
+            let six: Ipv6Addr = text.parse().unwrap();
+            assert_eq!(V6::from(six).is_loopback(), six.is_loopback(), "{text}");
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct AffinityKey {
     /// Zero.
     #[cfg(feature = "next-layout")]
     pub pad: u32,
-    /// The client's address; or its network namespace, where a socket has no address yet.
+    /// The client's address; the host, which has many, is its network namespace.
     pub client: MappedAddress,
     /// The service port.
     pub service: ServiceId,

@@ -54,6 +54,8 @@ pub const VIPS6: &str = "VIPS6";
 pub const NETWORKS: &str = "NETWORKS";
 /// LRU hash: [`super::AffinityKey`] -> [`super::Affinity`].
 pub const AFFINITY: &str = "AFFINITY";
+/// LRU hash: [`super::NamespaceKey`] -> [`super::NamespaceAddress`].
+pub const NAMESPACES: &str = "NAMESPACES";
 /// LRU hash: [`super::SocketKey`] -> [`super::SocketValue`].
 pub const SOCKETS: &str = "SOCKETS";
 /// Per-CPU array by [`super::Counter`]: u64.
@@ -76,8 +78,10 @@ pub mod program {
     pub const FROM_NETWORK_L3: &str = "from_network_l3";
     /// TC egress of an uplink without a link-layer header.
     pub const TO_NETWORK_L3: &str = "to_network_l3";
+    /// The cgroup program at what happens to a TCP socket: it learns the addresses of pods' network namespaces.
+    pub const SOCK_OPS: &str = "sock_ops";
     /// Cgroup programs, named after their attach type.
-    pub const CGROUP: [&str; 8] = [
+    pub const CGROUP: [&str; 9] = [
         "connect4",
         "connect6",
         "sendmsg4",
@@ -86,5 +90,6 @@ pub mod program {
         "recvmsg6",
         "getpeername4",
         "getpeername6",
+        SOCK_OPS,
     ];
 }

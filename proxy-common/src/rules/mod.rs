@@ -1,12 +1,14 @@
 //! The decisions of the data path.
 //!
 //! Packets: [`headers`] reads them, [`hook`] says what a hook does with one, [`forward`] and [`reverse`] decide by the
-//! flow table, [`create`] makes a new flow, [`quote`] finds the flow of an ICMP error. Sockets: [`socket`]. What they read of the node comes through
+//! flow table, [`create`] makes a new flow, [`quote`] finds the flow of an ICMP error. Sockets: [`socket`], and
+//! [`client`], which knows by what name they are remembered. What they read of the node comes through
 //! [`Directory`] and [`FlowStore`].
 
 mod affinity;
 pub mod checksum;
 pub mod choice;
+pub mod client;
 pub mod crc32c;
 pub mod create;
 pub mod forward;

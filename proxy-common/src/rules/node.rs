@@ -2,8 +2,8 @@
 
 use crate::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Meta, NetworkList, NodeAddress, Service,
-    ServiceId, Vip,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Meta, NamespaceAddress, NamespaceKey,
+    NetworkList, NodeAddress, Service, ServiceId, Vip,
 };
 
 /// The tables that say where Services are and who serves them.
@@ -46,6 +46,10 @@ pub trait Directory<A: Addr> {
     fn put_affinity(&self, key: &AffinityKey, record: &Affinity);
     /// Replaces [`Affinity::meta`] of a client's record if it is still `old`.
     fn renew_affinity(&self, key: &AffinityKey, old: u64, new: u64);
+    /// A network namespace's address, maybe another key's by now: its tag tells.
+    fn namespace(&self, key: &NamespaceKey) -> Option<NamespaceAddress>;
+    /// Inserts or replaces a network namespace's address, if the table takes it.
+    fn put_namespace(&self, key: &NamespaceKey, address: &NamespaceAddress);
 
     /// Whether this is one of the node's own addresses.
     #[inline(always)]

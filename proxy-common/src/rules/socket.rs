@@ -7,6 +7,7 @@ use crate::layout::{
 use crate::rules::Directory;
 use crate::rules::affinity;
 use crate::rules::choice::{self, Caller, Offer};
+use crate::rules::client;
 
 /// What is known of the caller's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +82,16 @@ pub fn choose<A: Addr, D: Directory<A>>(
             When::Drop => Counter::NoLocalEndpoint,
         });
     }
-    let client = AffinityKey::of_namespace(socket.netns_cookie, found.service);
-    if offer.affinity.is_on()
-        && let Some(kept) = kept(node, &client, offer)
-    {
-        return kept;
+    let mut client = AffinityKey::default();
+    if offer.affinity.is_on() {
+        let Some(known) = client::key::<A, D>(node, config, socket.netns_cookie, found.service) else {
+            // Its packets say who it is.
+            return Choice::Untouched;
+        };
+        client = known;
+        if let Some(kept) = kept(node, &client, offer) {
+            return kept;
+        }
     }
     // A backend that was drawn may have stopped serving a moment ago.
     for _ in 0..4 {

@@ -73,6 +73,17 @@ impl Held {
             serde_json::from_str(&line).with_context(|| format!("the client said {line:?}"))?;
         answer.map_err(|why| anyhow::anyhow!("the held connection broke: {why}"))
     }
+
+    /// Waits until the connection breaks; why it did.
+    pub fn wait_broken(&mut self) -> Result<String> {
+        let deadline = Instant::now() + TIMEOUT;
+        while Instant::now() < deadline {
+            if let Err(error) = self.check() {
+                return Ok(format!("{error:#}"));
+            }
+        }
+        anyhow::bail!("the held connection lives")
+    }
 }
 
 impl Drop for Held {

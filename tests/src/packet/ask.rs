@@ -162,13 +162,30 @@ impl<A: Kin> Stage<A> {
         Port::new(port).put(&mut bytes);
         bytes.extend([ip_protocol, u8::from(is_loopback)]);
         [0_u32; 3].put(&mut bytes);
-        let name = match A::FAMILY {
-            proxy_common::layout::Family::V4 => "socket_choice4",
-            proxy_common::layout::Family::V6 => "socket_choice6",
-        };
-        let output = self.run(name, &bytes);
-        assert_eq!(output.verdict, 0, "the test program itself");
-        let mut answer = &output.packet[14 + 28..];
+        let output = self.ask(["socket_choice4", "socket_choice6"], &bytes);
+        let mut answer = &output[14 + 28..];
         (Bits::take(&mut answer), Bits::take(&mut answer))
+    }
+
+    /// Has the kernel learn of a connection of a network namespace that goes by packets, in the object for tests.
+    pub fn learn(&self, netns_cookie: u64, source: A, destination: A, port: u16) {
+        let mut bytes = vec![0; 14];
+        netns_cookie.put(&mut bytes);
+        source.to_mapped().put(&mut bytes);
+        destination.to_mapped().put(&mut bytes);
+        Port::new(port).put(&mut bytes);
+        [0_u16; 3].put(&mut bytes);
+        self.ask(["namespace4", "namespace6"], &bytes);
+    }
+
+    /// Runs the family's one of two programs of the object for tests.
+    fn ask(&self, [four, six]: [&str; 2], bytes: &[u8]) -> Vec<u8> {
+        let name = match A::FAMILY {
+            proxy_common::layout::Family::V4 => four,
+            proxy_common::layout::Family::V6 => six,
+        };
+        let output = self.run(name, bytes);
+        assert_eq!(output.verdict, 0, "the test program itself");
+        output.packet
     }
 }

@@ -2,8 +2,8 @@
 
 use proxy_common::layout::{
     Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Flow, FlowKey, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, Network, NetworkList, Networks,
-    Port, Service, ServiceId, SourceRange, V4, V6, Vip,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, NamespaceAddress, NamespaceKey,
+    Network, NetworkList, Networks, Port, Service, ServiceId, SourceRange, V4, V6, Vip,
 };
 
 /// Something that stands in a map.
@@ -117,6 +117,8 @@ structs! {
     Service { internal, external, shortcut, affinity }
     AffinityKey { client, service }
     Affinity { meta, target }
+    NamespaceKey { cookie, family, pad }
+    NamespaceAddress { address, seen, tag }
     Backend { address, port, protocol, flags, service, life, last_life }
     FrontendValue { service, tag, service_tag, kind, pad }
     FragmentPorts { source, destination, tag }

@@ -10,9 +10,9 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, Networks, PREFILTER_WORDS,
-    SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange, V4, V6, Vip, names, node_address_value,
-    protocol,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, NamespaceAddress, NamespaceKey, Networks,
+    PREFILTER_WORDS, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange, V4, V6, Vip, names,
+    node_address_value, protocol,
 };
 
 use super::Kin;
@@ -136,7 +136,10 @@ impl Kernel {
 
     /// Loads the object for tests, which has the rule of socket LB behind a TC hook.
     pub fn load_testing() -> Result<Self> {
-        Self::load_object("testing.o", &["socket_choice4", "socket_choice6"])
+        Self::load_object(
+            "testing.o",
+            &["socket_choice4", "socket_choice6", "namespace4", "namespace6"],
+        )
     }
 
     fn load_object(name: &str, programs: &[&str]) -> Result<Self> {
@@ -297,6 +300,20 @@ impl Kernel {
         self.put::<[u8; 20], [u8; 16]>(names::AFFINITY, pack(key), pack(record));
     }
 
+    /// All that is known of network namespaces.
+    pub fn namespaces(&mut self) -> Vec<(NamespaceKey, NamespaceAddress)> {
+        let map = self.hash::<[u8; 16], [u8; 24]>(names::NAMESPACES);
+        let entries = map.iter().filter_map(Result::ok);
+        entries
+            .map(|(key, address)| (unpack(&key), unpack(&address)))
+            .collect()
+    }
+
+    /// Writes what is known of a network namespace.
+    pub fn set_namespace(&mut self, key: &NamespaceKey, address: &NamespaceAddress) {
+        self.put::<[u8; 16], [u8; 24]>(names::NAMESPACES, pack(key), pack(address));
+    }
+
     /// Writes a range of sources that may use a service port's guarded frontends.
     pub fn set_source_range<A: Kin>(&mut self, service: ServiceId, tag: u16, address: &A, length: u32) {
         let range = SourceRange {
@@ -437,8 +454,9 @@ impl Kernel {
             .unwrap_or_else(|error| panic!("ERROR_LIMIT: {error}"));
     }
 
-    /// Empties the tables of flows, fragments and session affinity.
+    /// Empties the tables of flows, fragments, session affinity and network namespaces.
     pub fn forget_flows(&mut self) {
+        self.clear::<[u8; 16], [u8; 24]>(names::NAMESPACES);
         self.clear::<[u8; 20], [u8; 16]>(names::AFFINITY);
         self.forget_family::<V4>();
         self.forget_family::<V6>();

@@ -2,7 +2,8 @@
 
 use proxy_agent::agent::MapWriter;
 use proxy_agent::explain::Store;
-use proxy_agent::plan::{Capacity, Operation, Snapshot};
+use proxy_agent::name::ObjectName;
+use proxy_agent::plan::{Capacity, Mortal, Operation, Snapshot};
 
 /// Maps on paper, with room for whatever a scenario asks for.
 #[derive(Debug, Default)]
@@ -35,4 +36,7 @@ impl MapWriter for Paper {
     fn wait_for_readers(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
+
+    /// On paper there are no connections.
+    fn end_with_endpoints(&mut self, _: &ObjectName, _: Vec<Mortal>) {}
 }

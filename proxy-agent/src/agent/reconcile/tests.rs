@@ -24,6 +24,8 @@ pub(crate) struct TestMaps {
     refusals: usize,
     /// Frontends that were removed, ever.
     removed: usize,
+    /// Whose connections end with their endpoints, as it was told.
+    mortal: Vec<(ObjectName, Vec<Mortal>)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,7 @@ impl TestMaps {
             refused_port: None,
             refusals: 0,
             removed: 0,
+            mortal: Vec::new(),
         }
     }
 }
@@ -74,6 +77,10 @@ impl MapWriter for TestMaps {
     fn wait_for_readers(&mut self) -> Result<(), Refused> {
         self.kernel.grace();
         Ok(())
+    }
+
+    fn end_with_endpoints(&mut self, service: &ObjectName, ports: Vec<Mortal>) {
+        self.mortal.push((service.clone(), ports));
     }
 }
 
@@ -111,6 +118,41 @@ fn causes(failures: &[Failure]) -> Vec<(&str, Cause)> {
 
 fn delete(name: &str) -> Change {
     Change::Delete(ObjectKey::Service(ObjectName::new("default", name)))
+}
+
+#[test]
+fn whose_connections_end_is_told_once_everything_is_known_and_when_it_changes() {
+    let reset = service("a", 1, 80).replace(
+        "name: a",
+        "name: a, annotations: {shunt.dev/on-endpoint-gone: reset}",
+    );
+    let mut reconciler = Reconciler::start("here", TestMaps::new()).unwrap();
+    let mut tell = |manifests: &[String], has_unread| {
+        reconciler.take(upserts(manifests), has_unread).unwrap();
+        reconciler.end_connections();
+        let told = std::mem::take(&mut reconciler.maps().mortal).into_iter();
+        told.map(|(service, ports)| {
+            let ends = ports
+                .iter()
+                .map(|port| (port.frontends.len(), port.endpoints.len()));
+            (service.name.to_string(), ends.collect::<Vec<_>>())
+        })
+        .collect::<Vec<_>>()
+    };
+    let a = |ends: &[(usize, usize)]| vec![("a".to_owned(), ends.to_vec())];
+    assert_eq!(tell(std::slice::from_ref(&reset), true), []);
+    assert_eq!(
+        tell(&[slice("a", &[1, 2]), service("b", 2, 80)], false),
+        a(&[(1, 2)])
+    );
+    assert_eq!(tell(&[service("c", 3, 80)], false), []);
+    assert_eq!(tell(&[slice("a", &[2])], false), a(&[(1, 1)]));
+    assert_eq!(
+        tell(&[service("a", 1, 80)], false),
+        a(&[]),
+        "the annotation is gone"
+    );
+    assert_eq!(tell(&[reset], false), a(&[(1, 1)]));
 }
 
 #[test]

@@ -31,18 +31,19 @@ impl Writer<'_> {
         if seconds == 0 {
             return;
         }
-        let key = match self.ruling.is_by_socket {
-            true => "its network namespace (a socket has no address yet)",
-            false => "its address",
+        let key = match self.caller {
+            Caller::Host(_) => "its network namespace",
+            Caller::Pod(_) | Caller::Outside(_) => "its address",
         };
         let text = format!(
             "ClientIP: the caller, known by {key}, keeps its backend for {seconds} s from its last new connection to any \
              frontend of this service port, as long as the backend is in the list"
         );
         self.say("affinity", text);
-        if self.scene.is_running() && self.ruling.is_by_socket && matches!(self.caller, Caller::Pod(_)) {
-            let text =
-                "which namespace is the caller's is not known here: whether it has a record is not said";
+        let is_of_a_pod = self.ruling.is_by_socket && matches!(self.caller, Caller::Pod(_));
+        if is_of_a_pod && self.scene.is_running() && !self.scene.knows(self.question.from) {
+            let text = "socket LB does not know the caller's address yet: this call goes by packets, with the same choice, and \
+                        makes it known";
             self.say("affinity", text);
         }
         if let Some((backend, age)) = self.ruling.kept {

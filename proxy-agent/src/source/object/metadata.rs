@@ -43,6 +43,9 @@ pub struct Annotations {
         deserialize_with = "moment"
     )]
     pub last_change: Option<Timestamp>,
+    /// What becomes of the host's TCP connections through a Service to an endpoint that is gone.
+    #[serde(default, rename = "shunt.dev/on-endpoint-gone")]
+    pub on_endpoint_gone: Option<Arc<str>>,
 }
 
 /// The labels that mean something to a node's proxy.

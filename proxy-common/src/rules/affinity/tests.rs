@@ -6,7 +6,8 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use crate::layout::{
-    Affinity, AffinityKey, AffinityWord, BackendId, Counter, ListWord, Port, ServiceId, V4, V6, protocol,
+    Affinity, AffinityKey, AffinityWord, BackendId, Counter, ListWord, NamespaceAddress, NamespaceKey, Port,
+    ServiceId, V4, V6, protocol,
 };
 use crate::rules::scene::*;
 use crate::rules::socket::{self, Choice, Socket};
@@ -25,7 +26,7 @@ in_both_families!(
     a_list_of_any_length_is_searched,
     what_was_kept_before_a_pause_counts_no_more,
     a_taken_port_does_not_cost_the_backend,
-    a_socket_keeps_its_namespaces_backend,
+    a_socket_keeps_its_clients_backend,
     the_loser_of_a_race_takes_the_winners_backend,
     a_full_table_costs_nothing_but_affinity,
     a_record_that_became_another_keys_is_none,
@@ -77,12 +78,19 @@ impl<A: Spoken> Stage<A> {
         ids.collect::<std::collections::BTreeSet<_>>().len()
     }
 
+    /// A socket of the host, which has cookie 1, or of a pod whose address is known.
     fn connect(&self, cookie: u64) -> Choice {
+        let node = &self.scene.node;
+        if let Client::Address(number) = Client::of_namespace(cookie) {
+            let key = NamespaceKey::new(cookie, A::FAMILY);
+            let address = NamespaceAddress::new(&key, &A::of(number), node.now());
+            node.put_namespace(&key, &address);
+        }
         let socket = Socket {
             netns_cookie: cookie,
             protocol: protocol::TCP,
         };
-        let (node, address) = (&self.scene.node, A::of(CLUSTER_IP));
+        let address = A::of(CLUSTER_IP);
         socket::choose(node, &node.config, &socket, &address, Port::new(80), false)
     }
 }
@@ -233,7 +241,7 @@ fn a_taken_port_does_not_cost_the_backend<A: Spoken>() {
     }
 }
 
-fn a_socket_keeps_its_namespaces_backend<A: Spoken>() {
+fn a_socket_keeps_its_clients_backend<A: Spoken>() {
     let stage = Stage::<A>::new(&BACKENDS);
     let mut kept = HashMap::new();
     for _ in 0..10 {
@@ -335,7 +343,17 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Client {
     Address(u16),
-    Namespace(u64),
+    Host,
+}
+
+impl Client {
+    /// Pods, from cookie 2 on, have the addresses that packets of pods come from.
+    fn of_namespace(cookie: u64) -> Self {
+        match cookie {
+            1 => Self::Host,
+            _ => Self::Address(POD + cookie as u16 - 2),
+        }
+    }
 }
 
 /// What a client keeps, as a human would note it.
@@ -474,7 +492,7 @@ impl<A: Spoken> Model<A> {
                         None
                     }
                 };
-                self.judge(Client::Namespace(cookie), protocol::TCP, 0, got);
+                self.judge(Client::of_namespace(cookie), protocol::TCP, 0, got);
             }
             Event::Wait(seconds) => {
                 self.second += seconds;
