@@ -21,6 +21,9 @@ use crate::name::ObjectName;
 use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Snapshot, Token};
 use crate::source::Batch;
 
+/// What stands at the Services' addresses, and ranges of addresses.
+pub type Addresses = (Vec<(IpAddr, Vip)>, Networks);
+
 /// The maps, as the agent writes them.
 pub trait MapWriter {
     /// Why a map could not be read or written.
@@ -55,7 +58,7 @@ pub trait MapWriter {
     }
 
     /// What stands at the Services' addresses, and ranges of addresses.
-    fn addresses(&mut self) -> Result<(Vec<(IpAddr, Vip)>, Networks), Self::Error> {
+    fn addresses(&mut self) -> Result<Addresses, Self::Error> {
         let snapshot = self.snapshot()?;
         Ok((snapshot.vips, snapshot.networks))
     }

@@ -54,7 +54,6 @@ pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -62,7 +61,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use nix::fcntl::Flock;
-use proxy_common::layout::{Backend, BackendId, FrontendValue, Networks, ServiceId, Vip};
+use proxy_common::layout::{Backend, BackendId, FrontendValue, ServiceId};
 use tokio::sync::watch;
 
 pub use error::{ApplyError, CallError, DatapathError};
@@ -73,7 +72,7 @@ pub use object::OBJECT;
 pub use options::{AttachMode, DatapathOptions, FlowLives, PodInterfaces, SnatPorts, SocketLb, Uplinks};
 pub use size::MapSizes;
 
-use crate::agent::{MapWriter, Sweeps};
+use crate::agent::{Addresses, MapWriter, Sweeps};
 use crate::name::ObjectName;
 use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Snapshot};
 use attach::{Attacher, Hook};
@@ -301,7 +300,7 @@ impl MapWriter for Datapath {
         snapshot::ranges(&self.tables)
     }
 
-    fn addresses(&mut self) -> Result<(Vec<(IpAddr, Vip)>, Networks), DatapathError> {
+    fn addresses(&mut self) -> Result<Addresses, DatapathError> {
         snapshot::addresses(&self.tables)
     }
 

@@ -10,6 +10,7 @@ use proxy_common::layout::{
 
 use super::error::DatapathError;
 use super::tables::Tables;
+use crate::agent::Addresses;
 use crate::plan::{Capacity, Frontend, Part, Range, Snapshot};
 
 pub(super) fn capacity(tables: &Tables) -> Capacity {
@@ -119,7 +120,7 @@ fn range<A: Addr>(key: &SourceRangeKey<A>, tag: u32) -> (ServiceId, Range, u32) 
 }
 
 /// What stands at the Services' addresses, and ranges of addresses.
-pub(super) fn addresses(tables: &Tables) -> Result<(Vec<(IpAddr, Vip)>, Networks), DatapathError> {
+pub(super) fn addresses(tables: &Tables) -> Result<Addresses, DatapathError> {
     Ok((vips(tables)?, networks(tables)?))
 }
 
