@@ -110,9 +110,12 @@ fn is_translated<A: Kin>(
     );
 }
 
-fn state_of<A: Kin>(stage: &mut Stage<A>, syn: &Frame) -> Option<u8> {
-    let flow = stage.flow(FlowTable::Flows, syn, Direction::Forward)?;
-    Some(flow.meta.state())
+#[track_caller]
+fn state_of<A: Kin>(stage: &mut Stage<A>, syn: &Frame) -> u8 {
+    let flow = stage.flow(FlowTable::Flows, syn, Direction::Forward);
+    flow.unwrap_or_else(|| panic!("no established flow of {syn:?}"))
+        .meta
+        .state()
 }
 
 /// What netfilter calls invalid and leaves untranslated, so that the client sees a stranger's segment and resets
@@ -122,7 +125,7 @@ fn segments_outside_of_every_window_are_translated_like_all_others<A: Kin>() {
     for way in ways::<A>() {
         let mut stage = Stage::new(&[way.backend]);
         let ends = connect(&stage, &way);
-        let before = state_of(&mut stage, &ends.0).expect("an established flow");
+        let before = state_of(&mut stage, &ends.0);
         let counters = stage.kernel.counters();
         for flags in [tcp::ACK, 0] {
             for (ahead, acknowledged) in far.into_iter().flat_map(|one| far.map(|other| (one, other))) {
@@ -135,7 +138,7 @@ fn segments_outside_of_every_window_are_translated_like_all_others<A: Kin>() {
             counters,
             "nothing was dropped, passed or made anew"
         );
-        assert_eq!(state_of(&mut stage, &ends.0), Some(before));
+        assert_eq!(state_of(&mut stage, &ends.0), before);
     }
 }
 
@@ -147,7 +150,7 @@ fn a_reset_outside_of_the_window_costs_no_flow<A: Kin>() {
             is_translated(&stage, &way, &ends, (flags, 1 << 30, 7));
             // Whoever got it did not believe it, and the connection goes on.
             is_translated(&stage, &way, &ends, (tcp::ACK, FIRST.0 + 1, FIRST.1 + 1));
-            let now = state_of(&mut stage, &ends.0).expect("the flow");
+            let now = state_of(&mut stage, &ends.0);
             assert_eq!(
                 now & state::RESET,
                 0,
@@ -189,7 +192,7 @@ fn a_udp_flow_from_outside_moves_when_its_backend_stops_serving<A: Kin>() {
         let nth = backends
             .iter()
             .position(|backend| first.destination.ip() == (*backend).into());
-        let nth = nth.expect("one of the backends");
+        let nth = nth.unwrap_or_else(|| panic!("{first:?} goes to none of {backends:?}"));
         let rebalanced = stage.kernel.counted(Counter::UdpRebalanced);
         stage.kill(nth as u32 + 1);
         // The dead backend may be drawn thrice: then the packet is dropped, and the next one tries again.
