@@ -69,7 +69,15 @@ fn hints_that_are_not_followed_are_shown_with_the_reason() {
         told(&place),
         [half.clone(), json!("none is for this node's zone")]
     );
-    let question = ["explain", "--from", "192.0.2.9", "--to", "10.96.0.1:81", "-o", "json"];
+    let question = [
+        "explain",
+        "--from",
+        "192.0.2.9",
+        "--to",
+        "10.96.0.1:81",
+        "-o",
+        "json",
+    ];
     let answer: Value = serde_json::from_slice(&shunt(&place, &question).stdout).unwrap();
     let steps = answer["steps"].to_string();
     let expected = "hints: not followed, all endpoints are used: none is for this node's zone";

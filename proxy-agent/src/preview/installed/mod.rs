@@ -4,6 +4,7 @@
 //! they do not say (policies, conditions, hints, who else claims a frontend) is needed only of the Services that
 //! are named, and is told by name where the answer depends on it.
 
+mod lists;
 mod objects;
 mod request;
 mod state;

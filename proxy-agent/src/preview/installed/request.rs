@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use proxy_common::layout::Family;
 
-use super::objects::{self, Lists};
+use super::lists::{self, Lists};
+use super::objects;
 use super::state::{InstalledServices, Uid};
 use super::unknown::Unknown;
 use crate::explain::Place;
@@ -129,7 +130,7 @@ impl Request {
         let before = objects::service(name, text, now);
         let service = match self.applied.take() {
             None => {
-                unknown.policies(name, objects::policies(now));
+                unknown.policies(name, lists::policies(now));
                 Arc::new(before)
             }
             Some(mut service) => {

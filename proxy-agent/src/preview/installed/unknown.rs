@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::objects::Policy;
+use super::lists::Policy;
 use super::request::{Request, addresses};
 use super::state::InstalledServices;
 use super::{Taken, join};
