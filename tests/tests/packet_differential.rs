@@ -751,7 +751,9 @@ fn outcome<A: Kin>(sent: &Sent, decision: Decision, work: &Work<A>, counters: &m
             None => panic!("{sent:?} was taken for an ICMP error"),
         },
         Decision::AnswerEcho => {
-            let request = sent.error.as_ref().expect("only messages are answered");
+            let Some(request) = &sent.error else {
+                panic!("{sent:?} was taken for an echo request");
+            };
             let reply = Error {
                 link: [request.link[1], request.link[0]],
                 source: request.destination,

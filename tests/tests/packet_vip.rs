@@ -174,11 +174,8 @@ fn ranges_of_pods_decide_who_takes_the_shortcut<A: Kin>() {
         let list =
             |stage: &mut Stage<A>, nth| stage.host.add_list(&[Stage::<A>::backend(ip_protocol, nth)], TAG);
         let (here, there) = (list(&mut stage, 1), list(&mut stage, 2));
-        let service = stage
-            .host
-            .services
-            .get_mut(&Stage::<A>::service(ip_protocol))
-            .unwrap();
+        let id = Stage::<A>::service(ip_protocol);
+        let service = stage.host.services.entry(id).or_default();
         (service.external, service.shortcut) = (here, there);
     }
     stage.host.local_networks = NetworkList::of([Network::new(A::of(4, 0), 16)]);
