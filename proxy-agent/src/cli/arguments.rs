@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::{LocalMode, Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{DatapathOptions, PodInterfaces, SnatPorts, SocketLb};
+use crate::datapath::{DatapathOptions, NodePortRange, PodInterfaces, SnatPorts, SocketLb};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
@@ -199,6 +199,9 @@ pub struct AgentArguments {
     /// Source ports for traffic to endpoints of other nodes; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "45000-60999")]
     snat_ports: SnatPorts,
+    /// Where Kubernetes allocates NodePorts, as kube-apiserver's --service-node-port-range has it; reserved on this node.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
+    node_port_range: NodePortRange,
     /// Memory that all maps together may take, such as 256Mi; not given: 1 % of the node's.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     map_memory: Option<u64>,
@@ -226,6 +229,7 @@ impl AgentArguments {
             },
             ping: self.ping == Switch::Enabled,
             snat_ports: self.snat_ports,
+            node_port_range: self.node_port_range,
             memory: self.map_memory,
             lives: settings.lives,
             node_ports: settings.node_ports.clone(),

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use super::InstanceArguments;
 use super::arguments::CGROUP;
 use crate::datapath::{
-    AttachMode, DatapathOptions, FlowLives, NodePortAddresses, OBJECT, PodInterfaces, SnatPorts, SocketLb,
-    Uplinks,
+    AttachMode, DatapathOptions, FlowLives, NodePortAddresses, NodePortRange, OBJECT, PodInterfaces,
+    SnatPorts, SocketLb, Uplinks,
 };
 
 /// How programs are attached to interfaces.
@@ -56,6 +56,7 @@ impl HookArguments {
                 Attach::Clsact => AttachMode::Clsact,
             },
             snat_ports: SnatPorts::default(),
+            node_port_range: NodePortRange::default(),
             memory: None,
             lives: FlowLives::default(),
             node_ports: NodePortAddresses::default(),

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::InstanceArguments;
-use crate::datapath::{SnatPorts, prepare};
+use crate::datapath::{NodePortRange, SnatPorts, prepare};
 
 /// For which agent the node is prepared.
 #[derive(Debug, Args)]
@@ -17,21 +17,29 @@ pub struct InitArguments {
     /// Source ports for traffic to endpoints of other nodes, as the agent will be given them.
     #[arg(long, value_name = "FIRST-LAST", default_value = "45000-60999")]
     pub snat_ports: SnatPorts,
+    /// Where Kubernetes allocates NodePorts, as the agent will be given it.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
+    pub node_port_range: NodePortRange,
 }
 
 /// Prepares the node, and says what was done.
 pub fn run_init(writer: &mut impl Write, arguments: &InitArguments) -> anyhow::Result<()> {
-    let done = prepare::run(&arguments.instance.instance, arguments.snat_ports).context(
+    let (snat, node_ports) = (arguments.snat_ports, arguments.node_port_range);
+    let done = prepare::run(&arguments.instance.instance, snat, node_ports).context(
         "preparing the node (needs root with CAP_SYS_ADMIN and /proc/sys writable: a privileged container)",
     )?;
-    Ok(print(writer, &done, arguments.snat_ports)?)
+    Ok(print(writer, &done, snat, node_ports)?)
 }
 
-fn print(writer: &mut impl Write, done: &prepare::Prepared, ports: SnatPorts) -> io::Result<()> {
+fn print(
+    writer: &mut impl Write,
+    done: &prepare::Prepared,
+    snat: SnatPorts,
+    node_ports: NodePortRange,
+) -> io::Result<()> {
     if let Some(directory) = &done.mounted {
         writeln!(writer, "mounted a BPF file system at {}", directory.display())?;
     }
-    let (first, last) = (ports.first(), ports.last());
     let verb = if done.ports_changed {
         "reserved"
     } else {
@@ -39,6 +47,10 @@ fn print(writer: &mut impl Write, done: &prepare::Prepared, ports: SnatPorts) ->
     };
     writeln!(
         writer,
-        "{verb} ports {first}-{last} (net.ipv4.ip_local_reserved_ports)"
+        "{verb} ports {}-{} and {}-{} (net.ipv4.ip_local_reserved_ports)",
+        node_ports.first(),
+        node_ports.last(),
+        snat.first(),
+        snat.last()
     )
 }

@@ -98,7 +98,7 @@ pub(super) fn own_netns_cookie() -> Result<u64, DatapathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::options::{AttachMode, PodInterfaces, SnatPorts, Uplinks};
+    use crate::datapath::options::{AttachMode, NodePortRange, PodInterfaces, SnatPorts, Uplinks};
 
     #[test]
     fn lives_are_in_ticks_and_the_switch_is_a_flag() {
@@ -110,6 +110,7 @@ mod tests {
             uplinks: Uplinks::Auto,
             attach: AttachMode::Auto,
             snat_ports: SnatPorts::default(),
+            node_port_range: NodePortRange::default(),
             memory: None,
             lives: FlowLives::default(),
             node_ports: NodePortAddresses::default(),

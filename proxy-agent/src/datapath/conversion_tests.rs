@@ -498,12 +498,21 @@ fn cleanup_refuses_a_newer_layout_and_touches_nothing() {
 fn a_node_that_was_only_prepared_takes_any_layout() {
     let node = Node::new();
     let root = node.place.instance.clone();
-    node.here
-        .run(move || prepare::run(&root, super::SnatPorts::default()).unwrap());
+    node.here.run(move || {
+        prepare::run(
+            &root,
+            super::SnatPorts::default(),
+            super::NodePortRange::default(),
+        )
+        .unwrap()
+    });
     fs::rename(node.instance().version(), node.before().version()).unwrap();
     let datapath = node.upgrade().unwrap();
     assert!(!node.before().version().exists());
-    assert_eq!(list(&node.instance().reserved_marks()).unwrap(), ["45000-60999"]);
+    assert_eq!(
+        list(&node.instance().reserved_marks()).unwrap(),
+        ["30000-32767", "45000-60999"]
+    );
     drop(datapath);
 }
 

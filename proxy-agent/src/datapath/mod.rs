@@ -69,7 +69,9 @@ pub use grace::Grace;
 pub use lives::{Lives, NodePorts};
 pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
-pub use options::{AttachMode, DatapathOptions, FlowLives, PodInterfaces, SnatPorts, SocketLb, Uplinks};
+pub use options::{
+    AttachMode, DatapathOptions, FlowLives, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
+};
 pub use size::MapSizes;
 
 use crate::agent::{Addresses, MapWriter, Sweeps};
@@ -139,7 +141,7 @@ impl Datapath {
                 return Err(error);
             }
         };
-        reserved::reserve(&instance, options.snat_ports)?;
+        reserved::reserve(&instance, options.snat_ports, options.node_port_range)?;
         warn_of_bound_ports(options.snat_ports);
         let config = config::of_node(options)?;
         tables.config.put(&0, &config)?;

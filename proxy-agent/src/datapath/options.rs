@@ -1,6 +1,5 @@
 //! What the operator chooses of the data path.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,8 +9,6 @@ use super::node_ports::NodePortAddresses;
 
 /// Fewest ports that a range for SNAT may have.
 const FEWEST_SNAT_PORTS: u16 = 10_000;
-/// Where Kubernetes allocates NodePorts by default.
-const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
 /// Everything that [`super::Datapath::start`] must know.
 #[derive(Clone, Debug)]
@@ -30,6 +27,8 @@ pub struct DatapathOptions {
     pub attach: AttachMode,
     /// Source ports for SNAT.
     pub snat_ports: SnatPorts,
+    /// Where Kubernetes allocates NodePorts.
+    pub node_port_range: NodePortRange,
     /// Bytes that all maps together may take; none: 1 % of the node's memory.
     pub memory: Option<u64>,
     /// How long flows live without traffic.
@@ -117,7 +116,7 @@ pub struct SnatPorts {
 }
 
 impl SnatPorts {
-    /// The range from `first` to `last`, both in it. Refused when it is small or overlaps the NodePorts.
+    /// The range from `first` to `last`, both in it. Refused when it is small.
     pub fn new(first: u16, last: u16) -> Result<Self, DatapathError> {
         let refuse = |why: &str| {
             Err(DatapathError::Refused(format!(
@@ -129,9 +128,6 @@ impl SnatPorts {
         }
         if last - first < FEWEST_SNAT_PORTS - 1 {
             return refuse("the range holds fewer than 10000 ports; choose a wider one");
-        }
-        if first <= *NODE_PORTS.end() && last >= *NODE_PORTS.start() {
-            return refuse("the range overlaps the NodePorts 30000-32767; choose one beside them");
         }
         Ok(Self { first, last })
     }
@@ -177,6 +173,62 @@ impl FromStr for SnatPorts {
     }
 }
 
+/// The range that Kubernetes allocates NodePorts from (kube-apiserver's --service-node-port-range): no socket of the host may
+/// get one of them as its own port by chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePortRange {
+    first: u16,
+    last: u16,
+}
+
+impl NodePortRange {
+    /// First port.
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// Last port.
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
+    /// Refuses source ports for SNAT that are NodePorts.
+    pub(super) fn check(self, snat: SnatPorts) -> Result<(), DatapathError> {
+        if snat.first <= self.last && snat.last >= self.first {
+            return Err(DatapathError::Refused(format!(
+                "--snat-ports {}-{}: the range overlaps the NodePorts {}-{} (--node-port-range); choose one beside them",
+                snat.first, snat.last, self.first, self.last
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Default for NodePortRange {
+    fn default() -> Self {
+        Self {
+            first: 30_000,
+            last: 32_767,
+        }
+    }
+}
+
+impl FromStr for NodePortRange {
+    type Err = DatapathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text
+            .split_once('-')
+            .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+        match parsed {
+            Some((first, last)) if 0 < first && first <= last => Ok(Self { first, last }),
+            _ => Err(DatapathError::Refused(format!(
+                "--node-port-range {text}: not a range of ports; write it as 30000-32767, as kube-apiserver has it"
+            ))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,12 +252,32 @@ mod tests {
             ("50000-45000", "the first port"),
             ("0-20000", "the first port"),
             ("45000-54998", "fewer than 10000"),
-            ("20000-30000", "overlaps the NodePorts"),
-            ("32767-60000", "overlaps the NodePorts"),
-            ("10000-60000", "overlaps the NodePorts"),
         ] {
             let error = text.parse::<SnatPorts>().unwrap_err().to_string();
             assert!(error.contains(why) && error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn source_ports_stand_beside_the_node_ports() {
+        let check = |node_ports: &str, snat: &str| {
+            let range: NodePortRange = node_ports.parse().unwrap();
+            range
+                .check(snat.parse().unwrap())
+                .map_err(|error| error.to_string())
+        };
+        for snat in ["20000-30000", "32767-60000", "10000-60000"] {
+            let error = check("30000-32767", snat).unwrap_err();
+            assert!(
+                error.contains("overlaps the NodePorts 30000-32767") && error.contains(snat),
+                "{error}"
+            );
+        }
+        assert_eq!(check("30000-32767", "45000-60999"), Ok(()));
+        assert_eq!(check("61000-65535", "30000-45000"), Ok(()));
+        for wrong in ["30000", "2-1", "0-5", "1-70000"] {
+            let error = wrong.parse::<NodePortRange>().unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains("30000-32767"), "{error}");
         }
     }
 }

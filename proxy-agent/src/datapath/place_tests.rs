@@ -168,16 +168,16 @@ fn ports_are_reserved_beside_those_of_others_and_given_back() {
     let (node, place) = (Namespace::new(), Place::new());
     reserve_by_hand(&node, "8080,50000-50010");
     drop(place.start(&node).unwrap());
-    assert_eq!(reserved_ports(&node), "8080,45000-60999");
+    assert_eq!(reserved_ports(&node), "8080,30000-32767,45000-60999");
     drop(place.start(&node).unwrap());
-    assert_eq!(reserved_ports(&node), "8080,45000-60999");
+    assert_eq!(reserved_ports(&node), "8080,30000-32767,45000-60999");
 
     let mut options = place.options();
     options.snat_ports = SnatPorts::new(48_000, 61_999).unwrap();
     drop(start(&node, options).unwrap());
     assert_eq!(
         reserved_ports(&node),
-        "8080,48000-61999",
+        "8080,30000-32767,48000-61999",
         "the old range is taken back"
     );
     assert!(node.run(|| reserved::holds(48_000, 14_000).unwrap()));
@@ -185,7 +185,10 @@ fn ports_are_reserved_beside_those_of_others_and_given_back() {
 
     let instance = place.instance.clone();
     let removed = node.run(move || cleanup::run(&instance).unwrap());
-    assert_eq!(removed.reserved_ports, ["48000-49999", "50011-61999"]);
+    assert_eq!(
+        removed.reserved_ports,
+        ["30000-32767", "48000-49999", "50011-61999"]
+    );
     assert_eq!(
         reserved_ports(&node),
         "8080,50000-50010",

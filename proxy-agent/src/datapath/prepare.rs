@@ -8,7 +8,7 @@ use nix::mount::{MsFlags, mount};
 use super::error::{Context, DatapathError};
 use super::instance::{Instance, is_bpf_file_system};
 use super::layouts::{self, OLDER};
-use super::options::SnatPorts;
+use super::options::{NodePortRange, SnatPorts};
 use super::reserved;
 
 /// What was done on the node; what was there already is not named.
@@ -22,7 +22,7 @@ pub struct Prepared {
 
 /// Prepares the node for an agent with this instance and these ports, in the calling thread's network namespace. A
 /// second time there is nothing to do.
-pub fn run(instance: &Path, ports: SnatPorts) -> Result<Prepared, DatapathError> {
+pub fn run(instance: &Path, ports: SnatPorts, node_ports: NodePortRange) -> Result<Prepared, DatapathError> {
     let mounted = ensure_file_system(instance)?;
     let instance = Instance::new(instance);
     instance.check_file_system()?;
@@ -32,7 +32,7 @@ pub fn run(instance: &Path, ports: SnatPorts) -> Result<Prepared, DatapathError>
     let lock = instance.lock();
     let before = reserved::text()?;
     match lock {
-        Ok(_lock) => reserved::reserve(&instance, ports)?,
+        Ok(_lock) => reserved::reserve(&instance, ports, node_ports)?,
         // Its range is in use: to take it away would hand its ports to others.
         Err(error) if !reserved::holds(ports.first(), ports.count())? => return Err(error),
         Err(_) => {}
@@ -86,11 +86,16 @@ mod tests {
     fn ports_are_reserved_once_and_the_agent_finds_nothing_left_to_write() {
         let (node, place) = (Namespace::new(), Place::new());
         let instance = place.instance.clone();
-        let prepare = move || (run(&instance, SnatPorts::default()).unwrap(), reserved_ports());
+        let prepare = move || {
+            (
+                run(&instance, SnatPorts::default(), NodePortRange::default()).unwrap(),
+                reserved_ports(),
+            )
+        };
         let (first, ports) = node.run(prepare.clone());
         assert_eq!(
             (first.mounted, first.ports_changed, ports.as_str()),
-            (None, true, "45000-60999")
+            (None, true, "30000-32767,45000-60999")
         );
         assert_eq!(node.run(prepare.clone()).0, Prepared::default());
 
@@ -120,16 +125,22 @@ mod tests {
         let (node, place) = (Namespace::new(), Place::new());
         let agent = place.start(&node).unwrap();
         let instance = place.instance.clone();
-        let other = move || run(&instance, SnatPorts::new(33_000, 44_999).unwrap());
+        let other = move || {
+            run(
+                &instance,
+                SnatPorts::new(33_000, 44_999).unwrap(),
+                NodePortRange::default(),
+            )
+        };
         let refused = node.run({
             let other = other.clone();
             move || (other().unwrap_err().to_string(), reserved_ports())
         });
         assert!(refused.0.contains("another agent runs"), "{}", refused.0);
-        assert_eq!(refused.1, "45000-60999");
+        assert_eq!(refused.1, "30000-32767,45000-60999");
         drop(agent);
         let taken = node.run(move || (other().unwrap().ports_changed, reserved_ports()));
-        assert_eq!(taken, (true, "33000-44999".to_owned()));
+        assert_eq!(taken, (true, "30000-32767,33000-44999".to_owned()));
     }
 
     #[test]
@@ -140,8 +151,8 @@ mod tests {
         let instance = directory.join("shunt");
         let (first, second, on_bpffs) = node.run(move || {
             private_mounts();
-            let first = run(&instance, SnatPorts::default()).unwrap();
-            let second = run(&instance, SnatPorts::default()).unwrap();
+            let first = run(&instance, SnatPorts::default(), NodePortRange::default()).unwrap();
+            let second = run(&instance, SnatPorts::default(), NodePortRange::default()).unwrap();
             (first, second, is_bpf_file_system(&instance).unwrap())
         });
         assert_eq!(first.mounted.as_deref(), Some(directory.as_path()));
@@ -156,9 +167,13 @@ mod tests {
 
     #[test]
     fn an_instance_whose_directory_is_missing_is_refused_by_name() {
-        let error = run(Path::new("/tmp/shunt-nowhere/a/b"), SnatPorts::default())
-            .unwrap_err()
-            .to_string();
+        let error = run(
+            Path::new("/tmp/shunt-nowhere/a/b"),
+            SnatPorts::default(),
+            NodePortRange::default(),
+        )
+        .unwrap_err()
+        .to_string();
         assert!(
             error.contains("--instance /tmp/shunt-nowhere/a/b") && error.contains("/sys/fs/bpf"),
             "{error}"

@@ -1,4 +1,4 @@
-//! net.ipv4.ip_local_reserved_ports: keeps the host's own sockets out of the range that SNAT uses.
+//! net.ipv4.ip_local_reserved_ports: keeps the host's own sockets out of the range that SNAT uses, and out of the NodePorts.
 //!
 //! What was reserved before us is not ours to take back: the parts that we add are marked beside the pins.
 
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::error::{Context, DatapathError};
 use super::instance::{Instance, list, mark, remove};
-use super::options::SnatPorts;
+use super::options::{NodePortRange, SnatPorts};
 
 const PATH: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
@@ -32,8 +32,9 @@ impl Ports {
         Ok(Self(ports))
     }
 
-    fn range(ports: SnatPorts) -> Self {
-        Self((ports.first()..=ports.last()).collect())
+    fn of(snat: SnatPorts, node_ports: NodePortRange) -> Self {
+        let snat = snat.first()..=snat.last();
+        Self(snat.chain(node_ports.first()..=node_ports.last()).collect())
     }
 
     /// The ranges in order.
@@ -64,9 +65,14 @@ impl Ports {
     }
 }
 
-/// Reserves the range in the calling thread's network namespace, and takes back what an earlier range added.
-pub(super) fn reserve(instance: &Instance, ports: SnatPorts) -> Result<(), DatapathError> {
-    let wanted = Ports::range(ports);
+/// Reserves both ranges in the calling thread's network namespace, and takes back what earlier ones added.
+pub(super) fn reserve(
+    instance: &Instance,
+    snat: SnatPorts,
+    node_ports: NodePortRange,
+) -> Result<(), DatapathError> {
+    node_ports.check(snat)?;
+    let wanted = Ports::of(snat, node_ports);
     let marks = instance.reserved_marks();
     let before = read()?;
     let ours = marked(&marks)?;
@@ -90,9 +96,8 @@ pub(super) fn reserve(instance: &Instance, ports: SnatPorts) -> Result<(), Datap
         return Ok(());
     }
     Err(DatapathError::Refused(format!(
-        "{PATH} does not hold {}-{} after it was written: something else writes it; add the range there",
-        ports.first(),
-        ports.last()
+        "{PATH} does not hold {} after it was written: something else writes it; add that there",
+        wanted.ranges().join(",")
     )))
 }
 

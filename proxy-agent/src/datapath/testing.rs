@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::options::{AttachMode, DatapathOptions, FlowLives, PodInterfaces, SnatPorts, SocketLb, Uplinks};
+use super::options::{
+    AttachMode, DatapathOptions, FlowLives, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
+};
 use super::programs::tests::tiny;
 use super::{Datapath, DatapathError};
 
@@ -138,6 +140,7 @@ impl Place {
             uplinks: Uplinks::Auto,
             attach: AttachMode::Auto,
             snat_ports: SnatPorts::default(),
+            node_port_range: NodePortRange::default(),
             memory: Some(0),
             lives: FlowLives::default(),
             node_ports: super::NodePortAddresses::default(),

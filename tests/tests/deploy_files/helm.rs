@@ -112,13 +112,18 @@ fn values_that_do_not_exist_or_can_not_be_are_refused_by_name() {
 
 #[test]
 fn the_reserved_ports_are_those_of_the_agent() {
-    let objects = rendered(&["--set", "snatPorts=33000-44999"]);
+    let objects = rendered(&[
+        "--set",
+        "snatPorts=33000-44999",
+        "--set",
+        "nodePortRange=20000-29999",
+    ]);
     let pod = &object(&objects, "DaemonSet")["spec"]["template"]["spec"];
     for list in ["initContainers", "containers"] {
-        assert!(
-            texts(&pod[list][0]["args"]).contains(&"--snat-ports=33000-44999"),
-            "{list}"
-        );
+        let given = texts(&pod[list][0]["args"]);
+        for wanted in ["--snat-ports=33000-44999", "--node-port-range=20000-29999"] {
+            assert!(given.contains(&wanted), "{list}: {given:?}");
+        }
     }
 }
 
