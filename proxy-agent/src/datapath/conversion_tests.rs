@@ -223,6 +223,9 @@ fn check(tables: &Tables) {
     assert_eq!(tables.affinity.get(&client().0).unwrap(), Some(client().1));
 }
 
+/// Of the cgroup programs, and of a pod interface's two hooks.
+const LINKS: usize = 9 + 2;
+
 /// Writes flows into the old layout's map, as its programs would.
 fn put_old(map: &MapFd, numbers: impl IntoIterator<Item = (u32, u32)>) {
     for (number, seconds) in numbers {
@@ -236,7 +239,7 @@ fn put_old(map: &MapFd, numbers: impl IntoIterator<Item = (u32, u32)>) {
 fn a_layout_is_left_and_come_back_to_with_everything_in_it() {
     let node = Node::used();
     let before = node.links(&node.instance());
-    assert_eq!(before.len(), 8 + 2);
+    assert_eq!(before.len(), LINKS);
     node.downgrade().unwrap();
     assert!(!node.instance().version().exists());
     let (key, value) = (sys::bytes_of(&frontend().0).to_vec(), &mut [0; 12]);
@@ -363,7 +366,7 @@ fn a_change_goes_on_or_turns_round_wherever_an_agent_ended() {
                     .unwrap_or_else(|error| panic!("{way:?} {end:?} {then:?}: {error}"));
                 assert!(!node.instance().version().exists(), "{way:?} {end:?}");
                 assert!(!node.before().incomplete().exists(), "{way:?} {end:?}");
-                assert_eq!(node.links(&node.before()).len(), 10, "{way:?} {end:?}");
+                assert_eq!(node.links(&node.before()).len(), LINKS, "{way:?} {end:?}");
             }
             let datapath = node
                 .upgrade()
@@ -375,7 +378,7 @@ fn a_change_goes_on_or_turns_round_wherever_an_agent_ended() {
             }
             assert!(!node.before().version().exists());
             assert!(!node.instance().incomplete().exists());
-            assert_eq!(node.links(&node.instance()).len(), 10);
+            assert_eq!(node.links(&node.instance()).len(), LINKS);
         }
     }
 }
