@@ -60,7 +60,9 @@ fn by_the_clusters_ranges() -> Result<()> {
 #[test]
 fn by_the_nodes_ranges() -> Result<()> {
     let mode = "detectLocalMode: NodeCIDR\n";
-    let ours = NODE.replace("10.99.0.0/24", "10.244.1.0/24").replace("fd00:99::", "fd00:244:1::");
+    let ours = NODE
+        .replace("10.99.0.0/24", "10.244.1.0/24")
+        .replace("fd00:99::", "fd00:244:1::");
     check(Style::Routed, mode, &ours, true)?;
     check(Style::Routed, mode, NODE, false)
 }

@@ -157,14 +157,17 @@ impl Default for SnatPorts {
     }
 }
 
+/// The first and the last port of a range, written as `45000-60999`.
+fn ports(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+}
+
 impl FromStr for SnatPorts {
     type Err = DatapathError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text
-            .split_once('-')
-            .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
-        match parsed {
+        match ports(text) {
             Some((first, last)) => Self::new(first, last),
             None => Err(DatapathError::Refused(format!(
                 "--snat-ports {text}: not a range of ports; write it as 45000-60999"
@@ -217,10 +220,7 @@ impl FromStr for NodePortRange {
     type Err = DatapathError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text
-            .split_once('-')
-            .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
-        match parsed {
+        match ports(text) {
             Some((first, last)) if 0 < first && first <= last => Ok(Self { first, last }),
             _ => Err(DatapathError::Refused(format!(
                 "--node-port-range {text}: not a range of ports; write it as 30000-32767, as kube-apiserver has it"
