@@ -216,6 +216,9 @@ async fn files_are_told_of_once_all_of_their_change_is_in_the_maps() {
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true);
     let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+    // With one subscriber alone, `tracing` asks the thread that comes by an event first whether anyone listens, and that may be
+    // another test's, which has none.
+    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
 
     let maps = Shared(Arc::new(std::sync::Mutex::new(TestMaps::new())));
