@@ -147,11 +147,11 @@ impl Service {
             )
         });
         let mut text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {}, namespace: default, uid: {}, annotations: {{{}}}}}\n\
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {}, namespace: default, annotations: {{{}}}, uid: {}}}\n\
              spec:\n  type: {kind}\n",
             self.name,
-            self.uid(),
-            join(&self.annotations, |(name, value)| format!("{name}: {value}"))
+            join(&self.annotations, |(name, value)| format!("{name}: {value}")),
+            self.uid()
         );
         let Pair { v4, v6 } = self.cluster;
         line(
