@@ -15,10 +15,11 @@ mod skb;
 mod sock_ops;
 mod sockets;
 mod tc;
+mod xdp;
 
 use aya_ebpf::{
-    macros::{self, cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, SockOpsContext, TcContext},
+    macros::{self, cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, SockOpsContext, TcContext, XdpContext},
 };
 use proxy_common::rules::Origin;
 
@@ -67,6 +68,20 @@ fn from_network_l3(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn to_network_l3(ctx: TcContext) -> i32 {
     tc::egress_uplink::<LAYER3>(ctx.skb.skb)
+}
+
+/// XDP of an uplink, for kernels whose frames lie in one buffer.
+#[xdp]
+#[inline(always)]
+fn xdp_uplink(ctx: XdpContext) -> u32 {
+    xdp::uplink::<false>(ctx.ctx)
+}
+
+/// XDP of an uplink; the end of a frame may lie in other buffers than its headers.
+#[xdp(frags)]
+#[inline(always)]
+fn xdp_uplink_frags(ctx: XdpContext) -> u32 {
+    xdp::uplink::<true>(ctx.ctx)
 }
 
 /// connect() of an IPv4 socket.

@@ -7,7 +7,8 @@ use aya_ebpf::{
 use proxy_common::layout::{
     Addr, Affinity, AffinityKey, Backend, Config, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts,
     FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, NetworkList, Networks,
-    PREFILTER_WORDS, Service, SocketKey, SocketValue, SourceRange, V4, V6, Vip, protocol,
+    PREFILTER_WORDS, Service, SocketKey, SocketValue, SourceRange, UPLINKS as UPLINKS_LENGTH, Uplink, V4, V6,
+    Vip, protocol,
 };
 use proxy_common::rules::Work;
 
@@ -78,7 +79,50 @@ pub(crate) static SOCKETS: LruHashMap<SocketKey, SocketValue> = LruHashMap::with
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(64, 0);
 
-/// The rules' workspace: TC programs run with softirqs off, so that a CPU is in one of them at a time.
+#[map]
+pub(crate) static UPLINKS: Array<Uplink> = Array::with_max_entries(UPLINKS_LENGTH, 0);
+
+/// The way that XDP sends packets by, as the routing table had it a moment ago.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Hop<A> {
+    /// The packets' addresses, and ports where the way can depend on them.
+    pub(crate) source: A,
+    pub(crate) destination: A,
+    pub(crate) ports: u32,
+    /// The interface that they came in by.
+    pub(crate) came_in_by: u32,
+    /// The interface that they leave by.
+    pub(crate) interface: u32,
+    pub(crate) mtu: u32,
+    /// When the routing table was asked, in ticks.
+    pub(crate) asked: u32,
+    /// Destination and source of the frame, in memory order.
+    pub(crate) link: [u16; 6],
+}
+
+/// What led to a flow that XDP has not counted yet.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tries {
+    /// Counter::ReverseCollision.
+    pub(crate) collisions: u32,
+    /// Counter::AffinityKept.
+    pub(crate) kept: u32,
+}
+#[map]
+pub(crate) static WORK_TRIES: PerCpuArray<Tries> = PerCpuArray::with_max_entries(1, 0);
+
+/// Elements of HOPS and of NEIGHBOURS.
+pub(crate) const HOPS: u32 = 256;
+#[map]
+static HOPS4: PerCpuArray<Hop<V4>> = PerCpuArray::with_max_entries(HOPS, 0);
+#[map]
+static HOPS6: PerCpuArray<Hop<V6>> = PerCpuArray::with_max_entries(HOPS, 0);
+#[map]
+pub(crate) static NEIGHBOURS: PerCpuArray<u32> = PerCpuArray::with_max_entries(HOPS, 0);
+
+/// The rules' workspace: TC and XDP programs run with softirqs off, so that a CPU is in one of them at a time.
 #[map]
 static WORK4: PerCpuArray<Work<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -105,13 +149,14 @@ pub(crate) trait Maps: Addr {
     const BITS: u32;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, FragmentPorts>;
     fn work() -> &'static PerCpuArray<Work<Self>>;
+    fn hops() -> &'static PerCpuArray<Hop<Self>>;
     fn flows(table: FlowTable, ip_protocol: u8) -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
     /// Its address in an entry of INTERFACES.
     fn of_interface(interface: &Interface) -> Self;
 }
 
 macro_rules! maps {
-    ($family:ty, $bits:literal, $frontends:ident, $addresses:ident, $ranges:ident, $fragments:ident, $work:ident,
+    ($family:ty, $bits:literal, $frontends:ident, $addresses:ident, $ranges:ident, $fragments:ident, $work:ident, $hops:ident,
      $tcp_embryos:ident, $tcp_flows:ident, $udp_embryos:ident, $udp_flows:ident,
      $field:ident, $vips:ident, $service:ident, $local:ident) => {
         impl Maps for $family {
@@ -149,6 +194,10 @@ macro_rules! maps {
                 &$work
             }
             #[inline(always)]
+            fn hops() -> &'static PerCpuArray<Hop<Self>> {
+                &$hops
+            }
+            #[inline(always)]
             fn flows(table: FlowTable, ip_protocol: u8) -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
                 match (table, ip_protocol != protocol::UDP) {
                     (FlowTable::Embryos, true) => &$tcp_embryos,
@@ -173,6 +222,7 @@ maps!(
     SOURCE_RANGES4,
     FRAGMENTS4,
     WORK4,
+    HOPS4,
     TCP_EMBRYOS4,
     TCP_FLOWS4,
     UDP_EMBRYOS4,
@@ -190,6 +240,7 @@ maps!(
     SOURCE_RANGES6,
     FRAGMENTS6,
     WORK6,
+    HOPS6,
     TCP_EMBRYOS6,
     TCP_FLOWS6,
     UDP_EMBRYOS6,

@@ -7,7 +7,6 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::__sk_buff,
     helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64},
     maps::lpm_trie::Key,
 };
@@ -26,7 +25,7 @@ use crate::{
         AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, Maps, NAMESPACES, NETWORKS, PREFILTER, SERVICES,
         SLOTS,
     },
-    redirect,
+    redirect::{self, Arrival},
 };
 
 /// Insert only if the key is not there (linux/bpf.h).
@@ -37,10 +36,10 @@ const BPF_ANY: u64 = 0;
 /// The tables alone: what socket hooks have.
 pub(crate) struct Tables;
 
-/// The node as a TC hook sees it.
-pub(crate) struct Node {
+/// The node as a hook on an interface sees it.
+pub(crate) struct Node<P> {
     config: &'static Config,
-    skb: *mut __sk_buff,
+    pub(crate) arrival: P,
     ticks: u32,
 }
 
@@ -53,18 +52,24 @@ pub(crate) fn config() -> Option<&'static Config> {
 /// Counts an event, by the index of its [`Counter`].
 #[inline(always)]
 pub(crate) fn count(counter: u32) {
+    count_times(counter, 1);
+}
+
+/// Counts an event that came about so many times.
+#[inline(always)]
+pub(crate) fn count_times(counter: u32, times: u32) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter) {
         // SAFETY: the slot is this CPU's own, and map values live as long as the program.
-        unsafe { *value += 1 }
+        unsafe { *value += times as u64 }
     }
 }
 
-impl Node {
+impl<P: Arrival> Node<P> {
     #[inline(always)]
-    pub(crate) fn new(skb: *mut __sk_buff, config: &'static Config) -> Self {
+    pub(crate) fn new(arrival: P, config: &'static Config) -> Self {
         Self {
             config,
-            skb,
+            arrival,
             ticks: ticks(),
         }
     }
@@ -243,7 +248,7 @@ impl<A: Maps> Directory<A> for Tables {
     }
 }
 
-impl<A: Maps> Directory<A> for Node {
+impl<A: Maps, P: Arrival> Directory<A> for Node<P> {
     #[inline(always)]
     fn filter_word(&self, word: u32) -> u64 {
         Directory::<A>::filter_word(&Tables, word)
@@ -294,7 +299,7 @@ impl<A: Maps> Directory<A> for Node {
     }
     #[inline(always)]
     fn count(&self, counter: Counter) {
-        count(counter as u32);
+        self.arrival.count(counter);
     }
     #[inline(always)]
     fn now(&self) -> u32 {
@@ -330,7 +335,7 @@ impl<A: Maps> Directory<A> for Node {
     }
 }
 
-impl<A: Maps> FlowStore<A> for Node {
+impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
     #[inline(always)]
     fn config(&self) -> &Config {
         self.config
@@ -381,7 +386,7 @@ impl<A: Maps> FlowStore<A> for Node {
 
     #[inline(always)]
     fn source_towards(&self, destination: &A) -> Result<A, Counter> {
-        let index = redirect::egress_towards(self.skb, destination)?;
+        let index = redirect::egress_towards(&self.arrival, destination)?;
         match interface_address::<A>(index).or_else(|| interface_address::<A>(0)) {
             Some(address) => Ok(address),
             None => Err(Counter::NoSourceAddress),

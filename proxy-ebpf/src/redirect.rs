@@ -20,7 +20,7 @@ pub(crate) const MARK: u32 = 0x5348;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// Return values of bpf_fib_lookup (linux/bpf.h).
-const FIB_SUCCESS: i64 = 0;
+pub(crate) const FIB_SUCCESS: i64 = 0;
 const FIB_NO_NEIGHBOUR: i64 = 7;
 const FIB_FRAGMENTATION_NEEDED: i64 = 8;
 /// `__sk_buff.gso_size` of a packet that is a list of packets (GSO_BY_FRAGS of linux/skbuff.h).
@@ -67,24 +67,46 @@ impl Route for V6 {
     }
 }
 
+/// A packet as the kernel hands it to a hook.
+pub(crate) trait Arrival {
+    /// The interface at whose hook it is.
+    fn interface(&self) -> u32;
+    /// Asks the routing table. `params` are filled but for the interface.
+    fn look_up(&self, params: &mut FibLookup) -> i64;
+    /// Counts an event of the rules.
+    fn count(&self, counter: Counter);
+}
+
+/// A packet at a TC hook: what becomes of it is decided here and nowhere else.
+impl Arrival for *mut __sk_buff {
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: it is the program's context.
+        unsafe { (**self).ifindex }
+    }
+
+    #[inline(always)]
+    fn look_up(&self, params: &mut FibLookup) -> i64 {
+        params.ifindex = self.interface();
+        // SAFETY: it is the program's context, and `params` is as long as said.
+        unsafe { bpf_fib_lookup(self.cast(), params, size_of::<FibLookup>() as i32, 0) }
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        count(counter as u32);
+    }
+}
+
 #[inline(always)]
-fn empty() -> FibLookup {
+pub(crate) fn empty() -> FibLookup {
     // SAFETY: a struct of integers, for which all zeroes is valid.
     unsafe { core::mem::zeroed() }
 }
 
-#[inline(always)]
-fn look_up(skb: *mut __sk_buff, params: &mut FibLookup) -> i64 {
-    // SAFETY: `skb` is the program's context, and `params` is as long as said.
-    unsafe {
-        params.ifindex = (*skb).ifindex;
-        bpf_fib_lookup(skb.cast(), params, size_of::<FibLookup>() as i32, 0)
-    }
-}
-
 /// The interface by which a packet to `destination` leaves.
 #[inline(always)]
-pub(crate) fn egress_towards<A: Addr>(skb: *mut __sk_buff, destination: &A) -> Result<u32, Counter> {
+pub(crate) fn egress_towards<A: Addr, P: Arrival>(arrival: &P, destination: &A) -> Result<u32, Counter> {
     let mut params = empty();
     match A::FAMILY {
         Family::V4 => {
@@ -96,7 +118,7 @@ pub(crate) fn egress_towards<A: Addr>(skb: *mut __sk_buff, destination: &A) -> R
             params.__bindgen_anon_4.ipv6_dst = destination.to_mapped().0;
         }
     }
-    match look_up(skb, &mut params) {
+    match arrival.look_up(&mut params) {
         FIB_SUCCESS | FIB_NO_NEIGHBOUR | FIB_FRAGMENTATION_NEEDED => Ok(params.ifindex),
         _ => Err(Counter::NoRoute),
     }
@@ -165,7 +187,7 @@ pub(crate) fn next_hop<A: Route>(skb: *mut __sk_buff, leaving: &Leaving<A>) -> R
         tot_len: length as u16,
     };
     A::fill(&mut params, leaving.source, leaving.destination);
-    match look_up(skb, &mut params) {
+    match skb.look_up(&mut params) {
         FIB_SUCCESS | FIB_NO_NEIGHBOUR => {}
         FIB_FRAGMENTATION_NEEDED => {
             // SAFETY: both members of the union are a u16.

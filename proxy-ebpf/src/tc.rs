@@ -170,8 +170,8 @@ fn egress_uplink_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 
 
 /// This CPU's workspace.
 #[inline(always)]
-fn work<A: Family>() -> Option<&'static mut Work<A>> {
-    // SAFETY: the value is this CPU's own, and no other TC program runs on it before this one returns.
+pub(crate) fn work<A: Maps>() -> Option<&'static mut Work<A>> {
+    // SAFETY: the value is this CPU's own, and no other program of ours runs on it before this one returns.
     unsafe { A::work().get_ptr_mut(0)?.as_mut() }
 }
 

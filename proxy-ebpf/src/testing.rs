@@ -16,10 +16,10 @@ mod rewrite;
 mod skb;
 
 use aya_ebpf::{
-    bindings::TC_ACT_UNSPEC,
+    bindings::{TC_ACT_UNSPEC, xdp_action},
     helpers::generated::{bpf_skb_load_bytes, bpf_skb_store_bytes},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use proxy_common::{
     layout::{Addr, Direction, MappedAddress, Port, V4, V6, protocol},
@@ -65,6 +65,38 @@ fn bare(ctx: TcContext) -> i32 {
     match V4::flows(proxy_common::layout::FlowTable::Flows, protocol::TCP).get_ptr(key) {
         Some(_) => 0,
         None => TC_ACT_UNSPEC,
+    }
+}
+
+/// [`empty`] at XDP.
+#[xdp]
+#[inline(always)]
+fn xdp_empty(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// [`bare`] at XDP.
+#[xdp]
+#[inline(always)]
+fn xdp_bare(ctx: XdpContext) -> u32 {
+    let start = ctx.data() + ETHERNET as usize;
+    if start + 24 > ctx.data_end() {
+        return xdp_action::XDP_PASS;
+    }
+    // SAFETY: the bounds were compared; BPF needs no alignment.
+    let [.., source, destination, ports] = unsafe { *(start as *const [u32; 6]) };
+    let key = proxy_common::layout::FlowKey {
+        source: V4(source),
+        destination: V4(destination),
+        source_port: Port::from_wire(ports as u16),
+        destination_port: Port::from_wire((ports >> 16) as u16),
+        protocol: protocol::TCP,
+        direction: Direction::Forward as u8,
+        pad: 0,
+    };
+    match V4::flows(proxy_common::layout::FlowTable::Flows, protocol::TCP).get_ptr(key) {
+        Some(_) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_PASS,
     }
 }
 

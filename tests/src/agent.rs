@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::events::{Event, Events, Mark};
-use crate::options::Options;
+use crate::options::{Options, Xdp};
 use crate::place::Place;
 use crate::programs;
 
@@ -73,6 +73,11 @@ impl Agent {
     /// From its next start on, this is its `--map-memory`.
     pub fn use_map_memory(&mut self, size: &'static str) {
         self.map_memory = Some(size);
+    }
+
+    /// From its next start on, this is its `--xdp`.
+    pub fn use_xdp(&mut self, xdp: Xdp) {
+        self.options.xdp = xdp;
     }
 
     /// From now on it is of the version with the next layout, or of this one again.
@@ -147,6 +152,8 @@ impl Agent {
                 self.options.socket_lb.argument(),
                 "--attach",
                 self.options.attach.argument(),
+                "--xdp",
+                self.options.xdp.argument(),
             ])
             .arg("--instance")
             .arg(&self.instance)
@@ -310,6 +317,7 @@ impl Agent {
             .args(["downgrade", "--to", &layout.to_string(), "--object"])
             .arg(object)
             .args(["--attach", self.options.attach.argument()])
+            .args(["--xdp", self.options.xdp.argument()])
             .arg("--instance")
             .arg(&self.instance)
             .arg("--cgroup")

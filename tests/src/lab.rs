@@ -11,7 +11,7 @@ use crate::cgroup::Cgroup;
 use crate::guard::Guard;
 use crate::manifest::{self, Service};
 use crate::network::{self, UPLINK, node_name};
-use crate::options::{Options, Style};
+use crate::options::{Options, Style, Xdp};
 use crate::{Namespace, Place, Pod, clean, pod, tunnel};
 
 /// How many nodes a lab has.
@@ -87,6 +87,11 @@ impl Lab {
         if !options.offloads {
             network::switch_offloads_off(&client.namespace, UPLINK)?;
             network::switch_offloads_off(&network, "client")?;
+        }
+        for number in 1..=NODES {
+            if options.xdp == Xdp::Native {
+                network::take_from_xdp(&network, &node_name(number))?;
+            }
         }
         network::route_services_to(&network, 1)?;
         for node in &nodes {

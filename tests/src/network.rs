@@ -101,6 +101,13 @@ pub(crate) fn switch_offloads_off(namespace: &Namespace, interface: &str) -> Res
     namespace.run(|| ip::run(&mut command))
 }
 
+/// Lets an interface take frames that XDP at its other end sends: a veth loses them unless it receives by NAPI.
+pub(crate) fn take_from_xdp(namespace: &Namespace, interface: &str) -> Result<()> {
+    let mut command = Command::new("ethtool");
+    command.args(["-K", interface, "gro", "on"]);
+    namespace.run(|| ip::run(&mut command))
+}
+
 fn addresses(interface: &str, pair: Pair) -> [String; 2] {
     [
         format!("address add {}/24 dev {interface}", pair.v4),

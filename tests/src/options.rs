@@ -34,6 +34,20 @@ pub enum Attach {
     Clsact,
 }
 
+/// The agent's `--xdp`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Xdp {
+    /// On hardware alone: the lab has none.
+    #[default]
+    Auto,
+    /// On the nodes' uplinks, which are veths.
+    Native,
+    /// Behind the driver.
+    Generic,
+    /// Nowhere.
+    Off,
+}
+
 /// A lab's configuration.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -55,6 +69,9 @@ pub struct Options {
     /// Pods of different nodes talk through a tunnel, whose interfaces have no link-layer header.
     #[arg(long)]
     pub tunnel: bool,
+    /// Whether XDP takes part.
+    #[arg(long, value_enum, default_value_t)]
+    pub xdp: Xdp,
 }
 
 impl Default for Options {
@@ -66,6 +83,7 @@ impl Default for Options {
             offloads: true,
             strict: false,
             tunnel: false,
+            xdp: Xdp::Auto,
         }
     }
 }
@@ -76,6 +94,18 @@ impl SocketLb {
         match self {
             Self::Enabled => "enabled",
             Self::HostOnly => "host-only",
+        }
+    }
+}
+
+impl Xdp {
+    /// As the agent's option takes it.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Off => "off",
         }
     }
 }
@@ -100,10 +130,11 @@ impl fmt::Display for Options {
         let nodes = if self.strict { "strict" } else { "plain" };
         write!(
             formatter,
-            "{style}/{}/{offloads}/{nodes}/{}{}",
+            "{style}/{}/{offloads}/{nodes}/{}{}/xdp-{}",
             self.socket_lb.argument(),
             self.attach.argument(),
-            if self.tunnel { "/tunnel" } else { "" }
+            if self.tunnel { "/tunnel" } else { "" },
+            self.xdp.argument()
         )
     }
 }

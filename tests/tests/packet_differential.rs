@@ -7,13 +7,15 @@
 //! A random number is used as `number % backends` and as `number % ports`. With one number for all draws of a packet,
 //! and all numbers up to the least common multiple, every pair of a backend and a port comes up, whatever was tried and
 //! found taken before.
+//!
+//! The same with XDP in front of the uplink's TC: together they must do what the rules say once.
 
 use std::collections::{HashMap, HashSet};
 
 use lab::packet::dice::Dice;
 use lab::packet::pieces::{fix_checksum, split};
 use lab::packet::stage::*;
-use lab::packet::{Context, Error, Frame, Kin, Output, PASS, REDIRECT, SHOT, Transport};
+use lab::packet::{Context, Error, Frame, Kin, Output, PASS, REDIRECT, SHOT, Transport, ticks};
 use proxy_common::host::FlowTables;
 use proxy_common::layout::{
     Action, Affinity, AffinityKey, AffinityWord, BACKEND_LOCAL, Backend, CONFIG_NO_PING, Counter, Flow,
@@ -98,6 +100,8 @@ struct Fate<A: Kin> {
 
 struct Difference<A: Kin> {
     stage: Stage<A>,
+    /// What comes from the network goes through XDP first.
+    has_xdp: bool,
     dice: Dice,
     /// The kernel's counters are never reset.
     counted: Vec<u64>,
@@ -113,14 +117,16 @@ fn timeless<A: Kin>(flow: Flow<A>) -> Flow<A> {
 }
 
 impl<A: Kin> Difference<A> {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, has_xdp: bool) -> Self {
         let mut difference = Self {
             stage: Stage::new(&[]),
+            has_xdp,
             dice: Dice(seed),
             counted: Vec::new(),
             seen: HashSet::new(),
         };
         difference.stage.kernel.reset();
+        difference.stage.kernel.set_neighbours(ticks());
         difference.prepare();
         difference
     }
@@ -492,7 +498,11 @@ impl<A: Kin> Difference<A> {
             came_in_by: if sent.turns_back { interface } else { 0 },
             ..Context::default()
         };
-        let output = self.stage.run_in(sent.name, &sent.bytes(), context);
+        let output = if self.has_xdp && sent.name == program::FROM_NETWORK {
+            self.stage.run_both(&sent.bytes(), context)
+        } else {
+            self.stage.run_in(sent.name, &sent.bytes(), context)
+        };
         let counters = self.stage.kernel.counters();
         let delta = counters
             .iter()
@@ -838,6 +848,8 @@ fn is_same<A: Kin>(kernel: &Fate<A>, host: &Fate<A>) -> bool {
     let countable = |counters: &[u64]| {
         let mut counters = counters.to_vec();
         counters[Counter::ReverseCollision as usize] = 0;
+        // The rules do not know which hook sends a packet on.
+        counters[Counter::XdpForwarded as usize] = 0;
         counters
     };
     let has_refusal =
@@ -896,13 +908,14 @@ const WANTED: [Counter; 25] = [
 
 impl<A: Kin> Difference<A> {
     fn unseen(&self) -> Vec<&'static str> {
-        let names = WANTED.iter().map(|counter| counter.name());
+        let by_xdp = self.has_xdp.then_some(Counter::XdpForwarded);
+        let names = WANTED.iter().copied().chain(by_xdp).map(Counter::name);
         names.filter(|name| !self.seen.contains(*name)).collect()
     }
 }
 
-fn differ<A: Kin>(seed: u64) {
-    let mut difference = Difference::<A>::new(seed);
+fn differ<A: Kin>(seed: u64, has_xdp: bool) {
+    let mut difference = Difference::<A>::new(seed, has_xdp);
     for sequence in 0..MOST_SEQUENCES {
         if sequence >= SEQUENCES && difference.unseen().is_empty() {
             return;
@@ -924,10 +937,20 @@ fn differ<A: Kin>(seed: u64) {
 
 #[test]
 fn host_and_kernel_decide_alike_v4() {
-    differ::<V4>(4);
+    differ::<V4>(4, false);
 }
 
 #[test]
 fn host_and_kernel_decide_alike_v6() {
-    differ::<V6>(6);
+    differ::<V6>(6, false);
+}
+
+#[test]
+fn xdp_before_tc_changes_nothing_v4() {
+    differ::<V4>(104, true);
+}
+
+#[test]
+fn xdp_before_tc_changes_nothing_v6() {
+    differ::<V6>(106, true);
 }

@@ -253,7 +253,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::datapath::{AttachMode, PodInterfaces, Uplinks};
+    use crate::datapath::{AttachMode, PodInterfaces, Uplinks, XdpMode};
 
     fn agent(more: &[&str]) -> Result<DatapathOptions, String> {
         let base = ["shunt", "agent", "--node-name", "a", "--manifests", "/m"];
@@ -278,8 +278,8 @@ mod tests {
         let options = agent(&[]).unwrap();
         assert_eq!(options.instance, PathBuf::from(INSTANCE));
         assert_eq!(
-            (options.socket_lb, options.attach),
-            (SocketLb::Enabled, AttachMode::Auto)
+            (options.socket_lb, options.attach, options.xdp),
+            (SocketLb::Enabled, AttachMode::Auto, XdpMode::Auto)
         );
         assert_eq!(
             (options.pod_interfaces, options.uplinks),
@@ -303,6 +303,8 @@ mod tests {
             "eth0",
             "--attach",
             "clsact",
+            "--xdp",
+            "native",
             "--snat-ports",
             "40000-59999",
             "--map-memory",
@@ -317,8 +319,8 @@ mod tests {
         );
         assert_eq!(options.uplinks, Uplinks::Names(vec!["eth0".into()]));
         assert_eq!(
-            (options.socket_lb, options.attach),
-            (SocketLb::HostOnly, AttachMode::Clsact)
+            (options.socket_lb, options.attach, options.xdp),
+            (SocketLb::HostOnly, AttachMode::Clsact, XdpMode::Native)
         );
         assert_eq!(
             (options.snat_ports.first(), options.memory, options.ping),
@@ -359,6 +361,7 @@ mod tests {
             ("--map-memory", "64MB", "256Mi"),
             ("--snat-ports", "1-2", "fewer than 10000"),
             ("--attach", "xdp", "tcx"),
+            ("--xdp", "on", "generic"),
         ] {
             let error = agent(&[switch, value]).unwrap_err();
             assert!(error.contains(switch) && error.contains(hint), "{error}");

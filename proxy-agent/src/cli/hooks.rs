@@ -8,7 +8,7 @@ use super::InstanceArguments;
 use super::arguments::CGROUP;
 use crate::datapath::{
     AttachMode, DatapathOptions, FlowLives, NodePortAddresses, NodePortRange, OBJECT, PodInterfaces,
-    SnatPorts, SocketLb, Uplinks,
+    SnatPorts, SocketLb, Uplinks, XdpMode,
 };
 
 /// How programs are attached to interfaces.
@@ -21,6 +21,20 @@ enum Attach {
     Tcx,
     /// Filters on a clsact qdisc.
     Clsact,
+}
+
+/// Whether XDP takes part at uplinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Xdp {
+    /// Native XDP on hardware whose driver has it; else TC does it all.
+    #[default]
+    Auto,
+    /// The same, and on veths, which it makes slower for bulk traffic.
+    Native,
+    /// The kernel's own, behind the driver: slower than TC.
+    Generic,
+    /// Nowhere.
+    Off,
 }
 
 /// Which sockets and interfaces have programs.
@@ -39,6 +53,9 @@ pub struct HookArguments {
     /// How programs are attached to interfaces.
     #[arg(long, value_enum, default_value_t)]
     attach: Attach,
+    /// Whether XDP takes part at uplinks.
+    #[arg(long, value_enum, default_value_t)]
+    xdp: Xdp,
 }
 
 impl HookArguments {
@@ -54,6 +71,12 @@ impl HookArguments {
                 Attach::Auto => AttachMode::Auto,
                 Attach::Tcx => AttachMode::Tcx,
                 Attach::Clsact => AttachMode::Clsact,
+            },
+            xdp: match self.xdp {
+                Xdp::Auto => XdpMode::Auto,
+                Xdp::Native => XdpMode::Native,
+                Xdp::Generic => XdpMode::Generic,
+                Xdp::Off => XdpMode::Off,
             },
             snat_ports: SnatPorts::default(),
             node_port_range: NodePortRange::default(),

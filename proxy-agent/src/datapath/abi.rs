@@ -50,6 +50,8 @@ pub(crate) mod attach_type {
     pub(crate) const TCX_EGRESS: u32 = 47;
     /// Attach types of the cgroup programs, in the order of `names::program::CGROUP`.
     pub(crate) const CGROUP: [u32; 9] = [10, 11, 14, 15, 19, 20, 29, 30, SOCK_OPS];
+    /// BPF_XDP
+    pub(crate) const XDP: u32 = 37;
     /// BPF_CGROUP_SOCK_OPS
     pub(crate) const SOCK_OPS: u32 = 3;
 }
@@ -58,6 +60,9 @@ pub(crate) mod attach_type {
 pub(crate) mod program_type {
     /// BPF_PROG_TYPE_SCHED_CLS
     pub(crate) const SCHED_CLS: u32 = 3;
+    /// BPF_PROG_TYPE_XDP
+    #[cfg(test)]
+    pub(crate) const XDP: u32 = 6;
     /// BPF_PROG_TYPE_SOCK_OPS
     #[cfg(test)]
     pub(crate) const SOCK_OPS: u32 = 13;
@@ -103,6 +108,8 @@ pub(crate) enum LinkTarget {
     Cgroup(u64, u32),
     /// An interface by its index, 0 once it is gone; and the [`attach_type`].
     Tcx(u32, u32),
+    /// XDP of an interface by its index, 0 once it is gone.
+    Xdp(u32),
     /// A link of a type that Shunt does not make.
     Other(u32),
 }

@@ -16,9 +16,10 @@ use super::error::{Context, DatapathError};
 use super::instance::{Instance, mark, remove};
 use super::links;
 use super::netlink::Netlink;
-use super::options::AttachMode;
+use super::options::{AttachMode, XdpMode};
 use super::programs::Programs;
 use super::sys::{self, LinkTarget, attach_type, program_type};
+use super::xdp_attach::{XdpAttacher, remove_xdp};
 
 /// How programs are attached to interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,16 +112,23 @@ pub(super) fn check_cgroup2(cgroup: &Path) -> Result<(), DatapathError> {
 
 /// Keeps the programs on the interfaces that should have them.
 pub(super) struct Attacher {
-    instance: Instance,
-    programs: Programs,
+    pub(super) instance: Instance,
+    pub(super) programs: Programs,
+    pub(super) xdp: XdpAttacher,
     hook: Hook,
     netlink: Netlink,
     attached: BTreeMap<u32, Target>,
 }
 
 impl Attacher {
-    pub(super) fn new(instance: Instance, programs: Programs, hook: Hook) -> Result<Self, DatapathError> {
+    pub(super) fn new(
+        instance: Instance,
+        programs: Programs,
+        hook: Hook,
+        xdp: XdpMode,
+    ) -> Result<Self, DatapathError> {
         Ok(Self {
+            xdp: XdpAttacher::new(xdp),
             instance,
             programs,
             hook,
@@ -161,6 +169,11 @@ impl Attacher {
             Err(error) => failures.push(error),
         }
         failures
+    }
+
+    /// Whether TC's programs are at an interface.
+    pub(super) fn has_tc(&self, index: u32) -> bool {
+        self.attached.contains_key(&index)
     }
 
     /// Interfaces at which something of ours is or was.
@@ -233,6 +246,8 @@ impl Attacher {
     }
 
     fn detach(&mut self, index: u32) -> Result<(), DatapathError> {
+        // First, because it lets pass to the others.
+        remove_xdp(&self.instance, index)?;
         remove_links(&self.instance, index)?;
         remove_filters(&self.instance, &mut self.netlink, index)?;
         if let Some(target) = self.attached.remove(&index) {

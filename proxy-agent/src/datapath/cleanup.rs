@@ -11,6 +11,7 @@ use super::error::{Context, DatapathError};
 use super::instance::{Instance, list, remove};
 use super::layouts::{self, Layout, OLDER};
 use super::netlink::Netlink;
+use super::xdp_attach::remove_xdp;
 use super::{config, links, reserved};
 
 /// What was taken away.
@@ -94,8 +95,9 @@ impl Work {
             .map_err(DatapathError::from);
         let mut netlink = self.note(socket);
         for index in interfaces {
-            let links = remove_links(instance, index);
-            self.removed.links += self.note(links).unwrap_or_default();
+            for links in [remove_xdp(instance, index), remove_links(instance, index)] {
+                self.removed.links += self.note(links).unwrap_or_default();
+            }
             if let Some(netlink) = &mut netlink {
                 let filters = remove_filters(instance, netlink, index);
                 self.removed.filters += self.note(filters).unwrap_or_default();

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use proxy_common::layout::{
-    CONFIG_CHECKSUM_IPV6, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB,
-    Config, LAYOUT_VERSION,
+    CONFIG_CHECKSUM_IPV6, CONFIG_HOPS_BY_PORT, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING,
+    CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION,
 };
 
 use super::clock;
@@ -14,6 +14,7 @@ use super::error::{Context, DatapathError};
 use super::node_ports::NodePortAddresses;
 use super::options::{DatapathOptions, FlowLives, SocketLb};
 use super::sys::{self, program_type};
+use super::xdp_attach::hops_depend_on_ports;
 
 /// TCP that is not established, and TCP that both sides have ended: nobody can choose these.
 const TCP_EMBRYO: u32 = 60;
@@ -65,8 +66,13 @@ fn flags(options: &DatapathOptions) -> Result<u32, DatapathError> {
     } else {
         0
     };
+    let hops = if hops_depend_on_ports() {
+        CONFIG_HOPS_BY_PORT
+    } else {
+        0
+    };
     let ping = if options.ping { 0 } else { CONFIG_NO_PING };
-    Ok(pods | checksum | ping | options.node_ports.config_flags())
+    Ok(pods | checksum | hops | ping | options.node_ports.config_flags())
 }
 
 /// Whether bpf_l4_csum_replace takes `BPF_F_IPV6` (6.16, or brought back): tried on a packet, because the verifier does
@@ -108,6 +114,7 @@ mod tests {
             socket_lb: SocketLb::Enabled,
             pod_interfaces: PodInterfaces::Auto,
             uplinks: Uplinks::Auto,
+            xdp: XdpMode::Auto,
             attach: AttachMode::Auto,
             snat_ports: SnatPorts::default(),
             node_port_range: NodePortRange::default(),

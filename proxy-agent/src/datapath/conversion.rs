@@ -283,6 +283,7 @@ pub(super) fn take_links(from: &Instance, to: &Instance) -> Result<(), DatapathE
     let pairs = [
         (from.cgroup_links(), to.cgroup_links()),
         (from.tcx_links(), to.tcx_links()),
+        (from.xdp_links(), to.xdp_links()),
         (from.clsact_marks(), to.clsact_marks()),
         (from.reserved_marks(), to.reserved_marks()),
     ];

@@ -1,13 +1,13 @@
 //! The change of an instance's layout, with everything that belongs to it: locks, maps, programs and hooks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use aya_obj::Object;
 use proxy_common::layout::{CONFIG_PODS_SOCKET_LB, Config, names::program};
 
 use super::attach::{self, Attacher, Hook};
 use super::capability;
-use super::classify::{Selection, Target};
+use super::classify::Selection;
 use super::conversion::{self, Conversion, Place};
 use super::error::{CallError, Context, DatapathError};
 use super::instance::{Instance, list};
@@ -19,6 +19,7 @@ use super::programs::Programs;
 use super::size::MapSizes;
 use super::specification;
 use super::sys::MapDefinition;
+use super::xdp_attach::candidates;
 
 /// Loads programs against the maps of an instance.
 pub(super) type Load<'a> = dyn Fn(&Instance) -> Result<Programs, DatapathError> + 'a;
@@ -53,7 +54,7 @@ pub fn downgrade(options: &DatapathOptions, layout: u32, object: &[u8]) -> Resul
     let older = layouts::find(layout, OLDER)?;
     let maps = held_by(object, older)?;
     downgrade_to(options, older, OLDER, &maps, &|instance| {
-        Programs::load(object, instance)
+        Programs::load(object, instance, options.xdp)
     })
 }
 
@@ -111,11 +112,15 @@ fn run(
     };
     conversion.take_links()?;
     attach::attach_cgroup(&new, &programs, &as_served(&new), &options.cgroup)?;
-    let mut attacher = Attacher::new(new, programs, hook)?;
-    match attacher.reconcile(&targets(options)?).into_iter().next() {
-        Some(error) => Err(error),
-        None => conversion.finish(),
+    let mut attacher = Attacher::new(new, programs, hook, options.xdp)?;
+    let observed = observed()?;
+    let targets = selection(options).judge(&observed).targets;
+    if let Some(error) = attacher.reconcile(&targets).into_iter().next() {
+        return Err(error);
     }
+    // Last, because it lets pass to the others. What UPLINKS says stays as it was until an agent runs.
+    attacher.reconcile_xdp(&candidates(&targets, &observed));
+    conversion.finish()
 }
 
 /// Socket LB serves whom it served: the link of the program that is there for pods alone tells.
@@ -127,16 +132,19 @@ fn as_served(instance: &Instance) -> Config {
     }
 }
 
-fn targets(options: &DatapathOptions) -> Result<BTreeMap<u32, Target>, CallError> {
-    let selection = Selection {
+fn selection(options: &DatapathOptions) -> Selection {
+    Selection {
         pods: options.pod_interfaces.clone(),
         uplinks: options.uplinks.clone(),
         node_ports: options.node_ports.clone(),
-    };
+    }
+}
+
+fn observed() -> Result<Observed, CallError> {
     let mut observed = Observed::default();
     let mut netlink = Netlink::route().call("socket", "rtnetlink")?;
     observed.refresh(&mut netlink, Stale::ALL)?;
-    Ok(selection.judge(&observed).targets)
+    Ok(observed)
 }
 
 /// The maps that an object of another layout has, in this version's definitions; refuses an object of a layout that it is

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
-use proxy_common::layout::{Config, LAYOUT_VERSION};
+use proxy_common::layout::{Config, LAYOUT_VERSION, Uplink};
 
 use super::attach::{cgroup_programs, check_cgroup2};
 use super::doctor::{Check, DoctorOptions};
@@ -13,7 +13,8 @@ use super::error::DatapathError;
 use super::instance::{Instance, list};
 use super::sys::{LinkTarget, MapFd};
 use super::tables::Tables;
-use super::{config, links, reserved, sockets};
+use super::xdp::{Reason, Way};
+use super::{config, follow, links, netlink, reserved, sockets};
 
 pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
     let instance = Instance::new(&options.instance);
@@ -40,6 +41,7 @@ pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
             ));
             checks.push(map_memory(&instance));
             checks.extend(configured(&tables, &mut config));
+            checks.extend(xdp(&tables));
         }
     }
     checks.extend(half_converted(&instance));
@@ -84,6 +86,35 @@ fn nothing_pinned(instance: &Instance) -> Check {
         format!("pinned by another version of Shunt: {}", others.join(", ")),
         format!("this version knows layout v{LAYOUT_VERSION}: use the one that runs here"),
     )
+}
+
+/// A line for each uplink.
+fn xdp(tables: &Tables) -> Vec<Check> {
+    const NAME: &str = "xdp";
+    let uplinks = match follow::known(tables) {
+        Ok(uplinks) => uplinks,
+        Err(error) => return vec![Check::error(NAME, &error)],
+    };
+    let check = |uplink: &Uplink| {
+        let name = netlink::text(&uplink.name);
+        match (Way::of_byte(uplink.mode), Reason::of_byte(uplink.reason)) {
+            (Some(way), _) => Check::ok(NAME, format!("{name}: {}", way.name())),
+            (None, Some(reason)) if reason.way_out().is_empty() => {
+                Check::ok(NAME, format!("{name}: TC only: {}", reason.text()))
+            }
+            (None, Some(reason)) => Check::warn(
+                NAME,
+                format!("{name}: TC only: {}", reason.text()),
+                reason.way_out().replace("DEVICE", &name),
+            ),
+            (None, None) => Check::warn(
+                NAME,
+                format!("{name}: TC only, for a reason that this version does not know"),
+                "use the doctor of the version that runs",
+            ),
+        }
+    };
+    uplinks.values().map(check).collect()
 }
 
 fn half_converted(instance: &Instance) -> Option<Check> {

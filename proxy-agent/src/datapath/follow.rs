@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proxy_common::layout::{Interface, V4, V6, node_address_value};
+use proxy_common::layout::{Interface, Uplink, V4, V6, node_address_value};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -20,9 +20,13 @@ use super::node_ports::{Answering, NodePortAddresses};
 use super::observe::{Observed, Stale};
 use super::snapshot;
 use super::tables::Tables;
+use super::xdp_attach::candidates;
 
 /// When what failed is tried again without an event.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// When what stands in the way of XDP is looked at again without an event.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Everything that the following needs.
 pub(super) struct Follower {
@@ -38,6 +42,8 @@ pub(super) struct Follower {
     chosen: Arc<Mutex<NodePortAddresses>>,
     answering: watch::Sender<Answering>,
     interfaces: BTreeMap<u32, Interface>,
+    /// By element.
+    uplinks: BTreeMap<u32, Uplink>,
     concerns: Vec<String>,
     /// Something failed: everything is looked at again after a while.
     again: bool,
@@ -64,6 +70,7 @@ impl Follower {
         Ok(Self {
             node_addresses: four.chain(six).collect(),
             interfaces: tables.interfaces.entries()?.into_iter().collect(),
+            uplinks: known(&tables)?,
             tables,
             chosen: Arc::new(Mutex::new(selection.node_ports.clone())),
             answering: watch::Sender::new(Answering::Everywhere),
@@ -109,13 +116,22 @@ impl Follower {
             warn!(%error, "an interface is not as it should be; tried again in {} s", RETRY.as_secs());
         }
         self.again = !failures.is_empty();
+        let candidates = candidates(&desired.targets, &self.observed);
+        let uplinks = self.attacher.reconcile_xdp(&candidates);
+        self.write_uplinks(uplinks)?;
         written
     }
 
     /// Runs until the other end of `stop` is dropped.
     pub(super) fn run(mut self) {
         loop {
-            let stale = match self.events.next(self.again.then_some(RETRY)) {
+            let waits = self.attacher.waits();
+            let pause = if self.again {
+                Some(RETRY)
+            } else {
+                waits.then_some(LOOK)
+            };
+            let stale = match self.events.next(pause) {
                 Ok(Event::Stop) => return,
                 Ok(Event::Chosen) => {
                     let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +139,8 @@ impl Follower {
                     if self.again { Stale::ALL } else { Stale::default() }
                 }
                 Ok(Event::Stale(_)) if self.again => Stale::ALL,
-                Ok(Event::Stale(stale)) if !stale.any() => continue,
+                Ok(Event::Stale(stale)) if !stale.any() && !waits => continue,
+                Ok(Event::Stale(stale)) if !stale.any() => Stale { links: true, ..stale },
                 Ok(Event::Stale(stale)) => stale,
                 Err(failure) => {
                     error!(error = %failure, "events of the interfaces can't be read; subscribing anew");
@@ -139,6 +156,19 @@ impl Follower {
                 self.again = true;
             }
         }
+    }
+
+    fn write_uplinks(&mut self, uplinks: BTreeMap<u32, Uplink>) -> Result<(), DatapathError> {
+        for (slot, uplink) in &uplinks {
+            if self.uplinks.get(slot) != Some(uplink) {
+                self.tables.uplinks.put(slot, uplink)?;
+            }
+        }
+        for slot in self.uplinks.keys().filter(|slot| !uplinks.contains_key(slot)) {
+            self.tables.uplinks.put(slot, &Uplink::default())?;
+        }
+        self.uplinks = uplinks;
+        Ok(())
     }
 
     fn write(&mut self, desired: &Desired) -> Result<(), DatapathError> {
@@ -184,4 +214,10 @@ impl Follower {
         self.interfaces.clone_from(&desired.interfaces);
         Ok(())
     }
+}
+
+/// What UPLINKS says of interfaces.
+pub(super) fn known(tables: &Tables) -> Result<BTreeMap<u32, Uplink>, DatapathError> {
+    let entries = tables.uplinks.entries()?.into_iter();
+    Ok(entries.filter(|(_, uplink)| uplink.index != 0).collect())
 }

@@ -14,6 +14,8 @@ use super::map::{Cursor, Map};
 use super::sweep::FlowCounts;
 use super::sys::Layout;
 use super::tables::Tables;
+use super::xdp::{Reason, Way};
+use super::{follow, netlink};
 
 /// Reads an instance's maps; a clone can be asked on another thread.
 #[derive(Clone, Debug)]
@@ -44,6 +46,17 @@ pub struct FlowFill {
     pub state: &'static str,
     /// Entries whose time is not up.
     pub live: u64,
+}
+
+/// How XDP takes part at an uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpState {
+    /// The interface.
+    pub interface: String,
+    /// `native`, `generic` or `tc`.
+    pub mode: &'static str,
+    /// Why it takes no part; empty if it does.
+    pub reason: &'static str,
 }
 
 /// Service ports that drop because a Local traffic policy finds no endpoint on this node.
@@ -121,6 +134,17 @@ impl Gauges {
             live,
         });
         tables.collect()
+    }
+
+    /// How XDP takes part at the uplinks.
+    pub fn xdp(&self) -> Result<Vec<XdpState>, DatapathError> {
+        let uplinks = follow::known(&self.tables)?.into_values();
+        let states = uplinks.map(|uplink| XdpState {
+            interface: netlink::text(&uplink.name),
+            mode: Way::of_byte(uplink.mode).map_or("tc", Way::name),
+            reason: Reason::of_byte(uplink.reason).map_or("", Reason::word),
+        });
+        Ok(states.collect())
     }
 
     /// Service ports that drop because of a Local traffic policy, of IPv4 and of IPv6.

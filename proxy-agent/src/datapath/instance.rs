@@ -81,6 +81,10 @@ impl Instance {
         self.version().join("links").join("tcx")
     }
 
+    pub(super) fn xdp_links(&self) -> PathBuf {
+        self.version().join("links").join("xdp")
+    }
+
     /// Marks: interfaces (by index) to which we added a clsact qdisc or filters.
     pub(super) fn clsact_marks(&self) -> PathBuf {
         self.version().join("clsact")
@@ -102,11 +106,12 @@ impl Instance {
     }
 
     /// All directories, from the inside out.
-    fn directories(&self) -> [PathBuf; 7] {
+    fn directories(&self) -> [PathBuf; 8] {
         [
             self.maps(),
             self.cgroup_links(),
             self.tcx_links(),
+            self.xdp_links(),
             self.version().join("links"),
             self.clsact_marks(),
             self.reserved_marks(),
@@ -117,8 +122,9 @@ impl Instance {
     /// Indices of the interfaces at which something of ours is or was.
     pub(super) fn interfaces(&self) -> Result<Vec<u32>, DatapathError> {
         let pins = list(&self.tcx_links())?;
+        let xdp = list(&self.xdp_links())?;
         let marks = list(&self.clsact_marks())?;
-        let names = pins.iter().chain(&marks);
+        let names = pins.iter().chain(&xdp).chain(&marks);
         let mut known: Vec<u32> = names
             .filter_map(|name| name.split('-').next()?.parse().ok())
             .collect();

@@ -12,7 +12,7 @@ use super::doctor::{self, DoctorOptions};
 use super::instance::{Instance, list};
 use super::links;
 use super::netlink::Netlink;
-use super::options::{AttachMode, PodInterfaces, SocketLb};
+use super::options::{AttachMode, PodInterfaces, SocketLb, XdpMode};
 use super::programs::tests::tiny;
 use super::sys::{self, LinkTarget, attach_type};
 use super::testing::{Namespace, Place, eventually, start};
@@ -272,7 +272,7 @@ fn an_interface_that_refuses_keeps_no_other_from_its_programs() {
         (up, target("up0", Role::Uplink)),
     ]);
     let failures = node.here.run(move || {
-        let mut attacher = Attacher::new(instance, tiny(), Hook::Clsact).unwrap();
+        let mut attacher = Attacher::new(instance, tiny(), Hook::Clsact, XdpMode::Off).unwrap();
         attacher
             .reconcile(&targets)
             .iter()

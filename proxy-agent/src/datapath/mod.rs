@@ -51,6 +51,8 @@ mod sys;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
+mod xdp;
+mod xdp_attach;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -71,6 +73,7 @@ pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
 pub use options::{
     AttachMode, DatapathOptions, FlowLives, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
+    XdpMode,
 };
 pub use size::MapSizes;
 
@@ -113,7 +116,7 @@ impl Datapath {
     /// calling thread's network namespace.
     pub fn start(options: &DatapathOptions) -> Result<Self, DatapathError> {
         Self::start_with(options, OLDER, &|instance| {
-            Programs::load(options.object, instance)
+            Programs::load(options.object, instance, options.xdp)
         })
     }
 
@@ -149,7 +152,7 @@ impl Datapath {
         attach::attach_cgroup(&instance, &programs, &config, &options.cgroup)?;
 
         let (stop, stopped) = UnixStream::pair().call("socketpair", "the wish to stop")?;
-        let attacher = Attacher::new(instance, programs, hook)?;
+        let attacher = Attacher::new(instance, programs, hook, options.xdp)?;
         let selection = Selection {
             pods: options.pod_interfaces.clone(),
             uplinks: options.uplinks.clone(),

@@ -38,6 +38,41 @@ impl Netlink {
         Self::open(netlink_sys::protocols::NETLINK_SOCK_DIAG)
     }
 
+    /// To generic netlink.
+    pub(super) fn generic() -> io::Result<Self> {
+        Self::open(netlink_sys::protocols::NETLINK_GENERIC)
+    }
+
+    /// The bits of `xdp-features` of an interface (Linux 6.3: the family `netdev`).
+    pub(super) fn xdp_features(&mut self, interface: u32) -> io::Result<u64> {
+        const CONTROLLER: u16 = 16;
+        const GET_FAMILY: u8 = 3;
+        const FAMILY_ID: u16 = 1;
+        const FAMILY_NAME: u16 = 2;
+        const DEV_GET: u8 = 1;
+        const INTERFACE: u16 = 1;
+        const FEATURES: u16 = 3;
+        let absent = || io::Error::from_raw_os_error(libc::ENOENT);
+        let found = |answers: &[Message], wanted: u16| {
+            let attribute = answers.iter().find_map(|message| {
+                let mut inside = attributes(message.body.get(4..)?);
+                let found = inside.find(|(kind, _)| *kind == wanted);
+                found.map(|(_, value)| value.to_vec())
+            });
+            attribute.ok_or_else(absent)
+        };
+        let name = Body::new(&[GET_FAMILY, 1, 0, 0]).attribute(FAMILY_NAME, b"netdev\0");
+        let family = found(&self.get(CONTROLLER, &name)?, FAMILY_ID)?;
+        let family = integer::<2>(&family, 0)
+            .map(u16::from_ne_bytes)
+            .ok_or_else(absent)?;
+        let device = Body::new(&[DEV_GET, 1, 0, 0]).attribute(INTERFACE, &interface.to_ne_bytes());
+        let features = found(&self.get(family, &device)?, FEATURES)?;
+        integer::<8>(&features, 0)
+            .map(u64::from_ne_bytes)
+            .ok_or_else(absent)
+    }
+
     fn open(protocol: isize) -> io::Result<Self> {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;

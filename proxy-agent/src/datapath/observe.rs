@@ -21,6 +21,12 @@ pub(super) struct Link {
     pub(super) peer_elsewhere: bool,
     /// Index of the bridge or bond that it is a port of; 0: of none.
     pub(super) master: u32,
+    /// Index of the interface that it stands on (of a VLAN), or of a veth's other end; 0: of none.
+    pub(super) lower: u32,
+    /// Its link-layer address; zeroes where that is none of Ethernet's.
+    pub(super) address: [u8; 6],
+    /// Id of the XDP program that is attached.
+    pub(super) xdp: Option<u32>,
 }
 
 /// An address of this node.
@@ -123,6 +129,7 @@ impl Observed {
 fn link(body: &[u8]) -> Option<Link> {
     const IFLA_LINK_NETNSID: u16 = 37;
     const IFLA_INFO_KIND: u16 = 1;
+    const IFLA_XDP_PROG_ID: u16 = 4;
     let flags = u32::from_ne_bytes(integer(body, 8)?);
     let mut link = Link {
         index: u32::from_ne_bytes(integer(body, 4)?),
@@ -140,6 +147,12 @@ fn link(body: &[u8]) -> Option<Link> {
             }
             IFLA_LINK_NETNSID => link.peer_elsewhere = true,
             libc::IFLA_MASTER => link.master = number(value)?,
+            libc::IFLA_LINK => link.lower = number(value)?,
+            libc::IFLA_ADDRESS => link.address = value.try_into().unwrap_or_default(),
+            libc::IFLA_XDP => {
+                let inner = attributes(value).find(|(kind, _)| *kind == IFLA_XDP_PROG_ID);
+                link.xdp = inner.and_then(|(_, value)| number(value));
+            }
             _ => {}
         }
     }

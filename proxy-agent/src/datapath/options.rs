@@ -25,6 +25,8 @@ pub struct DatapathOptions {
     pub uplinks: Uplinks,
     /// How programs are attached to interfaces.
     pub attach: AttachMode,
+    /// Whether XDP takes part at uplinks.
+    pub xdp: XdpMode,
     /// Source ports for SNAT.
     pub snat_ports: SnatPorts,
     /// Where Kubernetes allocates NodePorts.
@@ -106,6 +108,20 @@ pub enum AttachMode {
     Tcx,
     /// cls_bpf filters on a clsact qdisc.
     Clsact,
+}
+
+/// Whether XDP takes part at uplinks. Where it can't, TC does it all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native XDP on hardware whose driver has it.
+    #[default]
+    Auto,
+    /// The same, and on veths.
+    Native,
+    /// The kernel's own XDP, behind the driver: slower than TC.
+    Generic,
+    /// Nowhere.
+    Off,
 }
 
 /// A checked range of source ports for SNAT.

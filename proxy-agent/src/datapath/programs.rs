@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::names::program;
+use tracing::warn;
 
 use super::error::{Context, DatapathError};
 use super::instance::Instance;
+use super::options::XdpMode;
 use super::size::MapSizes;
 use super::specification;
 
@@ -19,6 +21,8 @@ const LOG_LINES: usize = 12;
 #[derive(Debug)]
 pub(super) struct Programs {
     loaded: BTreeMap<&'static str, OwnedFd>,
+    /// That of uplinks, where it is wanted and the kernel takes it.
+    xdp: Option<OwnedFd>,
 }
 
 /// Programs on interfaces.
@@ -32,8 +36,8 @@ const INTERFACE: [&str; 6] = [
 ];
 
 impl Programs {
-    /// Loads every program of the object; all or none.
-    pub(super) fn load(object: &[u8], instance: &Instance) -> Result<Self, DatapathError> {
+    /// Loads every program of the object; all or none, but for XDP, which TC does without.
+    pub(super) fn load(object: &[u8], instance: &Instance, mode: XdpMode) -> Result<Self, DatapathError> {
         let maps = specification::maps(&MapSizes::for_budget(0, 1));
         let mut loader = EbpfLoader::new();
         // No program is relocated against the kernel's types: its BTF need not be read.
@@ -48,7 +52,16 @@ impl Programs {
         let loaded = names.map(|name| Ok((name, load(&mut ebpf, name)?)));
         Ok(Self {
             loaded: loaded.collect::<Result<_, DatapathError>>()?,
+            xdp: match mode {
+                XdpMode::Off => None,
+                _ => load_xdp(&mut ebpf),
+            },
         })
+    }
+
+    /// The XDP program.
+    pub(super) fn xdp(&self) -> Option<BorrowedFd<'_>> {
+        self.xdp.as_ref().map(AsFd::as_fd)
     }
 
     /// A program.
@@ -65,12 +78,28 @@ fn missing(name: &str) -> DatapathError {
     }
 }
 
+/// The program that can have frames in several buffers, else the one that can't (before kernel 5.18); none if the kernel
+/// takes neither, or the object has neither.
+fn load_xdp(ebpf: &mut Ebpf) -> Option<OwnedFd> {
+    for name in [program::XDP_UPLINK_FRAGS, program::XDP_UPLINK] {
+        if ebpf.program(name).is_none() {
+            continue;
+        }
+        match load(ebpf, name) {
+            Ok(program) => return Some(program),
+            Err(error) => warn!(%error, "an XDP program is not loaded"),
+        }
+    }
+    None
+}
+
 fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
     let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
     let (result, fd) = match program {
         Program::SchedClassifier(program) => (program.load(), program.fd()),
         Program::CgroupSockAddr(program) => (program.load(), program.fd()),
         Program::SockOps(program) => (program.load(), program.fd()),
+        Program::Xdp(program) => (program.load(), program.fd()),
         _ => return Err(missing(name)),
     };
     result.map_err(|error| refused(name, &error))?;
@@ -137,6 +166,8 @@ pub(super) mod tests {
         });
         Programs {
             loaded: interface.chain(cgroup).collect(),
+            // XDP_PASS
+            xdp: Some(load(program_type::XDP, attach_type::XDP, 2)),
         }
     }
 
@@ -153,7 +184,7 @@ pub(super) mod tests {
             let map = map::create(&definition).unwrap();
             sys::object_pin(&instance.map(definition.name), map.as_fd()).unwrap();
         }
-        let error = Programs::load(OBJECT, &instance).unwrap_err();
+        let error = Programs::load(OBJECT, &instance, XdpMode::Auto).unwrap_err();
         let text = error.to_string();
         assert!(
             text.starts_with("program from_pod was refused by the kernel: "),
@@ -168,7 +199,8 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        let error = Programs::load(b"nonsense", &Instance::new("/nowhere".as_ref())).unwrap_err();
+        let error =
+            Programs::load(b"nonsense", &Instance::new("/nowhere".as_ref()), XdpMode::Auto).unwrap_err();
         assert!(
             error.to_string().starts_with("the BPF object can't be loaded: "),
             "{error}"

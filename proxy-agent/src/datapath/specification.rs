@@ -4,7 +4,8 @@
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FragmentKey, FragmentPorts,
     FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, Networks,
-    PREFILTER_WORDS, Service, ServiceId, SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip, names,
+    PREFILTER_WORDS, Service, ServiceId, SocketKey, SocketValue, SourceRangeKey, UPLINKS, Uplink, V4, V6,
+    Vip, names,
 };
 
 use super::size::MapSizes;
@@ -32,6 +33,7 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
         hash::<V6, Vip>(names::VIPS6, sizes.frontends),
         array(names::NETWORKS, size_of::<Networks>(), 1),
         hash::<u32, Interface>(names::INTERFACES, sizes.interfaces),
+        array(names::UPLINKS, size_of::<Uplink>(), UPLINKS),
         ready::<ServiceId, Identity>(names::IDENTITY, sizes.services),
         lru::<FlowKey<V4>, Flow<V4>>(names::TCP_EMBRYOS4, sizes.embryos),
         lru::<FlowKey<V6>, Flow<V6>>(names::TCP_EMBRYOS6, sizes.embryos),
@@ -170,7 +172,9 @@ mod tests {
         assert!(
             others
                 .iter()
-                .all(|name| name.starts_with("WORK") || name.starts_with('.') || *name == "ERROR_LIMIT"),
+                .all(|name| ["WORK", "HOPS", "NEIGHBOURS", "ERROR_LIMIT", "."]
+                    .iter()
+                    .any(|start| name.starts_with(start))),
             "{others:?}"
         );
     }

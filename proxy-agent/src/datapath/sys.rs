@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts,
     FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, Networks, Service,
-    ServiceId, SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip,
+    ServiceId, SocketKey, SocketValue, SourceRangeKey, Uplink, V4, V6, Vip,
 };
 
 use super::abi::{
@@ -75,6 +75,7 @@ layouts!(
     Networks,
     SourceRangeKey<V4>,
     SourceRangeKey<V6>,
+    Uplink,
 );
 
 /// The bytes of a value.
@@ -163,6 +164,7 @@ fn info<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
 /// Asks the kernel about a link.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     const CGROUP: u32 = 3;
+    const XDP: u32 = 6;
     const TCX: u32 = 11;
     let raw: RawLinkInfo = info(link)?;
     let [a, b, c, _] = raw.detail;
@@ -173,6 +175,7 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
             id[4..].copy_from_slice(&b.to_ne_bytes());
             LinkTarget::Cgroup(u64::from_ne_bytes(id), c)
         }
+        XDP => LinkTarget::Xdp(a),
         TCX => LinkTarget::Tcx(a, b),
         other => LinkTarget::Other(other),
     };
@@ -501,20 +504,26 @@ pub(crate) fn link_cgroup(
     cgroup: BorrowedFd<'_>,
     attach_type: u32,
 ) -> io::Result<OwnedFd> {
-    link_create(program, cgroup.as_raw_fd() as u32, attach_type)
+    link_create(program, cgroup.as_raw_fd() as u32, attach_type, 0)
 }
 
 /// Attaches a program to an interface of the calling thread's network namespace.
 pub(crate) fn link_tcx(program: BorrowedFd<'_>, interface: u32, attach_type: u32) -> io::Result<OwnedFd> {
-    link_create(program, interface, attach_type)
+    link_create(program, interface, attach_type, 0)
 }
 
-fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
+/// Attaches an XDP program to an interface of the calling thread's network namespace, in the mode that the flag says. EBUSY:
+/// another's program is there.
+pub(crate) fn link_xdp(program: BorrowedFd<'_>, interface: u32, mode: u32) -> io::Result<OwnedFd> {
+    link_create(program, interface, attach_type::XDP, mode)
+}
+
+fn link_create(program: BorrowedFd<'_>, target: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     let mut attribute = LinkAttribute {
         program: program.as_raw_fd() as u32,
         target,
         attach_type,
-        flags: 0,
+        flags,
         tcx: [0; 4],
     };
     // SAFETY: the attribute holds no pointer; the command returns a new descriptor.
@@ -609,6 +618,32 @@ fn socket_option(socket: BorrowedFd<'_>, option: i32) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(value)
+}
+
+/// Whether an interface takes the tags of VLANs out of the frames that it receives (`rx-vlan-offload`), where XDP does not
+/// see them.
+pub(crate) fn hides_vlan_tags(interface: &str) -> io::Result<bool> {
+    const ETHTOOL_GFLAGS: u32 = 0x25;
+    const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    // struct ethtool_value: the command, and what it gives.
+    let mut value = [ETHTOOL_GFLAGS, 0];
+    // SAFETY: a struct of integers and arrays, for which all zeroes is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1]
+        .iter_mut()
+        .zip(interface.bytes())
+    {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+    // SAFETY: the request and what it points to live through the call, and are what the command reads and writes.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(value[1] & ETH_FLAG_RXVLAN != 0)
 }
 
 /// Waits until one of the descriptors can be read or is at its end, or the time is over. A signal ends it early.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use proxy_common::layout::{
     Affinity, AffinityKey, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface,
-    NamespaceAddress, NamespaceKey, Networks, ServiceId, SocketKey, SocketValue, SourceRangeKey, V4, V6, Vip,
-    names,
+    NamespaceAddress, NamespaceKey, Networks, ServiceId, SocketKey, SocketValue, SourceRangeKey, Uplink, V4,
+    V6, Vip, names,
 };
 
 use super::error::{Context, DatapathError};
@@ -33,6 +33,7 @@ pub(super) struct Tables {
     pub(super) vips6: Map<V6, Vip>,
     pub(super) networks: Map<u32, Networks>,
     pub(super) interfaces: Map<u32, Interface>,
+    pub(super) uplinks: Map<u32, Uplink>,
     pub(super) identity: Map<ServiceId, Identity>,
     pub(super) flows4: FlowTables<V4>,
     pub(super) flows6: FlowTables<V6>,
@@ -94,6 +95,7 @@ impl Tables {
             vips6: opener.map(names::VIPS6)?,
             networks: opener.map(names::NETWORKS)?,
             interfaces: opener.map(names::INTERFACES)?,
+            uplinks: opener.map(names::UPLINKS)?,
             identity: opener.map(names::IDENTITY)?,
             flows4: FlowTables {
                 tcp_embryos: opener.map(names::TCP_EMBRYOS4)?,

@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::options::{
     AttachMode, DatapathOptions, FlowLives, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
+    XdpMode,
 };
 use super::programs::tests::tiny;
 use super::{Datapath, DatapathError};
@@ -139,6 +140,7 @@ impl Place {
             ping: true,
             uplinks: Uplinks::Auto,
             attach: AttachMode::Auto,
+            xdp: XdpMode::Auto,
             snat_ports: SnatPorts::default(),
             node_port_range: NodePortRange::default(),
             memory: Some(0),

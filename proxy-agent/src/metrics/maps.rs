@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::datapath::DatapathError;
 use crate::datapath::dump::CounterEntry;
-use crate::datapath::gauges::{Gauges, Idle};
+use crate::datapath::gauges::{Gauges, Idle, XdpState};
 
 /// The maps of the instance.
 #[derive(Debug)]
@@ -39,6 +39,9 @@ impl Collector for Maps {
             )?;
         }
         self.flows(&mut encoder)?;
+        if let Some(states) = told("UPLINKS", self.0.xdp()) {
+            xdp(&mut encoder, &states)?;
+        }
         match told("Services without local endpoints", self.0.idle()) {
             Some(idle) => no_local_endpoints(&mut encoder, idle),
             None => Ok(()),
@@ -105,6 +108,21 @@ fn no_local_endpoints(encoder: &mut DescriptorEncoder<'_>, idle: [Idle; 2]) -> R
             let labels = [("traffic_policy", policy), ("ip_family", family)];
             ConstGauge::new(signed(count)).encode(metric.encode_family(&labels)?)?;
         }
+    }
+    Ok(())
+}
+
+/// How XDP takes part, as a label.
+fn xdp(encoder: &mut DescriptorEncoder<'_>, states: &[XdpState]) -> Result<(), fmt::Error> {
+    let help = "How XDP takes part at an uplink, or why TC does it all there";
+    let mut metric = encoder.encode_descriptor("shunt_xdp", help, None, MetricType::Gauge)?;
+    for state in states {
+        let labels = [
+            ("interface", state.interface.as_str()),
+            ("mode", state.mode),
+            ("reason", state.reason),
+        ];
+        ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
 }

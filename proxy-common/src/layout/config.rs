@@ -19,6 +19,10 @@ pub const CONFIG_NO_LOOPBACK6: u32 = 8;
 /// [`Config::flags`]: the addresses of Services do not answer ping (`--ping disabled`).
 pub const CONFIG_NO_PING: u32 = 16;
 
+/// [`Config::flags`]: which next hop a packet takes can depend on its ports (`fib_multipath_hash_policy`), so that XDP
+/// remembers next hops by ports as well as by addresses.
+pub const CONFIG_HOPS_BY_PORT: u32 = 32;
+
 /// The one value of CONFIG (array of 1). Times are in ticks of `bpf_jiffies64`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -100,11 +100,49 @@ counters! {
     UnallocatedAddress = "unallocated_address", true;
     /// A Service's address answered ping.
     PingAnswered = "ping_answered", false;
+    /// XDP translated a packet and sent it on.
+    XdpForwarded = "xdp_forwarded", false;
+}
+
+/// What a hook does with a counter if another hook decides on the same packet again, as TC does on what XDP lets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Twice {
+    /// A change of a table: the other hook finds it made, so it is counted here.
+    Made,
+    /// A step towards a new flow: counted here if that was made. Else the other hook takes it again.
+    Tried,
+    /// Of the packet itself: the other hook counts it.
+    Seen,
+}
+
+impl Counter {
+    /// Which of them this one is.
+    #[inline(always)]
+    pub const fn twice(self) -> Twice {
+        match self {
+            Self::FlowCreated
+            | Self::FlowPromoted
+            | Self::PartnerRestored
+            | Self::LostRace
+            | Self::UdpRebalanced
+            | Self::ForeignPort
+            | Self::XdpForwarded => Twice::Made,
+            Self::ReverseCollision | Self::AffinityKept => Twice::Tried,
+            _ => Twice::Seen,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_dropped_is_counted_by_the_hook_that_drops_it() {
+        for counter in Counter::ALL.iter().filter(|counter| counter.is_drop()) {
+            assert_eq!(counter.twice(), Twice::Seen, "{counter:?}");
+        }
+    }
 
     #[test]
     fn indices_follow_the_order_and_names_are_unique() {

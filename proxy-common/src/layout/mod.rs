@@ -24,16 +24,17 @@ mod prefilter;
 mod service;
 mod socket;
 mod source_range;
+mod uplink;
 mod vip;
 
 pub use address::{Addr, Family, MappedAddress, V4, V6};
 pub use affinity::{Affinity, AffinityKey, AffinityWord};
 pub use backend::{BACKEND_LOCAL, Backend, BackendId};
 pub use config::{
-    CONFIG_CHECKSUM_IPV6, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB,
-    Config, LAYOUT_VERSION,
+    CONFIG_CHECKSUM_IPV6, CONFIG_HOPS_BY_PORT, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING,
+    CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION,
 };
-pub use counter::Counter;
+pub use counter::{Counter, Twice};
 pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{FrontendKey, FrontendKind, FrontendValue};
@@ -50,6 +51,7 @@ pub use prefilter::{
 pub use service::{ListWord, Service, ServiceId, When};
 pub use socket::{SocketKey, SocketValue};
 pub use source_range::{SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey};
+pub use uplink::{UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINKS, Uplink};
 pub use vip::Vip;
 
 /// IP protocol numbers that Shunt knows.

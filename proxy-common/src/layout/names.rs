@@ -58,13 +58,18 @@ pub const AFFINITY: &str = "AFFINITY";
 pub const NAMESPACES: &str = "NAMESPACES";
 /// LRU hash: [`super::SocketKey`] -> [`super::SocketValue`].
 pub const SOCKETS: &str = "SOCKETS";
+/// Array by [`super::Uplink::slot`]: [`super::Uplink`].
+pub const UPLINKS: &str = "UPLINKS";
 /// Per-CPU array by [`super::Counter`]: u64.
 pub const COUNTERS: &str = "COUNTERS";
 /// Per-CPU array of 1: when the bucket of ICMP errors will be full (u64, nanoseconds): see [`crate::rules::limit`]. Of the
 /// programs alone, and not pinned.
 pub const ERROR_LIMIT: &str = "ERROR_LIMIT";
+/// Per-CPU array by a hash of the link-layer address: when a packet to a next hop last went through the stack (u32, ticks).
+/// Of the programs alone, and not pinned.
+pub const NEIGHBOURS: &str = "NEIGHBOURS";
 
-/// TC programs; `_l3` is for interfaces without a link-layer header.
+/// Programs on interfaces; `_l3` is for interfaces without a link-layer header.
 pub mod program {
     /// TC ingress of a pod interface.
     pub const FROM_POD: &str = "from_pod";
@@ -78,6 +83,10 @@ pub mod program {
     pub const FROM_NETWORK_L3: &str = "from_network_l3";
     /// TC egress of an uplink without a link-layer header.
     pub const TO_NETWORK_L3: &str = "to_network_l3";
+    /// XDP of an uplink.
+    pub const XDP_UPLINK: &str = "xdp_uplink";
+    /// The same where frames can lie in several buffers (kernel 5.18).
+    pub const XDP_UPLINK_FRAGS: &str = "xdp_uplink_frags";
     /// The cgroup program at what happens to a TCP socket: it learns the addresses of pods' network namespaces.
     pub const SOCK_OPS: &str = "sock_ops";
     /// Cgroup programs, named after their attach type.

@@ -1,7 +1,7 @@
-//! What each TC hook does with a packet.
+//! What each hook on an interface does with a packet.
 
 use crate::layout::{Addr, Config, Counter, FilterBit, FrontendKind, Port};
-use crate::rules::headers::{Bytes, Parsed, Readable};
+use crate::rules::headers::{Bytes, Fragment, Glance, Parsed, Readable};
 use crate::rules::quote;
 use crate::rules::vip::Place;
 use crate::rules::{
@@ -17,15 +17,21 @@ pub(crate) fn in_snat_range(config: &Config, port: Port) -> bool {
 /// Whether the prefilter alone says that a packet concerns no Service: most packets, for a few nanoseconds.
 #[inline(always)]
 pub fn ingress_ignores<A: Readable, D: Directory<A>, B: Bytes>(node: &D, config: &Config, bytes: &B) -> bool {
-    let Some(packet) = A::glance(bytes) else {
-        return false;
-    };
-    !choice::may_be_frontend(
+    match A::glance(bytes) {
+        Some(packet) => !ingress_concerns(node, config, &packet),
+        None => false,
+    }
+}
+
+/// The same of a packet that was glanced at.
+#[inline(always)]
+pub fn ingress_concerns<A: Addr, D: Directory<A>>(node: &D, config: &Config, packet: &Glance<A>) -> bool {
+    choice::may_be_frontend(
         node,
         &packet.destination,
         packet.destination_port,
         packet.protocol,
-    ) && !in_snat_range(config, packet.destination_port)
+    ) || in_snat_range(config, packet.destination_port)
 }
 
 /// [`ingress_ignores`] for packets to a pod.
@@ -107,6 +113,34 @@ pub fn ingress<A: Readable, N: FlowStore<A>, B: Bytes>(
     if let Some(verdict) = read(node, bytes, Place::Inwards, work) {
         return verdict;
     }
+    inwards(node, origin, work)
+}
+
+/// [`ingress`] of an uplink for a whole packet that [`Readable::glance`] can read: what XDP takes. A packet that is not whole
+/// after all passes.
+#[inline(always)]
+pub fn ingress_whole<A: Readable, N: FlowStore<A>, B: Bytes>(
+    node: &N,
+    bytes: &B,
+    work: &mut Work<A>,
+) -> Verdict {
+    // Inlined: between two functions the compiler may pass the bounds of the packet as numbers of 32 bits, which the verifier
+    // does not take for bounds.
+    match A::parse(bytes, &mut work.packet) {
+        Parsed::Transport if work.packet.fragment == Fragment::Whole => inwards_whole(node, work),
+        _ => Verdict::PASS,
+    }
+}
+
+/// Not inlined, as [`parse`] is not elsewhere.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn inwards_whole<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
+    inwards(node, Origin::Network, work)
+}
+
+/// What is to be done with a packet that comes in, whose tuple is known.
+#[inline(always)]
+fn inwards<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>) -> Verdict {
     let packet = &work.packet;
     let may_be_frontend = choice::may_be_frontend(
         node,

@@ -3,7 +3,7 @@
 use proxy_common::layout::{
     Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Flow, FlowKey, FragmentKey,
     FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, NamespaceAddress, NamespaceKey,
-    Network, NetworkList, Networks, Port, Service, ServiceId, SourceRange, V4, V6, Vip,
+    Network, NetworkList, Networks, Port, Service, ServiceId, SourceRange, Uplink, V4, V6, Vip,
 };
 
 /// Something that stands in a map.
@@ -113,6 +113,7 @@ structs! {
         tcp_established, tcp_half_closed, tcp_closing, udp_embryo, udp_established
     }
     Interface { v4, v6, flags, mtu, index }
+    Uplink { link, flags, index, mode, reason, pad, name }
     Networks { service4, service6, local4, local6 }
     Service { internal, external, shortcut, affinity }
     AffinityKey { client, service }

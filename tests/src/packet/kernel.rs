@@ -3,16 +3,16 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable, FragmentKey,
     FragmentPorts, FrontendKey, FrontendValue, Interface, NamespaceAddress, NamespaceKey, Networks,
-    PREFILTER_WORDS, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange, V4, V6, Vip, names,
-    node_address_value, protocol,
+    PREFILTER_WORDS, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange, UPLINKS, Uplink, V4, V6,
+    Vip, names, node_address_value, protocol,
 };
 
 use super::Kin;
@@ -25,6 +25,18 @@ pub const PASS: i32 = -1;
 pub const SHOT: i32 = 2;
 /// TC_ACT_REDIRECT. Where to is not to be seen in a test run.
 pub const REDIRECT: i32 = 7;
+
+/// XDP_PASS.
+pub const XDP_PASS: i32 = 2;
+/// XDP_TX.
+pub const XDP_TX: i32 = 3;
+/// XDP_REDIRECT. Where to is not to be seen in a test run.
+pub const XDP_REDIRECT: i32 = 4;
+
+/// The XDP programs.
+const XDP: [&str; 2] = [names::program::XDP_UPLINK, names::program::XDP_UPLINK_FRAGS];
+/// Elements of a per-CPU array of XDP's own.
+const HOPS: u32 = 256;
 
 /// The TC programs.
 const PROGRAMS: [&str; 6] = [
@@ -41,7 +53,7 @@ const IFINDEX: usize = 40;
 const GSO_SIZE: usize = 176;
 const CONTEXT: usize = 192;
 /// The longest packet that a test run takes fits.
-const LONGEST: usize = 4096;
+const LONGEST: usize = 16_384;
 
 /// What a program made of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,15 +135,32 @@ fn run_summed(
     Ok((attributes.retval as i32, attributes.data_size_out as usize))
 }
 
+/// This moment, as the programs' clock has it.
+pub fn ticks() -> u32 {
+    let text =
+        std::fs::read_to_string("/proc/timer_list").unwrap_or_else(|error| panic!("timer_list: {error}"));
+    let line = text.lines().find_map(|line| line.strip_prefix("jiffies: "));
+    let ticks = line.and_then(|ticks| ticks.trim().parse::<u64>().ok());
+    ticks.unwrap_or_else(|| panic!("no jiffies in /proc/timer_list")) as u32
+}
+
 /// The loaded object.
 pub struct Kernel {
     ebpf: Ebpf,
 }
 
 impl Kernel {
-    /// Loads the object and its TC programs; nothing is pinned or attached.
+    /// Loads the object and its programs on interfaces; nothing is pinned or attached.
     pub fn load() -> Result<Self> {
-        Self::load_object("shunt.o", &PROGRAMS)
+        let mut kernel = Self::load_object("shunt.o", &PROGRAMS)?;
+        for name in XDP {
+            let program = kernel.ebpf.program_mut(name);
+            let program: &mut Xdp = program
+                .with_context(|| format!("the object has no program {name}"))?
+                .try_into()?;
+            program.load().with_context(|| format!("verifying {name}"))?;
+        }
+        Ok(kernel)
     }
 
     /// Loads the object for tests, which has the rule of socket LB behind a TC hook.
@@ -163,16 +192,17 @@ impl Kernel {
     /// How many instructions the verifier went through, for each program.
     pub fn verified(&self) -> Vec<(&'static str, u32)> {
         let count = |name| -> Result<u32> {
-            let program: &SchedClassifier = self
-                .ebpf
-                .program(name)
-                .context("it is not in the object")?
-                .try_into()?;
-            let count = program.info()?.verified_instruction_count();
+            let info = match self.ebpf.program(name).context("it is not in the object")? {
+                Program::SchedClassifier(program) => program.info()?,
+                Program::Xdp(program) => program.info()?,
+                _ => bail!("it is of another type"),
+            };
+            let count = info.verified_instruction_count();
             count.context("the kernel tells no number of verified instructions: it is older than 5.16")
         };
         PROGRAMS
             .into_iter()
+            .chain(XDP)
             .map(|name| {
                 (
                     name,
@@ -214,6 +244,53 @@ impl Kernel {
             verdict: result.return_value as i32,
             packet,
         })
+    }
+
+    /// Runs an XDP program on a frame that comes in by an interface.
+    pub fn run_xdp(&self, program: &str, frame: &[u8], interface: u32) -> Result<Output> {
+        let program: &Xdp = self
+            .ebpf
+            .program(program)
+            .with_context(|| format!("the object has no program {program}"))?
+            .try_into()?;
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let words = [0, frame.len() as u32, 0, interface, 0, 0];
+        let md: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut packet = vec![0; LONGEST];
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut packet),
+            ctx_in: Some(&md),
+            ..TestRunOptions::default()
+        })?;
+        packet.truncate(result.data_size_out as usize);
+        Ok(Output {
+            verdict: result.return_value as i32,
+            packet,
+        })
+    }
+
+    /// Writes an element of UPLINKS.
+    pub fn set_uplink(&mut self, uplink: &Uplink) {
+        self.set::<[u8; 32]>(names::UPLINKS, Uplink::slot(uplink.index), pack(uplink));
+    }
+
+    /// XDP has asked the routing table nothing yet, and this tick is when the stack last sent something to each neighbour.
+    pub fn set_neighbours(&mut self, seen: u32) {
+        self.fill_cpus::<[u8; 40]>("HOPS4", [0; 40]);
+        self.fill_cpus::<[u8; 64]>("HOPS6", [0; 64]);
+        self.fill_cpus::<u32>(names::NEIGHBOURS, seen);
+    }
+
+    fn fill_cpus<V: aya::Pod>(&mut self, name: &str, value: V) {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no map {name}"));
+        let mut map = PerCpuArray::<_, V>::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let cpus = aya::util::nr_cpus().unwrap_or_else(|error| panic!("how many CPUs there are: {error:?}"));
+        for index in 0..HOPS {
+            let values = PerCpuValues::try_from(vec![value; cpus]).unwrap_or_else(|error| panic!("{error}"));
+            map.set(index, values, 0)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
     }
 
     fn hash<K: Packed, V: Packed>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
@@ -485,6 +562,12 @@ impl Kernel {
         self.set_networks(&Networks::default());
         self.clear::<[u8; 4], [u8; 32]>(names::INTERFACES);
         self.set_error_limit(0);
+        for index in 0..UPLINKS {
+            self.set_uplink(&Uplink {
+                index,
+                ..Uplink::default()
+            });
+        }
         for word in 0..PREFILTER_WORDS {
             self.set_filter(word, 0);
         }

@@ -25,7 +25,7 @@ pub mod wire;
 pub use error::Error;
 pub use family::Kin;
 pub use frame::{Frame, Transport};
-pub use kernel::{Context, Kernel, Output, PASS, REDIRECT, SHOT};
+pub use kernel::{Context, Kernel, Output, PASS, REDIRECT, SHOT, XDP_PASS, XDP_REDIRECT, XDP_TX, ticks};
 
 /// Makes a test for each family of functions over one: `v4::NAME` and `v6::NAME`.
 #[macro_export]

@@ -6,12 +6,13 @@ use proxy_common::host::HostNode;
 use proxy_common::layout::{
     AffinityWord, BACKEND_LOCAL, Backend, BackendId, CONFIG_CHECKSUM_IPV6, Config, Direction, Family, Flow,
     FlowKey, FlowTable, FrontendKey, FrontendKind, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS,
-    Port, Service, ServiceId, V4, V6, When, protocol,
+    Port, Service, ServiceId, UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, Uplink, V4, V6, When,
+    names::program, protocol,
 };
 
 use super::kernel::Context;
 use super::wire::{self, Wire};
-use super::{Frame, Kernel, Kin, Output, Transport};
+use super::{Frame, Kernel, Kin, Output, REDIRECT, Transport, XDP_PASS, XDP_REDIRECT, XDP_TX, ticks};
 
 /// One object for all tests of a program: loading it takes seconds.
 static KERNEL: LazyLock<Mutex<Kernel>> = LazyLock::new(|| {
@@ -25,6 +26,12 @@ static TESTING: LazyLock<Mutex<Kernel>> = LazyLock::new(|| {
     Mutex::new(kernel)
 });
 
+/// The link-layer address of the namespace's interfaces, as XDP compares it.
+const OWN_LINK: [u16; 3] = [
+    u16::from_ne_bytes([2, 0]),
+    u16::from_ne_bytes([0, 0]),
+    u16::from_ne_bytes([0, 1]),
+];
 /// The first port for SNAT, and how many there are.
 pub const SNAT: (u16, u16) = (45000, 16000);
 /// The NodePort.
@@ -131,6 +138,13 @@ impl<A: Kin> Stage<A> {
         stage
     }
 
+    /// The same, and the stack has just sent something to every neighbour: XDP need not leave it a packet.
+    pub fn with_neighbours(backends: &[A]) -> Self {
+        let mut stage = Self::new(backends);
+        stage.kernel.set_neighbours(ticks());
+        stage
+    }
+
     /// TCP is service 1, UDP 2, SCTP 3.
     pub fn service(ip_protocol: u8) -> ServiceId {
         ServiceId(match ip_protocol {
@@ -228,6 +242,54 @@ impl<A: Kin> Stage<A> {
                 mtu: 0,
                 index,
             });
+        }
+        for index in [self.wire.uplink, self.wire.narrow] {
+            self.set_uplink(index, UPLINK_TAKES | UPLINK_SENDS | UPLINK_SENDS_BUFFERS);
+        }
+    }
+
+    /// What XDP may do at an uplink of the namespace ([`Uplink::flags`]).
+    pub fn set_uplink(&mut self, index: u32, flags: u16) {
+        self.kernel.set_uplink(&Uplink {
+            link: OWN_LINK,
+            flags,
+            index,
+            ..Uplink::default()
+        });
+    }
+
+    /// Runs XDP of the uplink on bytes.
+    pub fn run_xdp(&self, bytes: &[u8]) -> Output {
+        let output = self
+            .kernel
+            .run_xdp(program::XDP_UPLINK_FRAGS, bytes, self.wire.uplink);
+        output.unwrap_or_else(|error| panic!("XDP: {error:?}: {bytes:02x?}"))
+    }
+
+    /// Runs XDP of the uplink, and TC ingress on what passes. Gives TC's verdict, which a packet that XDP sends on has as
+    /// well, and the packet between the node's own link-layer addresses, as TC leaves it.
+    #[track_caller]
+    pub fn run_both(&self, bytes: &[u8], context: Context) -> Output {
+        let sent = self.run_xdp(bytes);
+        match sent.verdict {
+            XDP_PASS => {
+                assert_eq!(sent.packet, bytes, "XDP passes what it wrote to");
+                self.run_in(program::FROM_NETWORK, bytes, context)
+            }
+            XDP_TX | XDP_REDIRECT => {
+                let mut packet = sent.packet;
+                assert_eq!(
+                    packet[..12],
+                    [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1],
+                    "the neighbour's and ours"
+                );
+                packet[..12].copy_from_slice(&bytes[..12]);
+                Output {
+                    verdict: REDIRECT,
+                    packet,
+                }
+            }
+            other => panic!("XDP's verdict is {other}"),
         }
     }
 

@@ -6,15 +6,16 @@
 //! narrow   10.6.0.1/16,  fd06::1/16   MTU 1280
 //! pod      10.4.0.0/16,  fd04::/16    this node's pods
 //! ```
-//! There is no default route: 10.9.0.0/16 and fd09::/16 lead nowhere.
+//! The neighbours .2, .20 and .21 (hexadecimal) of uplink and narrow are known. There is no default route: 10.9.0.0/16 and fd09::/16 lead nowhere.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
-use crate::ip::ip;
+use crate::ip::{ip, run};
 
 /// The interfaces' indices.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub fn enter() -> Result<Wire> {
             "link", "add", "name", name, "address", OWN, "mtu", mtu, "type", "veth", "peer", "name", &far,
         ])?;
         set("ipv6/conf", name, "accept_dad", "0")?;
+        // Without it a veth has no queues of XDP, and the kernel runs no XDP program in its name.
+        run(Command::new("ethtool").args(["-K", name, "gro", "on"]))?;
         ip(&["link", "set", &far, "up"])?;
         ip(&["link", "set", name, "up"])?;
         ip(&["address", "add", &format!("10.{prefix}.0.1/16"), "dev", name])?;
@@ -48,7 +51,10 @@ pub fn enter() -> Result<Wire> {
     ip(&["route", "add", "8.0.1.0/24", "via", "10.1.0.2"])?;
     ip(&["route", "add", "fd05::/16", "via", "fd01::2"])?;
     for (name, prefix) in [("uplink", 1), ("narrow", 6)] {
-        for hop in [format!("10.{prefix}.0.2"), format!("fd0{prefix}::2")] {
+        // The way on, and two clients of whom XDP must know how to reach them.
+        let hosts =
+            [2, 0x20, 0x21].map(|host| [format!("10.{prefix}.0.{host}"), format!("fd0{prefix}::{host:x}")]);
+        for hop in hosts.concat() {
             ip(&[
                 "neighbour",
                 "add",
@@ -68,6 +74,14 @@ pub fn enter() -> Result<Wire> {
         narrow: if_nametoindex("narrow")?,
         pod: if_nametoindex("pod")?,
     })
+}
+
+impl Wire {
+    /// Changes the namespace by a command of `ip`.
+    pub fn change(&self, command: &str) {
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        ip(&arguments).unwrap_or_else(|error| panic!("{error:?}"));
+    }
 }
 
 fn set(folder: &str, interface: &str, key: &str, value: &str) -> Result<()> {
