@@ -11,7 +11,7 @@ use aya_ebpf::{
 use proxy_common::{
     layout::{
         Action, Addr, CONFIG_HOPS_BY_PORT, Config, Counter, Family as Ip, Flow, Twice, UPLINK_SENDS,
-        UPLINK_SENDS_BUFFERS, UPLINK_TAKES, Uplink, V4, V6, protocol,
+        UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink, V4, V6, protocol,
     },
     rules::{Bytes, Headers, Work, checksum, headers::Readable, hook},
 };
@@ -338,10 +338,10 @@ fn is_complete<A: Addr>(packet: &Headers<A>, field: u16) -> bool {
 /// How a frame leaves towards a next hop; `None` if nobody knows that it would arrive.
 #[inline(always)]
 fn leave<A, const BUFFERS: bool>(frame: &Frame<BUFFERS>, hop: &Hop<A>) -> Option<u32> {
-    if hop.interface == frame.interface() {
+    let uplink = uplink_of(hop.interface)?;
+    if hop.interface == frame.interface() && uplink.flags & UPLINK_TURNS != 0 {
         return Some(xdp_action::XDP_TX);
     }
-    let uplink = uplink_of(hop.interface)?;
     let has_buffers = BUFFERS && frame.size() != first_buffer(frame.md);
     let needed = if has_buffers {
         UPLINK_SENDS_BUFFERS

@@ -285,6 +285,22 @@ impl Agent {
         serde_json::from_slice(&output.stdout).with_context(|| format!("shunt {verb} printed no JSON"))
     }
 
+    /// The answer of `shunt doctor -o json` on this node, whatever it finds.
+    pub fn doctor(&self) -> Result<Value> {
+        let mut command = self.place.command(self.shunt()?);
+        command
+            .args(["doctor", "-o", "json", "--instance"])
+            .arg(&self.instance)
+            .arg("--cgroup")
+            .arg(&self.cgroup);
+        let output = self
+            .place
+            .namespace
+            .run(|| command.output().context("starting shunt"))?;
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("shunt doctor printed no JSON: {output:?}"))
+    }
+
     /// `shunt cleanup` on this node.
     pub fn clean_up(&self) -> Result<()> {
         let mut command = self.place.command(self.shunt()?);

@@ -42,7 +42,7 @@ fn forwarded(lab: &Lab) -> Result<u64> {
 
 /// What the doctor says of XDP on the first node.
 fn doctor(lab: &Lab) -> Result<String> {
-    let checks = lab.agent(1).ask("doctor")?;
+    let checks = lab.agent(1).doctor()?;
     let checks = checks.as_array().context("doctor prints a list")?.iter();
     let mut found = checks.filter(|check| check["name"] == "xdp");
     let check = found.next().context("the doctor says nothing of XDP")?;
@@ -148,8 +148,13 @@ fn a_connection_lives_through_restarts_and_through_switching() -> Result<()> {
         agent.start()?;
         let before = forwarded(&lab)?;
         for held in &mut held {
-            let first = held.check()?.lines;
-            while held.check()?.lines < first + 50 {}
+            let mut lives = || -> Result<()> {
+                let first = held.check()?.lines;
+                while held.check()?.lines < first + 50 {}
+                Ok(())
+            };
+            let counters = || lab.agent(1).ask("drops").map(|counters| counters.to_string());
+            lives_or(lives(), counters).with_context(|| format!("with --xdp {}", xdp.argument()))?;
         }
         let packets = forwarded(&lab)? - before;
         ensure!((packets >= 50) == takes_part, "{xdp:?}: {packets} packets by XDP");
@@ -160,6 +165,14 @@ fn a_connection_lives_through_restarts_and_through_switching() -> Result<()> {
         ensure!(outcomes.all_answered(), "{to}: {outcomes}");
     }
     Ok(())
+}
+
+/// An error tells what was counted.
+fn lives_or(result: Result<()>, counters: impl FnOnce() -> Result<String>) -> Result<()> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error.context(counters()?)),
+    }
 }
 
 /// Whether an XDP program is on the first node's uplink, and its id.

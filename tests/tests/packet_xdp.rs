@@ -6,7 +6,7 @@ use lab::packet::pieces::split;
 use lab::packet::stage::*;
 use lab::packet::{Context, Error, Frame, Kin, PASS, REDIRECT, Transport, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use proxy_common::layout::{
-    Counter, Direction, Family, FlowTable, UPLINK_SENDS, UPLINK_TAKES, When, names::program,
+    Counter, Direction, Family, FlowTable, UPLINK_SENDS, UPLINK_TAKES, UPLINK_TURNS, When, names::program,
 };
 use proxy_common::rules::headers::tcp;
 
@@ -477,5 +477,9 @@ fn frames_for_others_and_uplinks_without_xdp_pass<A: Kin>() {
     stage.set_uplink(uplink + 256, UPLINK_TAKES);
     passes(&stage, "another uplink's element", &call.bytes());
     stage.set_uplink(uplink, UPLINK_TAKES);
+    passes(&stage, "no way back out is known to work", &call.bytes());
+    stage.set_uplink(uplink, UPLINK_TAKES | UPLINK_TURNS);
     sent(&stage, &call, XDP_TX);
+    stage.set_uplink(uplink, UPLINK_TAKES | UPLINK_SENDS);
+    sent(&stage, &call, XDP_REDIRECT);
 }

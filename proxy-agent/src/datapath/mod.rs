@@ -350,3 +350,5 @@ mod life_tests;
 mod migration_tests;
 #[cfg(test)]
 mod place_tests;
+#[cfg(test)]
+mod xdp_tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use proxy_common::layout::{UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, Uplink};
+use proxy_common::layout::{UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink};
 use tracing::{info, warn};
 
 use super::attach::Attacher;
@@ -199,6 +199,9 @@ fn element(candidate: &Candidate, outcome: Outcome, mode: XdpMode) -> Uplink {
     let mut flags = 0;
     if outcome.is_ok() {
         flags |= UPLINK_TAKES;
+    }
+    if mode == XdpMode::Generic || link.kind != "veth" {
+        flags |= UPLINK_TURNS;
     }
     if features.sends && !candidate.layer3 {
         flags |= UPLINK_SENDS;

@@ -51,7 +51,7 @@ pub use prefilter::{
 pub use service::{ListWord, Service, ServiceId, When};
 pub use socket::{SocketKey, SocketValue};
 pub use source_range::{SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey};
-pub use uplink::{UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINKS, Uplink};
+pub use uplink::{UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, UPLINKS, Uplink};
 pub use vip::Vip;
 
 /// IP protocol numbers that Shunt knows.

@@ -6,6 +6,9 @@ pub const UPLINK_TAKES: u16 = 1;
 pub const UPLINK_SENDS: u16 = 2;
 /// [`Uplink::flags`]: the same for frames in several buffers.
 pub const UPLINK_SENDS_BUFFERS: u16 = 4;
+/// [`Uplink::flags`]: XDP_TX sends a frame back out of it. A veth leaves it in a queue until another comes, unless an XDP
+/// program is at its other end; a redirect to itself goes at once.
+pub const UPLINK_TURNS: u16 = 8;
 
 /// Elements of UPLINKS.
 pub const UPLINKS: u32 = 256;
@@ -16,7 +19,7 @@ pub const UPLINKS: u32 = 256;
 pub struct Uplink {
     /// Its link-layer address, in memory order.
     pub link: [u16; 3],
-    /// [`UPLINK_TAKES`], [`UPLINK_SENDS`], [`UPLINK_SENDS_BUFFERS`].
+    /// [`UPLINK_TAKES`], [`UPLINK_SENDS`], [`UPLINK_SENDS_BUFFERS`], [`UPLINK_TURNS`].
     pub flags: u16,
     /// The interface index: the tag of the value; 0 in an element that is no uplink's.
     pub index: u32,

@@ -6,8 +6,8 @@ use proxy_common::host::HostNode;
 use proxy_common::layout::{
     AffinityWord, BACKEND_LOCAL, Backend, BackendId, CONFIG_CHECKSUM_IPV6, Config, Direction, Family, Flow,
     FlowKey, FlowTable, FrontendKey, FrontendKind, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS,
-    Port, Service, ServiceId, UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, Uplink, V4, V6, When,
-    names::program, protocol,
+    Port, Service, ServiceId, UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink, V4, V6,
+    When, names::program, protocol,
 };
 
 use super::kernel::Context;
@@ -244,7 +244,8 @@ impl<A: Kin> Stage<A> {
             });
         }
         for index in [self.wire.uplink, self.wire.narrow] {
-            self.set_uplink(index, UPLINK_TAKES | UPLINK_SENDS | UPLINK_SENDS_BUFFERS);
+            let all = UPLINK_TAKES | UPLINK_SENDS | UPLINK_SENDS_BUFFERS | UPLINK_TURNS;
+            self.set_uplink(index, all);
         }
     }
 

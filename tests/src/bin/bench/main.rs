@@ -8,6 +8,7 @@ mod packet;
 mod probe;
 mod record;
 mod scale;
+mod xdp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let mut records = Records::default();
     packet::run(arguments.rounds, &mut records)?;
+    xdp::run(arguments.rounds, &mut records)?;
     if !arguments.packets_only {
         connect::run(
             arguments.rounds,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, MapData};
-use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{Program, ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use proxy_common::layout::{
     Action, BackendId, Direction, FilterBit, Flow, FlowKey, FrontendKey, FrontendKind, ListWord, Meta, Port,
@@ -18,7 +18,7 @@ use proxy_common::layout::{
 use crate::record::Records;
 
 /// Flows in the table.
-const FLOWS: u32 = 65_536;
+pub(crate) const FLOWS: u32 = 65_536;
 const REPEAT: u32 = 500_000;
 const NEW_FLOWS: u32 = 20_000;
 
@@ -106,7 +106,7 @@ fn cold(rounds: usize, shunt: &mut Ebpf, testing: &mut Ebpf, records: &mut Recor
     Ok(())
 }
 
-fn load(name: &str) -> Result<Ebpf> {
+pub(crate) fn load(name: &str) -> Result<Ebpf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../target/bpf")
         .join(name);
@@ -118,11 +118,12 @@ fn load(name: &str) -> Result<Ebpf> {
     }
     let mut object = loader.load(&bytes).with_context(|| format!("loading {name}"))?;
     for (program, loaded) in object.programs_mut() {
-        if let aya::programs::Program::SchedClassifier(loaded) = loaded {
-            loaded
-                .load()
-                .with_context(|| format!("loading the program {program}"))?;
-        }
+        let done = match loaded {
+            Program::SchedClassifier(loaded) => loaded.load(),
+            Program::Xdp(loaded) => loaded.load(),
+            _ => continue,
+        };
+        done.with_context(|| format!("loading the program {program}"))?;
     }
     Ok(object)
 }
@@ -145,7 +146,7 @@ fn time(object: &mut Ebpf, program: &str, packet: &[u8], repeat: u32) -> Result<
 }
 
 /// The tables of one Service with one backend.
-fn fill(object: &mut Ebpf) -> Result<()> {
+pub(crate) fn fill(object: &mut Ebpf) -> Result<()> {
     let mut config = Vec::new();
     config.extend(0_u64.to_ne_bytes());
     config.extend([1_u32, 0, 250].map(u32::to_ne_bytes).concat());
@@ -186,7 +187,7 @@ fn fill(object: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-fn set(object: &mut Ebpf, bit: FilterBit) -> Result<()> {
+pub(crate) fn set(object: &mut Ebpf, bit: FilterBit) -> Result<()> {
     let mut words: Array<&mut MapData, u64> =
         Array::try_from(object.map_mut(names::PREFILTER).context("no prefilter")?)?;
     let word = words.get(&bit.word(), 0)?;
@@ -210,7 +211,7 @@ fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
 }
 
 /// The kernel's clock as flows have it: out of a flow that a program makes.
-fn new_flow_time(shunt: &mut Ebpf) -> Result<u32> {
+pub(crate) fn new_flow_time(shunt: &mut Ebpf) -> Result<u32> {
     time(
         shunt,
         names::program::FROM_POD,
@@ -238,31 +239,45 @@ fn flows(object: &mut Ebpf, seen: u32) -> Result<()> {
                 (Direction::Forward, (client, from), (client, to)),
                 (Direction::Reverse, (from, client), (to, client)),
             ] {
-                let key = FlowKey {
-                    source: old.0.0,
-                    destination: old.1.0,
-                    source_port: old.0.1,
-                    destination_port: old.1.1,
-                    protocol: ip_protocol,
-                    direction: direction as u8,
-                    pad: 0,
-                };
-                let flow = Flow {
-                    meta: Meta::new(key.tag(), state::REPLIED | state::ESTABLISHED, seen),
-                    source: new.0.0,
-                    destination: new.1.0,
-                    source_port: new.0.1,
-                    destination_port: new.1.1,
-                    backend: BackendId(1),
-                    generation: 1,
-                    action: Action::Stack as u8,
-                    ..Flow::default()
-                };
-                table.insert(key_bytes(&key), flow_bytes(&flow), 0)?;
+                let (key, flow) = flow_entry(direction, old, new, (ip_protocol, Action::Stack, seen));
+                table.insert(key, flow, 0)?;
             }
         }
     }
     Ok(())
+}
+
+/// Source and destination.
+type Tuple = ((V4, Port), (V4, Port));
+
+/// An entry of a flow table: what a tuple becomes, by which protocol, in which way, and when that was noted last.
+pub(crate) fn flow_entry(
+    direction: Direction,
+    old: Tuple,
+    new: Tuple,
+    (ip_protocol, action, seen): (u8, Action, u32),
+) -> ([u8; 16], [u8; 40]) {
+    let key = FlowKey {
+        source: old.0.0,
+        destination: old.1.0,
+        source_port: old.0.1,
+        destination_port: old.1.1,
+        protocol: ip_protocol,
+        direction: direction as u8,
+        pad: 0,
+    };
+    let flow = Flow {
+        meta: Meta::new(key.tag(), state::REPLIED | state::ESTABLISHED, seen),
+        source: new.0.0,
+        destination: new.1.0,
+        source_port: new.0.1,
+        destination_port: new.1.1,
+        backend: BackendId(1),
+        generation: 1,
+        action: action as u8,
+        ..Flow::default()
+    };
+    (key_bytes(&key), flow_bytes(&flow))
 }
 
 fn key_bytes(key: &FlowKey<V4>) -> [u8; 16] {
@@ -289,15 +304,15 @@ fn flow_bytes(flow: &Flow<V4>) -> [u8; 40] {
     bytes
 }
 
-fn client_port(number: u32) -> Port {
+pub(crate) fn client_port(number: u32) -> Port {
     Port::new(u16::try_from(number % 60_000 + 1024).unwrap_or(1024))
 }
 
 const SYN: u8 = 2;
-const ACK: u8 = 16;
+pub(crate) const ACK: u8 = 16;
 
 /// An Ethernet frame with an IPv4 TCP segment, without data and without checksums: nobody checks them here.
-fn packet(from: (V4, Port), to: (V4, Port), flags: u8) -> Vec<u8> {
+pub(crate) fn packet(from: (V4, Port), to: (V4, Port), flags: u8) -> Vec<u8> {
     let mut bytes = vec![0; 12];
     bytes.extend([8, 0]);
     bytes.extend([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, protocol::TCP, 0, 0]);
