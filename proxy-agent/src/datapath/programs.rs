@@ -54,7 +54,10 @@ impl Programs {
             loaded: loaded.collect::<Result<_, DatapathError>>()?,
             xdp: match mode {
                 XdpMode::Off => None,
-                _ => load_xdp(&mut ebpf),
+                // For a program that takes several buffers generic XDP copies the packet into one that has lost the length of
+                // its link header (skb_pp_cow_data, seen on 6.18): TC would read what passes from the wrong place on.
+                XdpMode::Generic => load_xdp(&mut ebpf, &[program::XDP_UPLINK]),
+                _ => load_xdp(&mut ebpf, &[program::XDP_UPLINK_FRAGS, program::XDP_UPLINK]),
             },
         })
     }
@@ -78,10 +81,10 @@ fn missing(name: &str) -> DatapathError {
     }
 }
 
-/// The program that can have frames in several buffers, else the one that can't (before kernel 5.18); none if the kernel
-/// takes neither, or the object has neither.
-fn load_xdp(ebpf: &mut Ebpf) -> Option<OwnedFd> {
-    for name in [program::XDP_UPLINK_FRAGS, program::XDP_UPLINK] {
+/// The first of these programs that the kernel takes, as before 5.18 it does not take the one for frames in several buffers;
+/// none if it takes none, or the object has none.
+fn load_xdp(ebpf: &mut Ebpf, names: &[&'static str]) -> Option<OwnedFd> {
+    for name in names.iter().copied() {
         if ebpf.program(name).is_none() {
             continue;
         }
