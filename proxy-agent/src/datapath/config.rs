@@ -104,7 +104,7 @@ pub(super) fn own_netns_cookie() -> Result<u64, DatapathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::options::{AttachMode, NodePortRange, PodInterfaces, SnatPorts, Uplinks};
+    use crate::datapath::options::{AttachMode, NodePortRange, PodInterfaces, SnatPorts, Uplinks, XdpMode};
 
     #[test]
     fn lives_are_in_ticks_and_the_switch_is_a_flag() {
