@@ -19,7 +19,7 @@ mod transfer;
 
 use std::process::ExitCode;
 
-use lab::options::{Attach, Options, SocketLb, Style};
+use lab::options::{Attach, Options, SocketLb, Style, Xdp};
 
 use cluster::Cluster;
 use runner::{Rows, Runner};
@@ -64,7 +64,7 @@ fn everything(options: Options, cluster: &mut Cluster, rows: &mut Rows) {
 
 /// All of style, socket LB, offloads and strictness, both ways of attaching with each of them; and nodes with a tunnel
 /// between them, whose interface has no link-layer header. Those are not strict: a pod's call to another node's address
-/// goes there beside the tunnel and comes back through it, which a strict rp_filter forbids.
+/// goes there beside the tunnel and comes back through it, which a strict rp_filter forbids. And strict nodes with XDP.
 fn configurations() -> Vec<Options> {
     let mut all = Vec::new();
     for strict in [false, true] {
@@ -83,6 +83,7 @@ fn configurations() -> Vec<Options> {
                         offloads,
                         strict,
                         tunnel: false,
+                        xdp: Xdp::Auto,
                     });
                 }
             }
@@ -99,6 +100,21 @@ fn configurations() -> Vec<Options> {
         attach: Attach::Clsact,
         offloads: false,
         ..by_packets
+    });
+    // Without offloads checksums are complete, and XDP takes what it can.
+    let by_xdp = Options {
+        socket_lb: SocketLb::HostOnly,
+        offloads: false,
+        strict: true,
+        xdp: Xdp::Native,
+        ..Options::default()
+    };
+    all.push(by_xdp);
+    all.push(Options {
+        style: Style::Bridge,
+        attach: Attach::Clsact,
+        socket_lb: SocketLb::Enabled,
+        ..by_xdp
     });
     all
 }
