@@ -10,9 +10,7 @@ use std::thread::JoinHandle;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::options::{
-    AttachMode, DatapathOptions, FlowLives, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
-};
+use super::options::DatapathOptions;
 use super::programs::tests::tiny;
 use super::{Datapath, DatapathError};
 
@@ -132,19 +130,9 @@ impl Place {
 
     pub(super) fn options(&self) -> DatapathOptions {
         DatapathOptions {
-            instance: self.instance.clone(),
-            cgroup: self.cgroup.clone(),
-            socket_lb: SocketLb::Enabled,
-            pod_interfaces: PodInterfaces::Auto,
-            ping: true,
-            uplinks: Uplinks::Auto,
-            attach: AttachMode::Auto,
-            snat_ports: SnatPorts::default(),
-            node_port_range: NodePortRange::default(),
             memory: Some(0),
-            lives: FlowLives::default(),
-            node_ports: super::NodePortAddresses::default(),
             object: &[],
+            ..DatapathOptions::new(self.instance.clone(), self.cgroup.clone())
         }
     }
 

@@ -17,6 +17,7 @@ mod put;
 mod retire;
 mod slots;
 mod takeaway;
+mod view;
 mod vips;
 
 pub use audit::{Audit, Difference};
@@ -27,6 +28,7 @@ pub use operation::{Frontend, Operation, Range, Snapshot};
 pub use part::Part;
 pub use planner::{Plan, Planner};
 pub use retire::Token;
+pub use view::View;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -43,6 +43,12 @@ pub struct Range {
 
 impl Range {
     /// The range of this length that holds an address.
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
     pub fn new(address: IpAddr, length: u8) -> Self {
         let length = length.min(if address.is_ipv4() { 32 } else { 128 });
         let address = match address {

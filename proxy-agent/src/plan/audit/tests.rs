@@ -66,7 +66,7 @@ fn every_damage_is_found_by_name() {
             "default/web: SERVICES: session affinity lasts 0 s, not 60 s",
         ),
         (
-            |maps| maps.slots[0].1[1] = BackendId(4),
+            |maps| maps.slots[0].1[1] = proxy_common::layout::BackendId(4),
             "default/web: SLOTS: remote endpoint 10.1.0.4:8080 of the internal list should not be there",
         ),
         (
