@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Failure, MapWriter};
 use crate::model::{DetectLocal, ExternalIps, HealthCheck, Model, Warning};
 use crate::name::ObjectName;
-use crate::plan::{Mortal, Plan, Planner, ServicePort, Snapshot, Token};
+use crate::plan::{Mortal, Plan, Planner, ServicePort, Snapshot, Token, UnknownRanges};
 use crate::source::Change;
 
 /// First pause before a Service that failed is tried again; doubled up to [`LONGEST_PAUSE`].
@@ -50,6 +50,8 @@ pub struct Reconciler<M> {
     /// Not served as asked, and not told yet.
     warnings: Vec<Warning>,
     /// Services that failed, and not told yet.
+    /// Ranges of addresses for which the maps have no room.
+    unknown_ranges: Vec<UnknownRanges>,
     failures: Vec<Failure>,
     /// The audit that is under way.
     audit: Option<audit::Progress>,
@@ -86,6 +88,7 @@ impl Done {
 }
 
 type Ports = (ObjectName, Vec<ServicePort>);
+            unknown_ranges: Vec::new(),
 
 impl<M: MapWriter> Reconciler<M> {
     /// Goes on from what the maps hold.
@@ -154,7 +157,9 @@ impl<M: MapWriter> Reconciler<M> {
         }
         if self.is_synced {
             // Not before all Services are there: the others' addresses would be taken for nobody's.
-            let plan = self.planner.set_ranges(&self.model.ranges());
+            let (networks, unknown) = self.model.ranges().networks();
+            done.warnings += self.check_ranges(unknown);
+            let plan = self.planner.set_networks(networks);
             done.add(self.carry_out(plan)?);
         }
         Ok(done)
@@ -224,6 +229,28 @@ impl<M: MapWriter> Reconciler<M> {
 
     /// How many ports of Services have topology hints that are not followed.
     pub fn hint_fallbacks(&self) -> usize {
+    /// How many lists of ranges have no room, so that none of them is known to the programs.
+    pub fn unknown_ranges(&self) -> usize {
+        self.unknown_ranges.len()
+    }
+
+    /// Tells of ranges that are no longer known; what was told stands until they are again. How many are told.
+    fn check_ranges(&mut self, unknown: Vec<UnknownRanges>) -> usize {
+        let told = self.warnings.len();
+        let news = unknown
+            .iter()
+            .filter(|ranges| !self.unknown_ranges.contains(ranges));
+        for ranges in news {
+            let warning = Warning::RangesNotKnown {
+                ranges: ranges.clone(),
+            };
+            tracing::warn!(%warning, "not served as asked");
+            self.warnings.push(warning);
+        }
+        self.unknown_ranges = unknown;
+        self.warnings.len() - told
+    }
+
         self.hint_fallbacks.values().map(Vec::len).sum()
     }
 

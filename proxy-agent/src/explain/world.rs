@@ -116,7 +116,7 @@ impl World {
         nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
         let node = nodes.iter().find(|node| *node.metadata.name == *place.node);
         let mut model = Model::new(&place.node).with_external_ips(place.external_ips.clone());
-        let warnings = model.apply(changes).warnings;
+        let mut warnings = model.apply(changes).warnings;
         let mut names: Vec<ObjectName> = model.services().cloned().collect();
         names.sort_unstable();
         let services: Vec<(ObjectName, Vec<ServicePort>)> = names
@@ -130,7 +130,13 @@ impl World {
         let plan = planner.apply(&services);
         let mut store = Store::default();
         store.carry_out(&plan.operations);
-        store.carry_out(&planner.set_ranges(&model.ranges()).operations);
+        let (networks, unknown) = model.ranges().networks();
+        store.carry_out(&planner.set_networks(networks).operations);
+        warnings.extend(
+            unknown
+                .into_iter()
+                .map(|ranges| Warning::RangesNotKnown { ranges }),
+        );
         Self {
             folder: PathBuf::new(),
             files: Vec::new(),

@@ -22,8 +22,8 @@ mod vips;
 
 pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
-pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, protocol_name};
-pub use networks::Ranges;
+pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, family_name, protocol_name};
+pub use networks::{RangeKind, Ranges, UnknownRanges};
 pub use operation::{Frontend, Operation, Range, Snapshot};
 pub use part::Part;
 pub use planner::{Plan, Planner};

@@ -81,7 +81,8 @@ impl<M: MapWriter> Reconciler<M> {
                 warnings: 0,
                 token: plan.token,
             });
-            let plan = self.planner.set_ranges(&self.model.ranges());
+            let (networks, _) = self.model.ranges().networks();
+            let plan = self.planner.set_networks(networks);
             self.write(&plan)?;
         }
         Ok(())
