@@ -1,11 +1,14 @@
 //! From batches of changes to maps, with what failed tried again.
 
 mod audit;
+mod done;
 mod recover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use done::Done;
 
 use super::{Failure, MapWriter};
 use crate::model::{DetectLocal, ExternalIps, HealthCheck, Model, Warning};
@@ -47,11 +50,11 @@ pub struct Reconciler<M> {
     mortal_changes: BTreeSet<ObjectName>,
     /// Ports of Services whose topology hints are not followed.
     hint_fallbacks: BTreeMap<ObjectName, Vec<Warning>>,
+    /// Ranges of addresses for which the maps have no room.
+    unknown_ranges: Vec<UnknownRanges>,
     /// Not served as asked, and not told yet.
     warnings: Vec<Warning>,
     /// Services that failed, and not told yet.
-    /// Ranges of addresses for which the maps have no room.
-    unknown_ranges: Vec<UnknownRanges>,
     failures: Vec<Failure>,
     /// The audit that is under way.
     audit: Option<audit::Progress>,
@@ -65,30 +68,7 @@ struct Retry {
     pause: Duration,
 }
 
-/// What was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Done {
-    /// Writes to maps.
-    pub operations: usize,
-    /// Services that stay as they were.
-    pub failed: usize,
-    /// Things that objects ask for and do not get.
-    pub warnings: usize,
-    /// If something was taken away: wait for a grace period, then give it to [`Reconciler::grace_passed`].
-    pub token: Option<Token>,
-}
-
-impl Done {
-    fn add(&mut self, other: Self) {
-        self.operations += other.operations;
-        self.failed += other.failed;
-        self.warnings += other.warnings;
-        self.token = self.token.max(other.token);
-    }
-}
-
 type Ports = (ObjectName, Vec<ServicePort>);
-            unknown_ranges: Vec::new(),
 
 impl<M: MapWriter> Reconciler<M> {
     /// Goes on from what the maps hold.
@@ -108,6 +88,7 @@ impl<M: MapWriter> Reconciler<M> {
             mortal: BTreeMap::new(),
             mortal_changes: BTreeSet::new(),
             hint_fallbacks: BTreeMap::new(),
+            unknown_ranges: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
             audit: None,
@@ -229,6 +210,25 @@ impl<M: MapWriter> Reconciler<M> {
 
     /// How many ports of Services have topology hints that are not followed.
     pub fn hint_fallbacks(&self) -> usize {
+        self.hint_fallbacks.values().map(Vec::len).sum()
+    }
+
+    /// Tells of hints that are no longer followed; what was told stands until they are again.
+    fn check_hints(&mut self, name: &ObjectName) {
+        let new = self.model.hint_fallbacks(name);
+        let old = if new.is_empty() {
+            self.hint_fallbacks.remove(name)
+        } else {
+            self.hint_fallbacks.insert(name.clone(), new.clone())
+        };
+        let old = old.unwrap_or_default();
+        let news = new.into_iter().filter(|fallback| !old.contains(fallback));
+        for fallback in news {
+            tracing::warn!(warning = %fallback, "not served as asked");
+            self.warnings.push(fallback);
+        }
+    }
+
     /// How many lists of ranges have no room, so that none of them is known to the programs.
     pub fn unknown_ranges(&self) -> usize {
         self.unknown_ranges.len()
@@ -249,25 +249,6 @@ impl<M: MapWriter> Reconciler<M> {
         }
         self.unknown_ranges = unknown;
         self.warnings.len() - told
-    }
-
-        self.hint_fallbacks.values().map(Vec::len).sum()
-    }
-
-    /// Tells of hints that are no longer followed; what was told stands until they are again.
-    fn check_hints(&mut self, name: &ObjectName) {
-        let new = self.model.hint_fallbacks(name);
-        let old = if new.is_empty() {
-            self.hint_fallbacks.remove(name)
-        } else {
-            self.hint_fallbacks.insert(name.clone(), new.clone())
-        };
-        let old = old.unwrap_or_default();
-        let news = new.into_iter().filter(|fallback| !old.contains(fallback));
-        for fallback in news {
-            tracing::warn!(warning = %fallback, "not served as asked");
-            self.warnings.push(fallback);
-        }
     }
 
     /// How many Services stay as they were.
@@ -343,6 +324,7 @@ impl<M: MapWriter> Reconciler<M> {
                     self.failed.remove(name);
                 }
             }
+            done.services += part.len();
             done.add(self.note(&plan));
             if let Err(error) = self.write(&plan) {
                 return self.recover(&error);
@@ -382,10 +364,8 @@ impl<M: MapWriter> Reconciler<M> {
     fn note(&mut self, plan: &Plan) -> Done {
         self.note_failed(plan);
         Done {
-            operations: plan.operations.len(),
             failed: plan.failed.len(),
-            warnings: 0,
-            token: plan.token,
+            ..Done::of(plan)
         }
     }
 
@@ -428,3 +408,5 @@ fn read_back<M: MapWriter>(maps: &mut M) -> Result<Snapshot, MapsFailed<M::Error
 mod maps_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod work_tests;

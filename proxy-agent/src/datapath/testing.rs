@@ -140,6 +140,17 @@ impl Place {
     pub(crate) fn start(&self, node: &Namespace) -> Result<Datapath, DatapathError> {
         start(node, self.options())
     }
+
+    /// The same with maps of so many bytes together.
+    pub(crate) fn start_with_memory(&self, node: &Namespace, memory: u64) -> Result<Datapath, DatapathError> {
+        start(
+            node,
+            DatapathOptions {
+                memory: Some(memory),
+                ..self.options()
+            },
+        )
+    }
 }
 
 /// Starts a data path with programs of two instructions.

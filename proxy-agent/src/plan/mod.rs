@@ -24,7 +24,7 @@ pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
 pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, family_name, protocol_name};
 pub use networks::{RangeKind, Ranges, UnknownRanges};
-pub use operation::{Frontend, Operation, Range, Snapshot};
+pub use operation::{Frontend, Operation, Range, Snapshot, Writes};
 pub use part::Part;
 pub use planner::{Plan, Planner};
 pub use retire::Token;
