@@ -280,6 +280,9 @@ impl<'a> Audit<'a> {
         self.find(name, "FRONTENDS", problem);
     }
 
+            Some(found) if found.tag != wanted.tag => {
+                format!("{frontend} carries the tag {} of another, not {}", found.tag, wanted.tag)
+            }
     fn check_bits(&mut self, name: &str, of: &str, bits: impl IntoIterator<Item = FilterBit>) {
         let is_set = |bit: FilterBit| {
             self.filter
