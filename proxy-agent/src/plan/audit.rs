@@ -9,14 +9,14 @@ use std::net::IpAddr;
 
 use foldhash::HashMap;
 use proxy_common::layout::{
-    FilterBit, FrontendValue, HintFallback, ListWord, ServiceId, Vip, When,
+    FilterBit, FrontendValue, HintFallback, ListWord, Networks, ServiceId, Vip, When,
 };
 use serde::Serialize;
 
 use super::filter::{backend_bits, frontend_bits};
 use super::installed::{IdentityKey, PortIdentity, frontend_value, words};
 use super::vips::Stand;
-use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot, View};
+use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot, View, networks};
 
 /// Something in the maps that should be otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,6 +58,7 @@ pub struct Audit<'a> {
     identities: BTreeMap<IdentityKey, (ServiceId, u16, Option<HintFallback>, &'a str)>,
     frontends: HashMap<Frontend, &'a FrontendValue>,
     vips: BTreeMap<IpAddr, Vip>,
+    networks: &'a Networks,
     /// What should stand at the addresses, of the service ports so far.
     stands: BTreeMap<IpAddr, Stand>,
     /// Where something that is not looked at stands, too.
@@ -86,6 +87,7 @@ impl<'a> Audit<'a> {
                 .map(|(key, value)| (*key, value))
                 .collect(),
             vips: snapshot.vips.iter().copied().collect(),
+            networks: &snapshot.networks,
             stands: BTreeMap::new(),
             excused_addresses: BTreeSet::new(),
             differences: BTreeSet::new(),
@@ -174,6 +176,12 @@ impl<'a> Audit<'a> {
         }
         let nobodys = |address| Difference::of_vip(address, Difference::VIP_IS_NOBODYS);
         self.differences.extend(vips.into_keys().map(nobodys));
+    }
+
+    /// Looks at the ranges of addresses that the programs know.
+    pub fn check_networks(&mut self, wanted: &Networks) {
+        let differences = networks::differences(self.networks, wanted);
+        self.differences.extend(differences);
     }
 
     /// What nobody asked for is a difference as well.
@@ -272,6 +280,9 @@ impl<'a> Audit<'a> {
                     found.service.0, wanted.service.0
                 )
             }
+            Some(found) if found.tag != wanted.tag => {
+                format!("{frontend} carries the tag {} of another, not {}", found.tag, wanted.tag)
+            }
             Some(found) => format!(
                 "{frontend} has kind {} and tag {}, not {} and {}",
                 found.kind, found.service_tag, wanted.kind, wanted.service_tag
@@ -280,9 +291,6 @@ impl<'a> Audit<'a> {
         self.find(name, "FRONTENDS", problem);
     }
 
-            Some(found) if found.tag != wanted.tag => {
-                format!("{frontend} carries the tag {} of another, not {}", found.tag, wanted.tag)
-            }
     fn check_bits(&mut self, name: &str, of: &str, bits: impl IntoIterator<Item = FilterBit>) {
         let is_set = |bit: FilterBit| {
             self.filter

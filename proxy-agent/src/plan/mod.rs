@@ -23,7 +23,7 @@ mod vips;
 pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
 pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, family_name, protocol_name};
-pub use networks::{RangeKind, Ranges, UnknownRanges};
+pub use networks::{RangeKind, Ranges, UnknownRanges, ranges_of};
 pub use operation::{Frontend, Operation, Range, Snapshot, Writes};
 pub use part::Part;
 pub use planner::{Plan, Planner};
