@@ -9,7 +9,6 @@ use clap::Args;
 
 use super::Output;
 use super::arguments::INSTANCE;
-use crate::datapath::NodePortAddresses;
 use crate::explain::{Place, World};
 use crate::model::ExternalIps;
 use crate::preview::{self, InstalledServices, Intent, PortRange, Preview};
@@ -123,6 +122,6 @@ fn place(arguments: &PlanArguments, node: &str) -> Place {
         node: node.to_owned(),
         addresses: arguments.node_addresses.clone(),
         external_ips: arguments.external_ips.clone(),
-        node_ports: NodePortAddresses::default(),
+        ..Place::default()
     }
 }
