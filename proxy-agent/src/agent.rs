@@ -213,6 +213,7 @@ where
         }
         if !reconciler.has_more() {
             observer.hint_fallbacks(reconciler.hint_fallbacks());
+            observer.unknown_ranges(reconciler.unknown_ranges());
             observer.settled(reconciler.failed_services());
             news.tell();
         }

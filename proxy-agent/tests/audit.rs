@@ -9,7 +9,7 @@
 mod place;
 mod running;
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use place::Place;
 use running::{Agent, shunt, write};
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ addressType: IPv4
 ports: [{name: http, port: 8080}]
 endpoints: [{addresses: [10.1.0.1], nodeName: here}]
 ";
+/// Bytes of the one value of NETWORKS.
+const NETWORKS: usize = 352;
 /// 10.96.0.1, port 80 in network order, TCP.
 const FRONTEND: [u8; 8] = [10, 96, 0, 1, 0, 80, 6, 0];
 
@@ -77,6 +79,65 @@ fn an_audit_names_what_a_foreign_hand_did() {
     );
     assert_eq!(text, "shop/web:http: FRONTENDS: TCP 10.96.0.1:80 is missing\n");
     assert!(told.contains("broken.yaml"), "{told}");
+    agent.stop();
+}
+
+/// Makes the programs know no range.
+fn forget_ranges(place: &Place) {
+    let pin = place.instance.join("v1/maps/NETWORKS");
+    let map = Map::Array(MapData::from_pin(pin).unwrap());
+    let mut networks = Array::<_, [u8; NETWORKS]>::try_from(map).unwrap();
+    networks.set(0, [0; NETWORKS], 0).unwrap();
+}
+
+#[test]
+fn an_audit_looks_at_ranges_as_the_agent_was_told_of_them() {
+    let place = Place::enter("ranges");
+    write(&place, "web.yaml", SERVICE);
+    let cidr = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\nspec: {cidrs: [10.96.0.0/16]}\n";
+    write(&place, "cidr.yaml", cidr);
+    let mode = [
+        "--detect-local-mode",
+        "ClusterCIDR",
+        "--cluster-cidr",
+        "10.1.0.0/16,fd00:1::/32",
+    ];
+    let mut agent = Agent::start_with(&place, &[&mode[..], &["--audit-period", "0"]].concat());
+    agent.wait("ready");
+    let told = |mode: &[&str]| {
+        let folder = place.manifests.to_str().unwrap();
+        let output = shunt(
+            &place,
+            &[&["audit", "--node-name", "here", "--manifests", folder], mode].concat(),
+        );
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().map(ToOwned::to_owned);
+        (output.status.code(), lines.collect::<Vec<_>>())
+    };
+    assert_eq!(told(&mode).0, Some(0), "{:?}", told(&mode));
+    // An audit that is told of no ranges of pods takes those for strays.
+    assert_eq!(
+        told(&[]),
+        (
+            Some(2),
+            vec![
+                "this node's pods (IPv4): NETWORKS: 10.1.0.0/16 should not be there".to_owned(),
+                "this node's pods (IPv6): NETWORKS: fd00:1::/32 should not be there".to_owned(),
+            ]
+        )
+    );
+    forget_ranges(&place);
+    assert_eq!(
+        told(&mode),
+        (
+            Some(2),
+            vec![
+                "ServiceCIDRs (IPv4): NETWORKS: 10.96.0.0/16 is missing".to_owned(),
+                "this node's pods (IPv4): NETWORKS: 10.1.0.0/16 is missing".to_owned(),
+                "this node's pods (IPv6): NETWORKS: fd00:1::/32 is missing".to_owned(),
+            ]
+        )
+    );
     agent.stop();
 }
 

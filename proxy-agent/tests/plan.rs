@@ -137,6 +137,38 @@ fn several_manifests_and_the_standard_input_are_planned() {
 }
 
 #[test]
+fn what_is_deleted_is_told_by_name_alone() {
+    let now = now();
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web-ipv4}\n";
+    let named = Manifests::new(&[("slice.yaml", slice)]);
+    let file = named.path().join("slice.yaml");
+    let file = file.to_str().unwrap();
+    let folder = now.path().to_str().unwrap();
+    let state = ["plan", "--manifests", folder, "--node", "node-a", "--delete"];
+    for path in [file, named.path().to_str().unwrap()] {
+        let output = shunt(&[&state[..], &["-f", path]].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{:?}", output.stderr);
+        assert!(
+            text.contains("default/web:web (TCP IPv4), internal list: -10.1.0.1:8080 -10.2.0.1:8080"),
+            "{text}"
+        );
+        assert!(!text.contains("IPv6), internal list"), "{text}");
+    }
+    // The maps have no names of slices, so that the whole of it is asked for.
+    let output = shunt(&["plan", "--delete", "-f", file]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    for part in [
+        "the maps know no EndpointSlice by its name",
+        "slice.yaml",
+        "addressType",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named_and_nothing_is_planned() {
     let now = now();
     let applied = Manifests::new(&[

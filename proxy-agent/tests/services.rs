@@ -13,29 +13,31 @@ use place::Place;
 use running::{Agent, shunt, write};
 use serde_json::{Value, json};
 
+/// A slice of one of its ports.
+fn slice(number: u16, port: &str, endpoints: &str) -> String {
+    format!(
+        "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-{number}, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+ports: [{{name: {port}, port: {}}}]
+endpoints: [{endpoints}]
+",
+        8079 + number
+    )
+}
+
 /// A Service whose first endpoint has this hint.
 fn web(hint: &str) -> String {
-    format!(
-        "apiVersion: v1
+    let service = "apiVersion: v1
 kind: Service
-metadata: {{name: web, namespace: shop}}
-spec: {{clusterIP: 10.96.0.1, ports: [{{name: http, port: 80}}, {{name: admin, port: 81}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
-addressType: IPv4
-ports: [{{name: http, port: 8080}}]
-endpoints: [{{addresses: [10.1.0.1], {hint}}}, {{addresses: [10.1.0.2]}}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: web-2, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
-addressType: IPv4
-ports: [{{name: admin, port: 8081}}]
-endpoints: [{{addresses: [10.1.0.1], hints: {{forZones: [{{name: west}}]}}}}]
-"
-    )
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}, {name: admin, port: 81}]}
+";
+    let http = format!("{{addresses: [10.1.0.1], {hint}}}, {{addresses: [10.1.0.2]}}");
+    let admin = "{addresses: [10.1.0.1], hints: {forZones: [{name: west}]}}";
+    [service, &slice(1, "http", &http), &slice(2, "admin", admin)].concat()
 }
 
 const NODE: &str = "apiVersion: v1

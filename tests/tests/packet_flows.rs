@@ -86,28 +86,17 @@ fn is_translated<A: Kin>(
         payload: b"out of the window".to_vec(),
         ..ends.clone().numbered(flags, sequence, acknowledgement)
     };
-    let sent = segment(syn);
-    let arrived = stage.send(way.there, &sent, way.verdict);
-    assert_eq!(
-        (arrived.source, arrived.destination),
-        (seen.source, seen.destination),
-        "{numbers:?}"
-    );
-    assert_eq!(
-        (arrived.transport, &arrived.payload),
-        (sent.transport, &sent.payload)
-    );
-    let sent = segment(&seen.clone().turned());
-    let arrived = stage.send(way.back, &sent, way.verdict);
-    assert_eq!(
-        (arrived.source, arrived.destination),
-        (syn.destination, syn.source),
-        "{numbers:?}"
-    );
-    assert_eq!(
-        (arrived.transport, &arrived.payload),
-        (sent.transport, &sent.payload)
-    );
+    let passes = |program, sent: Frame, ends| {
+        let arrived = stage.send(program, &sent, way.verdict);
+        assert_eq!((arrived.source, arrived.destination), ends, "{numbers:?}");
+        assert_eq!(
+            (arrived.transport, &arrived.payload),
+            (sent.transport, &sent.payload)
+        );
+    };
+    passes(way.there, segment(syn), (seen.source, seen.destination));
+    let back = segment(&seen.clone().turned());
+    passes(way.back, back, (syn.destination, syn.source));
 }
 
 #[track_caller]

@@ -13,6 +13,7 @@ in_both_families!(
     an_unknown_port_of_a_cluster_address_is_refused,
     an_address_that_no_service_has_is_dropped,
     an_unknown_port_of_a_load_balancer_does_not_turn_back,
+    icmp_without_a_flow_does_not_turn_back_either,
     ranges_of_pods_decide_who_takes_the_shortcut,
 );
 
@@ -166,6 +167,58 @@ fn an_unknown_port_of_a_load_balancer_does_not_turn_back<A: Kin>() {
         assert_eq!(output.verdict, SHOT);
     }
     assert_eq!(stage.kernel.counted(Counter::TurnedBack), before + 3);
+}
+
+/// A reply that nobody asked for, and an error about a datagram of a flow that is not known.
+fn unasked<A: Kin>(from: A, to: A) -> [Error; 2] {
+    let reply = Error {
+        kind: (echo::reply(A::FAMILY), 0),
+        ..request(from, to, 0)
+    };
+    let unreachable = match A::FAMILY {
+        Family::V4 => (3, 3),
+        Family::V6 => (1, 4),
+    };
+    let datagram = Frame::udp((to, 80), (from, 33000)).bytes();
+    let error = Error {
+        kind: unreachable,
+        word: 0,
+        quoted: datagram[14..].to_vec(),
+        ..request(from, to, 0)
+    };
+    [reply, error]
+}
+
+fn icmp_without_a_flow_does_not_turn_back_either<A: Kin>() {
+    let stage = stage::<A>();
+    let context = |came_in_by| Context {
+        interface: stage.wire.uplink,
+        came_in_by,
+        ..Context::default()
+    };
+    let uplink = stage.wire.uplink;
+    for (to, came_in_by, counter) in [
+        (balancer::<A>(), uplink, Counter::TurnedBack),
+        (cluster_ip(), 0, Counter::UnknownPort),
+        (A::of(0x60, 99), 0, Counter::UnallocatedAddress),
+    ] {
+        let before = stage.kernel.counted(counter);
+        for message in unasked(client(), to) {
+            let bytes = message.bytes();
+            assert_eq!(
+                stage.run(program::FROM_NETWORK, &bytes).verdict,
+                PASS,
+                "{message:?}"
+            );
+            let output = stage.run_in(program::TO_NETWORK, &bytes, context(came_in_by));
+            assert_eq!(output.verdict, SHOT, "{message:?}");
+        }
+        assert_eq!(stage.kernel.counted(counter), before + 2);
+    }
+    for message in unasked(client(), balancer::<A>()) {
+        let output = stage.run_in(program::TO_NETWORK, &message.bytes(), context(0));
+        assert_eq!(output.verdict, PASS, "it does not come from there");
+    }
 }
 
 fn ranges_of_pods_decide_who_takes_the_shortcut<A: Kin>() {

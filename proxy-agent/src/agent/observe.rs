@@ -22,6 +22,9 @@ pub trait Observer {
     /// So many ports of Services have topology hints that are not followed.
     fn hint_fallbacks(&mut self, _ports: usize) {}
 
+    /// So many lists of ranges (of ServiceCIDRs, of pods, of a family each) have no room in the maps.
+    fn unknown_ranges(&mut self, _lists: usize) {}
+
     /// Something is not served as its object asks; with the UID of the Service that it is about.
     fn warned(&mut self, _warning: &Warning, _uid: Option<&Arc<str>>) {}
 
@@ -54,6 +57,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn hint_fallbacks(&mut self, ports: usize) {
         self.0.hint_fallbacks(ports);
         self.1.hint_fallbacks(ports);
+    }
+
+    fn unknown_ranges(&mut self, lists: usize) {
+        self.0.unknown_ranges(lists);
+        self.1.unknown_ranges(lists);
     }
 
     fn warned(&mut self, warning: &Warning, uid: Option<&Arc<str>>) {

@@ -1,16 +1,19 @@
 //! From batches of changes to maps, with what failed tried again.
 
 mod audit;
+mod done;
 mod recover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use done::Done;
+
 use super::{Failure, MapWriter};
 use crate::model::{DetectLocal, ExternalIps, HealthCheck, Model, Warning};
 use crate::name::ObjectName;
-use crate::plan::{Mortal, Plan, Planner, ServicePort, Snapshot, Token};
+use crate::plan::{Mortal, Plan, Planner, ServicePort, Snapshot, Token, UnknownRanges};
 use crate::source::Change;
 
 /// First pause before a Service that failed is tried again; doubled up to [`LONGEST_PAUSE`].
@@ -47,6 +50,8 @@ pub struct Reconciler<M> {
     mortal_changes: BTreeSet<ObjectName>,
     /// Ports of Services whose topology hints are not followed.
     hint_fallbacks: BTreeMap<ObjectName, Vec<Warning>>,
+    /// Ranges of addresses for which the maps have no room.
+    unknown_ranges: Vec<UnknownRanges>,
     /// Not served as asked, and not told yet.
     warnings: Vec<Warning>,
     /// Services that failed, and not told yet.
@@ -61,28 +66,6 @@ pub struct Reconciler<M> {
 struct Retry {
     at: Instant,
     pause: Duration,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Done {
-    /// Writes to maps.
-    pub operations: usize,
-    /// Services that stay as they were.
-    pub failed: usize,
-    /// Things that objects ask for and do not get.
-    pub warnings: usize,
-    /// If something was taken away: wait for a grace period, then give it to [`Reconciler::grace_passed`].
-    pub token: Option<Token>,
-}
-
-impl Done {
-    fn add(&mut self, other: Self) {
-        self.operations += other.operations;
-        self.failed += other.failed;
-        self.warnings += other.warnings;
-        self.token = self.token.max(other.token);
-    }
 }
 
 type Ports = (ObjectName, Vec<ServicePort>);
@@ -105,6 +88,7 @@ impl<M: MapWriter> Reconciler<M> {
             mortal: BTreeMap::new(),
             mortal_changes: BTreeSet::new(),
             hint_fallbacks: BTreeMap::new(),
+            unknown_ranges: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
             audit: None,
@@ -154,7 +138,9 @@ impl<M: MapWriter> Reconciler<M> {
         }
         if self.is_synced {
             // Not before all Services are there: the others' addresses would be taken for nobody's.
-            let plan = self.planner.set_ranges(&self.model.ranges());
+            let (networks, unknown) = self.model.ranges().networks();
+            done.warnings += self.check_ranges(unknown);
+            let plan = self.planner.set_networks(networks);
             done.add(self.carry_out(plan)?);
         }
         Ok(done)
@@ -243,6 +229,28 @@ impl<M: MapWriter> Reconciler<M> {
         }
     }
 
+    /// How many lists of ranges have no room, so that none of them is known to the programs.
+    pub fn unknown_ranges(&self) -> usize {
+        self.unknown_ranges.len()
+    }
+
+    /// Tells of ranges that are no longer known; what was told stands until they are again. How many are told.
+    fn check_ranges(&mut self, unknown: Vec<UnknownRanges>) -> usize {
+        let told = self.warnings.len();
+        let news = unknown
+            .iter()
+            .filter(|ranges| !self.unknown_ranges.contains(ranges));
+        for ranges in news {
+            let warning = Warning::RangesNotKnown {
+                ranges: ranges.clone(),
+            };
+            tracing::warn!(%warning, "not served as asked");
+            self.warnings.push(warning);
+        }
+        self.unknown_ranges = unknown;
+        self.warnings.len() - told
+    }
+
     /// How many Services stay as they were.
     pub fn failed_services(&self) -> usize {
         self.failed.len()
@@ -316,6 +324,7 @@ impl<M: MapWriter> Reconciler<M> {
                     self.failed.remove(name);
                 }
             }
+            done.services += part.len();
             done.add(self.note(&plan));
             if let Err(error) = self.write(&plan) {
                 return self.recover(&error);
@@ -355,10 +364,8 @@ impl<M: MapWriter> Reconciler<M> {
     fn note(&mut self, plan: &Plan) -> Done {
         self.note_failed(plan);
         Done {
-            operations: plan.operations.len(),
             failed: plan.failed.len(),
-            warnings: 0,
-            token: plan.token,
+            ..Done::of(plan)
         }
     }
 
@@ -401,3 +408,5 @@ fn read_back<M: MapWriter>(maps: &mut M) -> Result<Snapshot, MapsFailed<M::Error
 mod maps_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod work_tests;

@@ -79,8 +79,17 @@ impl Notice {
         }
     }
 
-    /// A Service does not get what it asks for; none for what belongs to no Service.
+    /// A Service or the node does not get what it asks for; none for what belongs to neither.
     pub fn of_warning(warning: &Warning, uid: Option<&Arc<str>>) -> Option<Self> {
+        if let Warning::RangesNotKnown { .. } = warning {
+            return Some(Self {
+                about: About::Node,
+                severity: Severity::Warning,
+                reason: "RangesNotKnown",
+                action: "ProgramRanges",
+                note: warning.to_string(),
+            });
+        }
         let (service, reason) = match warning {
             Warning::FrontendTaken { loser, .. } => (loser, "FrontendTaken"),
             Warning::HintsNotFollowed { service, .. } => (service, "HintsNotFollowed"),
@@ -125,7 +134,10 @@ impl Notice {
 
 #[cfg(test)]
 mod tests {
+    use proxy_common::layout::Family;
+
     use super::*;
+    use crate::plan::{Range, RangeKind, UnknownRanges};
 
     #[test]
     fn a_warning_is_told_at_the_service_that_does_without() {
@@ -143,6 +155,14 @@ mod tests {
         let notice = Notice::of_warning(&warning, Some(&"uid".into())).unwrap();
         assert_eq!(notice.about, About::Service(loser, Some("uid".into())));
         assert!(notice.note.contains("TCP 203.0.113.7:80"), "{}", notice.note);
+        let unknown = UnknownRanges {
+            kind: RangeKind::Service,
+            family: Family::V4,
+            ranges: vec![Range::new([10, 96, 0, 0].into(), 16)],
+        };
+        let notice = Notice::of_warning(&Warning::RangesNotKnown { ranges: unknown }, None).unwrap();
+        assert_eq!((notice.about, notice.reason), (About::Node, "RangesNotKnown"));
+        assert!(notice.note.contains("10.96.0.0/16"), "{}", notice.note);
         let slice = ObjectName::new("shop", "web-1");
         assert_eq!(
             Notice::of_warning(&Warning::SliceWithoutService { slice }, None),

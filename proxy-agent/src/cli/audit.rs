@@ -8,10 +8,11 @@ use clap::Args;
 use tokio::sync::mpsc;
 
 use super::feed::Source;
-use super::{Output, SourceArguments, SourceChoice, ViewArguments};
+use super::{Output, ServingArguments, SourceArguments, SourceChoice, ViewArguments};
+use crate::config::Settings;
 use crate::datapath::dump;
 use crate::model::{ExternalIps, Model};
-use crate::plan::{Audit, Difference, ServicePort};
+use crate::plan::{Audit, Difference};
 
 /// How long a source may take to say all that it knows.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,8 +29,11 @@ pub struct AuditArguments {
     #[command(flatten)]
     source: SourceArguments,
     /// As the agent has it.
-    #[arg(long, value_name = "all|none|CIDR,...", default_value = "all")]
-    external_ips: ExternalIps,
+    #[arg(long, value_name = "all|none|CIDR,...")]
+    external_ips: Option<ExternalIps>,
+    /// As the agent has it.
+    #[command(flatten)]
+    serving: ServingArguments,
     /// Which instance, and how to show what differs.
     #[command(flatten)]
     view: ViewArguments,
@@ -60,33 +64,44 @@ pub fn run_audit(writer: &mut impl Write, arguments: &AuditArguments) -> anyhow:
 
 /// Those that two looks one after the other find.
 async fn lasting(arguments: &AuditArguments) -> anyhow::Result<Vec<Difference>> {
-    let node_name = match &arguments.node_name {
+    let settings = arguments.serving.read()?;
+    let given = arguments.node_name.as_ref().or(settings.node_name.as_ref());
+    let node_name = match given {
         Some(name) => name.clone(),
         None => super::host_name()?,
     };
-    let mut first = look(arguments, &node_name).await?;
+    let mut first = look(arguments, &settings, &node_name).await?;
     if !first.is_empty() {
         tokio::time::sleep(PAUSE).await;
-        let second = look(arguments, &node_name).await?;
+        let second = look(arguments, &settings, &node_name).await?;
         first.retain(|difference| second.contains(difference));
     }
     Ok(first)
 }
 
-async fn look(arguments: &AuditArguments, node_name: &str) -> anyhow::Result<Vec<Difference>> {
-    let model = Model::new(node_name).with_external_ips(arguments.external_ips.clone());
-    let desired = desired(arguments.source.choice(), node_name, model).await?;
-    differences(&arguments.view.instance.instance, &desired)
+async fn look(
+    arguments: &AuditArguments,
+    settings: &Settings,
+    node_name: &str,
+) -> anyhow::Result<Vec<Difference>> {
+    let model = Model::new(node_name)
+        .with_external_ips(settings.external_ips(arguments.external_ips.as_ref()))
+        .with_detect_local(settings.local_mode.detect());
+    let configured = settings.kubeconfig.as_deref();
+    let model = desired(arguments.source.choice(), configured, node_name, model).await?;
+    differences(&arguments.view.instance.instance, &model)
 }
 
-/// All service ports that the source asks for now.
+/// All that the source says now.
 async fn desired(
     choice: SourceChoice,
+    configured: Option<&Path>,
     node_name: &str,
     mut model: Model,
-) -> anyhow::Result<Vec<ServicePort>> {
+) -> anyhow::Result<Model> {
     let (sender, mut batches) = mpsc::channel(1);
-    let source = tokio::spawn(Source::prepare(choice, None, node_name).await?.run(sender));
+    let source = Source::prepare(choice, configured, node_name).await?;
+    let source = tokio::spawn(source.run(sender));
     let first = tokio::time::timeout(PATIENCE, batches.recv()).await;
     source.abort();
     let Ok(Some(batch)) = first else {
@@ -99,13 +114,16 @@ async fn desired(
         eprintln!("shunt: refused, the agent may hold an older state of it: {refusal}");
     }
     model.apply(batch.changes);
-    Ok(model.services().flat_map(|name| model.compile(name)).collect())
+    Ok(model)
 }
 
-fn differences(instance: &Path, desired: &[ServicePort]) -> anyhow::Result<Vec<Difference>> {
+fn differences(instance: &Path, model: &Model) -> anyhow::Result<Vec<Difference>> {
     let snapshot = dump::snapshot(instance)?;
     let mut audit = Audit::of(&snapshot);
-    desired.iter().for_each(|port| audit.check(port));
+    let ports = model.services().flat_map(|name| model.compile(name));
+    ports.for_each(|port| audit.check(&port));
     audit.check_vips();
+    let (networks, _) = model.ranges().networks();
+    audit.check_networks(&networks);
     Ok(audit.finish())
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 
-use crate::config::{self, Advice, Document, KubeProxyFlags, Settings};
+use crate::config::{self, Advice, Document, KubeProxyFlags, ServingFlags, Settings};
 use crate::datapath::NodePortAddresses;
 
 /// kube-proxy's configuration.
@@ -18,6 +18,39 @@ pub struct ConfigArguments {
     /// kube-proxy's flags.
     #[command(flatten)]
     pub flags: KubeProxyFlags,
+}
+
+/// What of the agent's configuration decides what becomes of calls.
+#[derive(Clone, Debug, Args)]
+pub struct ServingArguments {
+    /// KubeProxyConfiguration (v1alpha1) of kube-proxy, as the agent has it; in the place of the flags of kube-proxy's here.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: ServingFlags,
+}
+
+impl ServingArguments {
+    /// Reads what there is.
+    pub fn read(&self) -> anyhow::Result<Settings> {
+        let Some(file) = &self.config else {
+            return self.flags.settings().map_err(|error| anyhow!(error));
+        };
+        if let Some(flag) = self.flags.given().first() {
+            bail!(
+                "--{flag} is void beside --config, as with kube-proxy: write it into {}, or leave one of both out",
+                file.display()
+            );
+        }
+        let (_, settings) = config::read(file)?;
+        Ok(settings)
+    }
+
+    /// The first that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        let file = self.config.as_ref().map(|_| "config");
+        file.or_else(|| self.flags.given().first().copied())
+    }
 }
 
 /// A configuration that is whole and good.

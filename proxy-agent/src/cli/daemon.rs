@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -15,11 +14,9 @@ use super::serve::Telling;
 use super::{AgentArguments, LogFormat};
 use crate::agent::{self, Reconciler, Surroundings};
 use crate::announce::Notice;
-use crate::config::{LocalMode, LogStyle};
+use crate::config::LogStyle;
 use crate::datapath::Datapath;
 use crate::log::{self, LogControl};
-use crate::model::{DetectLocal, ExternalIps};
-use crate::plan::Range;
 
 /// Serves until SIGTERM or SIGINT, and leaves everything attached.
 pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<()> {
@@ -68,26 +65,6 @@ fn node_name(arguments: &AgentArguments, configuration: &Configuration) -> anyho
     Ok(name)
 }
 
-fn external_ips(arguments: &AgentArguments, configuration: &Configuration) -> ExternalIps {
-    let given = arguments.external_ips.clone();
-    given.unwrap_or(if configuration.settings.has_external_ips {
-        ExternalIps::All
-    } else {
-        ExternalIps::NONE
-    })
-}
-
-fn detect_local(mode: &LocalMode) -> DetectLocal {
-    match mode {
-        LocalMode::Unset | LocalMode::Bridge(_) | LocalMode::Prefix(_) => DetectLocal::ByInterface,
-        LocalMode::ClusterCidr(cidrs) => {
-            let range = |cidr: &IpNet| Range::new(cidr.addr(), cidr.prefix_len());
-            DetectLocal::ByRanges(cidrs.iter().map(range).collect())
-        }
-        LocalMode::NodeCidr => DetectLocal::ByNodeRanges,
-    }
-}
-
 /// Asks for an audit once in a while; never, if the time between two is nought.
 fn audits(period: Duration) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel(1);
@@ -132,8 +109,10 @@ async fn serve(
         announcer,
     )?;
     tokio::spawn(log.clone().tell_repeats());
-    let external_ips = external_ips(arguments, &configuration);
-    let detect_local = detect_local(&configuration.settings.local_mode);
+    let external_ips = configuration
+        .settings
+        .external_ips(arguments.external_ips.as_ref());
+    let detect_local = configuration.settings.local_mode.detect();
     let reloading = Reloading {
         arguments: arguments.config.clone(),
         node_name: node_name.clone(),

@@ -8,9 +8,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use jiff::{Timestamp, civil};
 
-use super::Output;
 use super::arguments::INSTANCE;
-use crate::datapath::NodePortAddresses;
+use super::{Output, ServingArguments};
 use crate::explain::{Answer, Place, Question, Running, World, difference, explain, explain_running};
 use crate::model::ExternalIps;
 
@@ -28,21 +27,11 @@ pub struct ExplainArguments {
     #[arg(long = "node-address", value_name = "ADDRESS", requires = "manifests")]
     node_addresses: Vec<IpAddr>,
     /// As the agent has it.
-    #[arg(
-        long,
-        value_name = "all|none|CIDR,...",
-        default_value = "all",
-        requires = "manifests"
-    )]
-    external_ips: ExternalIps,
-    /// As the agent's configuration has nodePortAddresses.
-    #[arg(
-        long = "nodeport-addresses",
-        value_name = "primary|localhost|all|CIDR,...",
-        value_delimiter = ',',
-        requires = "manifests"
-    )]
-    node_port_addresses: Vec<String>,
+    #[arg(long, value_name = "all|none|CIDR,...", requires = "manifests")]
+    external_ips: Option<ExternalIps>,
+    /// As the agent has it; with --manifests.
+    #[command(flatten)]
+    serving: ServingArguments,
     /// The instance whose maps are asked [default: the environment's SHUNT_INSTANCE, or /sys/fs/bpf/shunt]; together
     /// with --manifests, both are asked and the difference is shown.
     #[arg(long, value_name = "DIR")]
@@ -106,6 +95,9 @@ pub fn run_explain(
 
 fn answer(arguments: &ExplainArguments, question: &Question) -> anyhow::Result<Answer> {
     let Some(folder) = &arguments.manifests else {
+        if let Some(given) = arguments.serving.given() {
+            bail!("--{given} needs --manifests: an agent's maps hold what it was told");
+        }
         let instance = arguments.instance.clone();
         let instance = instance.or_else(|| std::env::var_os("SHUNT_INSTANCE").map(PathBuf::from));
         return running(arguments, question, &instance.unwrap_or_else(|| INSTANCE.into()));
@@ -120,12 +112,13 @@ fn answer(arguments: &ExplainArguments, question: &Question) -> anyhow::Result<A
             "--at decides about records of session affinity, which manifests do not hold: give --instance as well"
         );
     }
+    let settings = arguments.serving.read()?;
     let place = Place {
         node: node.clone(),
         addresses: arguments.node_addresses.clone(),
-        external_ips: arguments.external_ips.clone(),
-        node_ports: NodePortAddresses::parse(&arguments.node_port_addresses)
-            .context("--nodeport-addresses")?,
+        external_ips: settings.external_ips(arguments.external_ips.as_ref()),
+        node_ports: settings.node_ports,
+        local_mode: settings.local_mode,
     };
     let world = World::read(folder, &place).context("reading the manifests")?;
     let mut answer = explain(&world, question)?;

@@ -6,10 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::InstanceArguments;
 use super::arguments::CGROUP;
-use crate::datapath::{
-    AttachMode, DatapathOptions, FlowLives, NodePortAddresses, NodePortRange, OBJECT, PodInterfaces,
-    SnatPorts, SocketLb, Uplinks, XdpMode,
-};
+use crate::datapath::{AttachMode, DatapathOptions, PodInterfaces, Uplinks, XdpMode};
 
 /// How programs are attached to interfaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -62,9 +59,6 @@ impl HookArguments {
     /// What the data path must know of it; all else is as by default.
     pub(super) fn datapath(&self, instance: &InstanceArguments) -> DatapathOptions {
         DatapathOptions {
-            instance: instance.instance.clone(),
-            cgroup: self.cgroup.clone(),
-            socket_lb: SocketLb::Enabled,
             pod_interfaces: self.pod_interfaces.clone(),
             uplinks: self.uplinks.clone(),
             attach: match self.attach {
@@ -78,13 +72,7 @@ impl HookArguments {
                 Xdp::Generic => XdpMode::Generic,
                 Xdp::Off => XdpMode::Off,
             },
-            snat_ports: SnatPorts::default(),
-            node_port_range: NodePortRange::default(),
-            memory: None,
-            lives: FlowLives::default(),
-            node_ports: NodePortAddresses::default(),
-            ping: true,
-            object: OBJECT,
+            ..DatapathOptions::new(instance.instance.clone(), self.cgroup.clone())
         }
     }
 }

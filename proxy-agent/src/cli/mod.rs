@@ -24,7 +24,7 @@ pub use arguments::{
     Output, ViewArguments,
 };
 pub use audit::{AuditArguments, run_audit};
-pub use configure::{ConfigArguments, Configuration};
+pub use configure::{ConfigArguments, Configuration, ServingArguments};
 pub use daemon::run_agent;
 pub use downgrade::{DowngradeArguments, ObjectArguments, run_downgrade, run_object};
 pub use explain::{ExplainArguments, run_explain};

@@ -9,10 +9,9 @@ use clap::Args;
 
 use super::Output;
 use super::arguments::INSTANCE;
-use crate::datapath::NodePortAddresses;
 use crate::explain::{Place, World};
 use crate::model::ExternalIps;
-use crate::preview::{self, InstalledServices, Intent, PortRange, Preview};
+use crate::preview::{self, InstalledServices, Intent, PortRange, Preview, PreviewError};
 
 /// What would be applied or deleted, and where.
 #[derive(Debug, Args)]
@@ -55,17 +54,9 @@ pub fn run_plan(
     errors: &mut impl Write,
     arguments: &PlanArguments,
 ) -> anyhow::Result<()> {
-    let mut objects = Vec::new();
-    for file in &arguments.files {
-        objects.extend(preview::read(file)?);
-    }
-    let intent = match arguments.delete {
-        true => Intent::Delete(objects),
-        false => Intent::Apply(objects),
-    };
     let preview = match &arguments.manifests {
-        Some(folder) => by_manifests(errors, arguments, folder, intent)?,
-        None => by_maps(arguments, intent)?,
+        Some(folder) => by_manifests(errors, arguments, folder)?,
+        None => by_maps(arguments)?,
     };
     match arguments.output {
         Output::Json => {
@@ -77,12 +68,27 @@ pub fn run_plan(
     Ok(())
 }
 
+/// All that the files of -f hold.
+fn all<T>(
+    arguments: &PlanArguments,
+    read: impl Fn(&Path) -> Result<Vec<T>, PreviewError>,
+) -> Result<Vec<T>, PreviewError> {
+    let mut all = Vec::new();
+    for file in &arguments.files {
+        all.extend(read(file)?);
+    }
+    Ok(all)
+}
+
 fn by_manifests(
     errors: &mut impl Write,
     arguments: &PlanArguments,
     folder: &Path,
-    intent: Intent,
 ) -> anyhow::Result<Preview> {
+    let intent = match arguments.delete {
+        true => Intent::Delete(all(arguments, preview::read_names)?),
+        false => Intent::Apply(all(arguments, preview::read)?),
+    };
     let Some(node) = &arguments.node else {
         bail!(
             "--manifests needs --node: the name of the node that is asked about, as endpoints' nodeName has it"
@@ -100,7 +106,14 @@ fn by_manifests(
     Ok(preview::preview(now, &place, intent, ephemeral)?)
 }
 
-fn by_maps(arguments: &PlanArguments, intent: Intent) -> anyhow::Result<Preview> {
+fn by_maps(arguments: &PlanArguments) -> anyhow::Result<Preview> {
+    let objects = all(arguments, preview::read);
+    let intent = match arguments.delete {
+        true => Intent::Delete(objects.context(
+            "the maps know no EndpointSlice by its name: give it whole, or the folder that has it with --manifests",
+        )?),
+        false => Intent::Apply(objects?),
+    };
     let node = match &arguments.node {
         Some(node) => node.clone(),
         None => super::host_name()?,
@@ -123,6 +136,6 @@ fn place(arguments: &PlanArguments, node: &str) -> Place {
         node: node.to_owned(),
         addresses: arguments.node_addresses.clone(),
         external_ips: arguments.external_ips.clone(),
-        node_ports: NodePortAddresses::default(),
+        ..Place::default()
     }
 }

@@ -68,6 +68,22 @@ impl KubeProxyFlags {
         flag.map(|(flag, _)| flag.name)
     }
 
+    /// What was given of these.
+    fn take(&mut self, matches: &ArgMatches, wanted: impl Fn(&Flag) -> bool) -> Result<(), clap::Error> {
+        let given = FLAGS.iter().filter(|flag| wanted(flag)).filter_map(|flag| {
+            let text = matches.get_one::<String>(flag.id())?;
+            Some((flag, text.clone()))
+        });
+        self.given = given.collect();
+        match self.document(|_| true) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(clap::Error::raw(
+                clap::error::ErrorKind::InvalidValue,
+                error + "\n",
+            )),
+        }
+    }
+
     fn document(&self, wanted: impl Fn(&Flag) -> bool) -> Result<Document, String> {
         let mut tree = Map::new();
         tree.insert("apiVersion".to_owned(), VERSION.into());
@@ -110,18 +126,7 @@ impl clap::FromArgMatches for KubeProxyFlags {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        let given = FLAGS.iter().filter_map(|flag| {
-            let text = matches.get_one::<String>(flag.id())?;
-            Some((flag, text.clone()))
-        });
-        self.given = given.collect();
-        if let Err(error) = self.document(|_| true) {
-            return Err(clap::Error::raw(
-                clap::error::ErrorKind::InvalidValue,
-                error + "\n",
-            ));
-        }
-        Ok(())
+        self.take(matches, |_| true)
     }
 }
 
@@ -129,6 +134,61 @@ impl clap::Args for KubeProxyFlags {
     fn augment_args(command: Command) -> Command {
         FLAGS
             .iter()
+            .fold(command, |command, flag| command.arg(argument(flag)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Those of the flags that decide what becomes of calls.
+const SERVING: [&str; 6] = [
+    "feature-gates",
+    "nodeport-addresses",
+    "detect-local-mode",
+    "cluster-cidr",
+    "pod-bridge-interface",
+    "pod-interface-name-prefix",
+];
+
+fn is_serving(flag: &Flag) -> bool {
+    SERVING.contains(&flag.name)
+}
+
+/// Of the flags those that decide what becomes of calls.
+#[derive(Clone, Debug, Default)]
+pub struct ServingFlags(KubeProxyFlags);
+
+impl ServingFlags {
+    /// The settings that they make.
+    pub fn settings(&self) -> Result<Settings, String> {
+        Ok(self.0.settings()?.1)
+    }
+
+    /// Names of those that were given.
+    pub fn given(&self) -> Vec<&'static str> {
+        self.0.given.iter().map(|(flag, _)| flag.name).collect()
+    }
+}
+
+impl clap::FromArgMatches for ServingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.take(matches, is_serving)
+    }
+}
+
+impl clap::Args for ServingFlags {
+    fn augment_args(command: Command) -> Command {
+        FLAGS
+            .iter()
+            .filter(|flag| is_serving(flag))
             .fold(command, |command, flag| command.arg(argument(flag)))
     }
 

@@ -13,7 +13,7 @@ mod watch;
 pub use advice::{Advice, advise};
 pub use document::{Document, GROUP, KIND, VERSION};
 pub use file::{ConfigFileError, read};
-pub use flags::KubeProxyFlags;
+pub use flags::{KubeProxyFlags, ServingFlags};
 pub use settings::{LocalMode, LogStyle, Settings};
 pub use value::Period;
 pub use watch::{ConfigWatch, ConfigWatchError};

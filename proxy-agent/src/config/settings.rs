@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use super::document::{Document, KIND, VERSION};
 use super::value::Period;
 use crate::datapath::{FlowLives, NodePortAddresses};
+use crate::model::{DetectLocal, ExternalIps};
+use crate::plan::{Range, Ranges};
 use crate::serve::BindAddress;
 use crate::{health, metrics};
 
@@ -35,6 +37,22 @@ pub enum LocalMode {
     Bridge(String),
     /// InterfaceNamePrefix: by the beginning of the interface's name.
     Prefix(String),
+}
+
+impl LocalMode {
+    /// What of it the model goes by; interfaces are the data path's.
+    pub fn detect(&self) -> DetectLocal {
+        match self {
+            Self::Unset | Self::Bridge(_) | Self::Prefix(_) => DetectLocal::ByInterface,
+            Self::ClusterCidr(cidrs) => DetectLocal::ByRanges(ranges(cidrs)),
+            Self::NodeCidr => DetectLocal::ByNodeRanges,
+        }
+    }
+}
+
+fn ranges(cidrs: &[IpNet]) -> Vec<Range> {
+    let range = |cidr: &IpNet| Range::new(cidr.addr(), cidr.prefix_len());
+    cidrs.iter().map(range).collect()
 }
 
 /// What is used of a configuration.
@@ -95,6 +113,15 @@ impl Settings {
     /// From a file's document, with flags put over it.
     pub fn of_file(document: &Document) -> Result<Self, String> {
         Self::of(document, Origin::File).map_err(|Invalid { field, message }| format!("{field}: {message}"))
+    }
+
+    /// Which external addresses are served: those that were `given`, else all, but none where the gate is off.
+    pub fn external_ips(&self, given: Option<&ExternalIps>) -> ExternalIps {
+        match given {
+            Some(given) => given.clone(),
+            None if self.has_external_ips => ExternalIps::All,
+            None => ExternalIps::NONE,
+        }
     }
 
     /// From a document.
@@ -249,8 +276,27 @@ fn local_mode(document: &Document) -> Result<LocalMode, Invalid> {
             local.interface_name_prefix,
         )?),
         _ if cidrs.is_empty() => LocalMode::Unset,
-        _ => LocalMode::ClusterCidr(cidrs),
+        _ => {
+            check_count(&cidrs)?;
+            LocalMode::ClusterCidr(cidrs)
+        }
     })
+}
+
+/// The programs know few ranges.
+fn check_count(cidrs: &[IpNet]) -> Result<(), Invalid> {
+    let ranges = Ranges {
+        service: Vec::new(),
+        local: ranges(cidrs),
+    };
+    let (_, unknown) = ranges.networks();
+    match unknown.first() {
+        None => Ok(()),
+        Some(unknown) => invalid(
+            "clusterCIDR",
+            format!("{unknown}; write fewer and larger networks"),
+        ),
+    }
 }
 
 fn node_ports(document: &Document) -> Result<NodePortAddresses, Invalid> {

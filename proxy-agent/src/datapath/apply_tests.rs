@@ -180,12 +180,8 @@ fn source_ranges_come_are_read_back_and_go() {
 
 #[test]
 fn ten_thousand_services_come_in_one_go() {
-    let (node, place, small) = running();
-    drop((small, place));
-    let place = Place::new();
-    let mut options = place.options();
-    options.memory = Some(128 << 20);
-    let mut datapath = super::testing::start(&node, options).unwrap();
+    let (node, place) = (Namespace::new(), Place::new());
+    let mut datapath = place.start_with_memory(&node, 128 << 20).unwrap();
     let operations: Vec<Operation> = (1..=10_000_u32)
         .flat_map(|id| {
             let address = IpAddr::from([10, 96, (id >> 8) as u8, id as u8]);

@@ -104,26 +104,10 @@ pub(super) fn own_netns_cookie() -> Result<u64, DatapathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::options::{AttachMode, NodePortRange, PodInterfaces, SnatPorts, Uplinks, XdpMode};
 
     #[test]
     fn lives_are_in_ticks_and_the_switch_is_a_flag() {
-        let mut options = DatapathOptions {
-            instance: "/".into(),
-            cgroup: "/".into(),
-            socket_lb: SocketLb::Enabled,
-            pod_interfaces: PodInterfaces::Auto,
-            uplinks: Uplinks::Auto,
-            xdp: XdpMode::Auto,
-            attach: AttachMode::Auto,
-            snat_ports: SnatPorts::default(),
-            node_port_range: NodePortRange::default(),
-            memory: None,
-            lives: FlowLives::default(),
-            node_ports: NodePortAddresses::default(),
-            ping: true,
-            object: &[],
-        };
+        let mut options = DatapathOptions::new("/".into(), "/".into());
         let config = of_node(&options).unwrap();
         let rate = config.ticks_per_second;
         assert!(config.host_netns_cookie != 0);

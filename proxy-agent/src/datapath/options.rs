@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::DatapathError;
 use super::node_ports::NodePortAddresses;
+use super::object::OBJECT;
 
 /// Fewest ports that a range for SNAT may have.
 const FEWEST_SNAT_PORTS: u16 = 10_000;
@@ -41,6 +42,28 @@ pub struct DatapathOptions {
     pub ping: bool,
     /// The BPF object.
     pub object: &'static [u8],
+}
+
+impl DatapathOptions {
+    /// An instance's with every choice as it is by default.
+    pub fn new(instance: PathBuf, cgroup: PathBuf) -> Self {
+        Self {
+            instance,
+            cgroup,
+            socket_lb: SocketLb::Enabled,
+            pod_interfaces: PodInterfaces::Auto,
+            uplinks: Uplinks::Auto,
+            attach: AttachMode::Auto,
+            xdp: XdpMode::Auto,
+            snat_ports: SnatPorts::default(),
+            node_port_range: NodePortRange::default(),
+            memory: None,
+            lives: FlowLives::default(),
+            node_ports: NodePortAddresses::default(),
+            ping: true,
+            object: OBJECT,
+        }
+    }
 }
 
 /// How long flows live without traffic.

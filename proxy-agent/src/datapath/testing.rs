@@ -10,10 +10,7 @@ use std::thread::JoinHandle;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::options::{
-    AttachMode, DatapathOptions, FlowLives, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
-    XdpMode,
-};
+use super::options::DatapathOptions;
 use super::programs::tests::tiny;
 use super::{Datapath, DatapathError};
 
@@ -133,26 +130,26 @@ impl Place {
 
     pub(super) fn options(&self) -> DatapathOptions {
         DatapathOptions {
-            instance: self.instance.clone(),
-            cgroup: self.cgroup.clone(),
-            socket_lb: SocketLb::Enabled,
-            pod_interfaces: PodInterfaces::Auto,
-            ping: true,
-            uplinks: Uplinks::Auto,
-            attach: AttachMode::Auto,
-            xdp: XdpMode::Auto,
-            snat_ports: SnatPorts::default(),
-            node_port_range: NodePortRange::default(),
             memory: Some(0),
-            lives: FlowLives::default(),
-            node_ports: super::NodePortAddresses::default(),
             object: &[],
+            ..DatapathOptions::new(self.instance.clone(), self.cgroup.clone())
         }
     }
 
     /// Starts a data path with programs of two instructions.
     pub(crate) fn start(&self, node: &Namespace) -> Result<Datapath, DatapathError> {
         start(node, self.options())
+    }
+
+    /// The same with maps of so many bytes together.
+    pub(crate) fn start_with_memory(&self, node: &Namespace, memory: u64) -> Result<Datapath, DatapathError> {
+        start(
+            node,
+            DatapathOptions {
+                memory: Some(memory),
+                ..self.options()
+            },
+        )
     }
 }
 

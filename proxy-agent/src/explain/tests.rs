@@ -243,16 +243,20 @@ fn a_protocol_that_is_no_services_is_refused_and_another_address_none() {
     assert_eq!((answer.verdict, answer.kind), (Verdict::NotAService, None));
 }
 
-#[test]
-fn a_pods_record_is_its_addresss_and_the_hosts_its_namespaces() {
-    let service = RandomService {
+/// With an endpoint here and one there, both ready.
+fn sticky() -> RandomService {
+    RandomService {
         endpoints: vec![(1, true, true, true, false, 0), (2, false, true, true, false, 0)],
         is_internal_local: false,
         is_external_local: false,
         is_guarded: false,
         is_sticky: true,
-    };
-    let mut world = service.world();
+    }
+}
+
+#[test]
+fn a_pods_record_is_its_addresss_and_the_hosts_its_namespaces() {
+    let mut world = sticky().world();
     let question = Question::parse("10.1.0.99", "10.96.0.1:80").unwrap();
     let store = &mut world.scene.store;
     let (id, words) = store.services.iter().next().unwrap();
@@ -287,14 +291,7 @@ fn a_pods_record_is_its_addresss_and_the_hosts_its_namespaces() {
 
 #[test]
 fn whether_socket_lb_knows_a_pod_is_told_of_a_node_that_runs() {
-    let service = RandomService {
-        endpoints: vec![(1, true, true, true, false, 0), (2, false, true, true, false, 0)],
-        is_internal_local: false,
-        is_external_local: false,
-        is_guarded: false,
-        is_sticky: true,
-    };
-    let mut world = service.world();
+    let mut world = sticky().world();
     world.scene.ways = Some(BTreeMap::new());
     let known = |address: [u8; 4], seen| {
         let key = NamespaceKey::new(7, Family::V4);

@@ -11,6 +11,7 @@ use proxy_common::layout::{Addr, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, Confi
 use super::node::default_config;
 use super::scene::Scene;
 use super::{NodeFacts, Store};
+use crate::config::LocalMode;
 use crate::datapath::NodePortAddresses;
 use crate::model::{ExternalIps, Model, Warning};
 use crate::name::ObjectName;
@@ -56,6 +57,8 @@ pub struct Place {
     pub external_ips: ExternalIps,
     /// At which of its addresses NodePorts answer.
     pub node_ports: NodePortAddresses,
+    /// How pods of this node are told from other callers.
+    pub local_mode: LocalMode,
 }
 
 /// What a node has of a cluster.
@@ -73,6 +76,7 @@ pub struct World {
     pub(crate) services: Vec<(ObjectName, Vec<ServicePort>)>,
     planner: Planner,
     pub(super) scene: Scene,
+    pub(super) local_mode: LocalMode,
     /// What of the folder was not taken over.
     pub(super) refusals: Vec<Refusal>,
     /// What is not served as its object asks.
@@ -115,8 +119,10 @@ impl World {
         let mut nodes: Vec<Arc<Node>> = nodes.collect();
         nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
         let node = nodes.iter().find(|node| *node.metadata.name == *place.node);
-        let mut model = Model::new(&place.node).with_external_ips(place.external_ips.clone());
-        let warnings = model.apply(changes).warnings;
+        let mut model = Model::new(&place.node)
+            .with_external_ips(place.external_ips.clone())
+            .with_detect_local(place.local_mode.detect());
+        let mut warnings = model.apply(changes).warnings;
         let mut names: Vec<ObjectName> = model.services().cloned().collect();
         names.sort_unstable();
         let services: Vec<(ObjectName, Vec<ServicePort>)> = names
@@ -130,7 +136,13 @@ impl World {
         let plan = planner.apply(&services);
         let mut store = Store::default();
         store.carry_out(&plan.operations);
-        store.carry_out(&planner.set_ranges(&model.ranges()).operations);
+        let (networks, unknown) = model.ranges().networks();
+        store.carry_out(&planner.set_networks(networks).operations);
+        warnings.extend(
+            unknown
+                .into_iter()
+                .map(|ranges| Warning::RangesNotKnown { ranges }),
+        );
         Self {
             folder: PathBuf::new(),
             files: Vec::new(),
@@ -150,6 +162,7 @@ impl World {
                 config: default_config(&place.node_ports),
                 ways: None,
             },
+            local_mode: place.local_mode.clone(),
             refusals: Vec::new(),
             warnings,
             failed: plan.failed,

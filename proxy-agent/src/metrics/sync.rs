@@ -33,6 +33,7 @@ pub struct SyncMetrics {
     refusals: Counter,
     warnings: Counter,
     hint_fallbacks: Gauge,
+    unknown_ranges: Gauge,
     audits: Counter,
     differences: Counter,
 }
@@ -84,6 +85,7 @@ impl Default for SyncMetrics {
             refusals: Counter::default(),
             warnings: Counter::default(),
             hint_fallbacks: Gauge::default(),
+            unknown_ranges: Gauge::default(),
             audits: Counter::default(),
             differences: Counter::default(),
         }
@@ -129,6 +131,11 @@ impl SyncMetrics {
             "shunt_hint_fallbacks",
             "Ports of Services, by family, whose topology hints are not followed: all endpoints are used",
             self.hint_fallbacks.clone(),
+        );
+        registry.register(
+            "shunt_unknown_ranges",
+            "Lists of ranges, of ServiceCIDRs or of pods of a family, of which there are more than the programs can know",
+            self.unknown_ranges.clone(),
         );
         registry.register(
             "shunt_audits",
@@ -239,6 +246,11 @@ impl SyncMetrics {
     /// So many ports have hints that are not followed.
     pub fn hint_fallbacks(&self, ports: usize) {
         self.hint_fallbacks.set(i64::try_from(ports).unwrap_or(i64::MAX));
+    }
+
+    /// So many lists of ranges are not known.
+    pub fn unknown_ranges(&self, lists: usize) {
+        self.unknown_ranges.set(i64::try_from(lists).unwrap_or(i64::MAX));
     }
 
     /// The maps were compared with what they should hold.

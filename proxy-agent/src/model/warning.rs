@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proxy_common::layout::{Family, HintFallback};
 
 use crate::name::ObjectName;
-use crate::plan::Frontend;
+use crate::plan::{Frontend, RangeKind, UnknownRanges, family_name};
 use crate::source::{EndpointAddress, EndpointSlice, SliceAddressType};
 
 /// Something that an object asks for and does not get. Found once a change of that object.
@@ -60,7 +60,7 @@ pub enum Warning {
     /// Hints are given, and all endpoints are used nevertheless.
     #[error(
         "Service {service}: port {port} ({}): its topology hints are not followed, all endpoints are used: {why}",
-        match .family { Family::V4 => "IPv4", Family::V6 => "IPv6" }
+        family_name(*.family)
     )]
     HintsNotFollowed {
         /// The Service.
@@ -71,6 +71,20 @@ pub enum Warning {
         family: Family,
         /// Why not.
         why: HintFallback,
+    },
+    /// There are more ranges of addresses than the programs can know.
+    #[error(
+        "{}: {ranges}: {}",
+        match .ranges.kind { RangeKind::Service => "ServiceCIDRs", RangeKind::Local => "spec.podCIDRs of this Node" },
+        match .ranges.kind {
+            RangeKind::Service => "an address in them that no Service has is routed on and not dropped; make fewer and larger \
+                                   ServiceCIDRs",
+            RangeKind::Local => "its pods are told by their interfaces",
+        }
+    )]
+    RangesNotKnown {
+        /// All of that kind and family.
+        ranges: UnknownRanges,
     },
     /// An annotation says what nobody understands.
     #[error(
@@ -108,7 +122,7 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// The Service that it is about; none: it is about a slice.
+    /// The Service that it is about; none: it is about a slice, or the node.
     pub fn service(&self) -> Option<&ObjectName> {
         match self {
             Self::OpenFamily { service, .. }
@@ -120,7 +134,8 @@ impl Warning {
             | Self::FrontendTaken { loser: service, .. } => Some(service),
             Self::SliceWithoutService { .. }
             | Self::PortWithoutNumber { .. }
-            | Self::EndpointWithoutAddress { .. } => None,
+            | Self::EndpointWithoutAddress { .. }
+            | Self::RangesNotKnown { .. } => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use proxy_common::layout::{Backend, BackendId, FrontendValue, ListWord, ServiceI
 use super::backends::Backends;
 use super::filter::{Filter, backend_bits, frontend_bits};
 use super::ids::Ids;
-use super::installed::{InstalledPort, Listed, PortIdentity, words};
+use super::installed::{InstalledPort, Listed, PortIdentity, frontend_value, words};
 use super::planner::FrontendCounts;
 use super::retire::Retired;
 use super::slots::{Run, Slots};
@@ -17,7 +17,7 @@ use super::{Capacity, Endpoint, Frontend, Operation, Planner, Range, Snapshot};
 
 impl Planner {
     /// Takes over what the maps hold; empty maps are an empty snapshot. The operations repair what must not wait:
-    /// filter bits that are missing. No program may hold slots or ids from before (wait for a grace period first).
+    /// filter bits that are missing, tags of frontends that are not theirs. No program may hold slots or ids from before (wait for a grace period first).
     pub fn adopt(snapshot: &Snapshot, capacity: Capacity) -> (Self, Vec<Operation>) {
         let mut used: Vec<u32> = snapshot.identities.iter().map(|(id, _)| id.0).collect();
         used.sort_unstable();
@@ -154,6 +154,11 @@ impl Planner {
             self.stray_frontends.insert(frontend);
             return;
         };
+        let whole = frontend_value(&frontend, value.service, value.service_tag, value.kind);
+        if *value != whole {
+            // No program would take it for this frontend's.
+            repairs.push(Operation::PutFrontend(frontend, whole));
+        }
         let place = port.frontends.partition_point(|(other, _)| *other < frontend);
         port.frontends.insert(place, (frontend, value.kind));
         self.owners.insert(frontend, value.service);

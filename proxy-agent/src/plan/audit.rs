@@ -9,14 +9,14 @@ use std::net::IpAddr;
 
 use foldhash::HashMap;
 use proxy_common::layout::{
-    Backend, BackendId, FilterBit, FrontendValue, HintFallback, ListWord, Service, ServiceId, Vip, When,
+    FilterBit, FrontendValue, HintFallback, ListWord, Networks, ServiceId, Vip, When,
 };
 use serde::Serialize;
 
 use super::filter::{backend_bits, frontend_bits};
 use super::installed::{IdentityKey, PortIdentity, frontend_value, words};
 use super::vips::Stand;
-use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot};
+use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot, View, networks};
 
 /// Something in the maps that should be otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -52,17 +52,13 @@ impl fmt::Display for Difference {
 /// Compares one service port after another with what the maps held at one time.
 #[derive(Debug)]
 pub struct Audit<'a> {
-    services: HashMap<ServiceId, &'a Service>,
-    slots: HashMap<u32, &'a [BackendId]>,
-    backends: HashMap<BackendId, &'a Backend>,
-    /// Living ones, by their owner.
-    owned: HashMap<ServiceId, BTreeSet<Endpoint>>,
-    ranges: HashMap<ServiceId, BTreeSet<Range>>,
+    view: View<'a>,
     filter: HashMap<u32, u64>,
     /// Not yet asked for.
     identities: BTreeMap<IdentityKey, (ServiceId, u16, Option<HintFallback>, &'a str)>,
     frontends: HashMap<Frontend, &'a FrontendValue>,
     vips: BTreeMap<IpAddr, Vip>,
+    networks: &'a Networks,
     /// What should stand at the addresses, of the service ports so far.
     stands: BTreeMap<IpAddr, Stand>,
     /// Where something that is not looked at stands, too.
@@ -75,43 +71,9 @@ const LISTS: [&str; 3] = ["internal", "external", "shortcut"];
 impl<'a> Audit<'a> {
     /// Of the maps as they were.
     pub fn of(snapshot: &'a Snapshot) -> Self {
-        let tags: HashMap<ServiceId, u16> = snapshot
-            .identities
-            .iter()
-            .map(|(id, identity)| (*id, identity.service_tag))
-            .collect();
-        let mut owned: HashMap<ServiceId, BTreeSet<Endpoint>> = HashMap::default();
-        for (_, backend) in snapshot.backends.iter().filter(|(_, backend)| backend.is_alive()) {
-            owned
-                .entry(backend.service)
-                .or_default()
-                .insert(Endpoint::of(backend));
-        }
-        let mut ranges: HashMap<ServiceId, BTreeSet<Range>> = HashMap::default();
-        for (id, range, tag) in &snapshot.ranges {
-            if tags.get(id).copied().map(u32::from) == Some(*tag) {
-                ranges.entry(*id).or_default().insert(*range);
-            }
-        }
         let identities = snapshot.identities.iter();
         Self {
-            services: snapshot
-                .services
-                .iter()
-                .map(|(id, service)| (*id, service))
-                .collect(),
-            slots: snapshot
-                .slots
-                .iter()
-                .map(|(first, run)| (*first, &run[..]))
-                .collect(),
-            backends: snapshot
-                .backends
-                .iter()
-                .map(|(id, backend)| (*id, backend))
-                .collect(),
-            owned,
-            ranges,
+            view: View::of(snapshot),
             filter: snapshot.filter.iter().copied().collect(),
             identities: identities
                 .map(|(id, identity)| {
@@ -125,6 +87,7 @@ impl<'a> Audit<'a> {
                 .map(|(key, value)| (*key, value))
                 .collect(),
             vips: snapshot.vips.iter().copied().collect(),
+            networks: &snapshot.networks,
             stands: BTreeMap::new(),
             excused_addresses: BTreeSet::new(),
             differences: BTreeSet::new(),
@@ -174,7 +137,7 @@ impl<'a> Audit<'a> {
             let problem = format!("it says `{}`, not `{}`", text(hints), text(port.hints));
             self.find(name, "IDENTITY", problem);
         }
-        let service = self.services.get(&id).copied().copied().unwrap_or_default();
+        let service = self.view.service(id);
         for ((word, wanted), list) in words(&service)
             .into_iter()
             .zip([&port.internal, &port.external, &port.shortcut])
@@ -188,10 +151,9 @@ impl<'a> Audit<'a> {
             self.find(name, "SERVICES", problem);
         }
         self.check_endpoints(name, id, port);
-        let found = self.ranges.remove(&id).unwrap_or_default();
+        let found = self.view.ranges(id);
         let wanted: BTreeSet<Range> = port.source_ranges.iter().copied().collect();
-        let text = |range: &Range| format!("{}/{}", range.address, range.length);
-        self.compare(name, "SOURCE_RANGES", &wanted, &found, text);
+        self.compare(name, "SOURCE_RANGES", &wanted, &found, Range::to_string);
         for (frontend, kind) in &port.frontends {
             self.check_frontend(name, frontend, frontend_value(frontend, id, tag, *kind as u8));
         }
@@ -216,11 +178,17 @@ impl<'a> Audit<'a> {
         self.differences.extend(vips.into_keys().map(nobodys));
     }
 
+    /// Looks at the ranges of addresses that the programs know.
+    pub fn check_networks(&mut self, wanted: &Networks) {
+        let differences = networks::differences(self.networks, wanted);
+        self.differences.extend(differences);
+    }
+
     /// What nobody asked for is a difference as well.
     pub fn finish(mut self) -> Vec<Difference> {
         // The id of a service port that is gone rests as long as a flow may carry it: with nothing to its name.
         for (id, _, _, name) in std::mem::take(&mut self.identities).into_values() {
-            if self.owned.contains_key(&id) || self.ranges.contains_key(&id) {
+            if !self.view.endpoints(id).is_empty() || !self.view.ranges(id).is_empty() {
                 self.find(name, "IDENTITY", "no Service asks for it".to_owned());
             }
         }
@@ -256,12 +224,11 @@ impl<'a> Audit<'a> {
         if word.tag() != tag {
             return self.find(name, "SERVICES", format!("the {list} list carries another's tag"));
         }
-        let run = self.slots.get(&word.first()).copied().unwrap_or_default();
-        let run = run.get(..word.count() as usize).unwrap_or_default();
+        let run = self.view.run(word);
         let mut found = BTreeSet::new();
         for backend in run {
-            match self.backends.get(backend).filter(|backend| backend.is_alive()) {
-                Some(backend) => _ = found.insert(Endpoint::of(backend)),
+            match self.view.endpoint(*backend) {
+                Some(endpoint) => _ = found.insert(endpoint),
                 None => {
                     let problem = format!(
                         "the {list} list names backend {}, which does not serve",
@@ -292,7 +259,8 @@ impl<'a> Audit<'a> {
     }
 
     fn check_endpoints(&mut self, name: &str, id: ServiceId, port: &ServicePort) {
-        let found = self.owned.remove(&id).unwrap_or_default();
+        let found = self.view.endpoints(id).iter();
+        let found: BTreeSet<Endpoint> = found.map(|(endpoint, _)| *endpoint).collect();
         let wanted: BTreeSet<Endpoint> = port.endpoints.iter().copied().collect();
         self.compare(name, "BACKENDS", &wanted, &found, Endpoint::to_string);
         for endpoint in &port.endpoints {
@@ -310,6 +278,12 @@ impl<'a> Audit<'a> {
                 format!(
                     "{frontend} leads to service id {}, not {}",
                     found.service.0, wanted.service.0
+                )
+            }
+            Some(found) if found.tag != wanted.tag => {
+                format!(
+                    "{frontend} carries the tag {} of another, not {}",
+                    found.tag, wanted.tag
                 )
             }
             Some(found) => format!(

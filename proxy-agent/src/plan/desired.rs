@@ -28,11 +28,16 @@ impl std::fmt::Display for PortKey {
         if !self.port_name.is_empty() {
             write!(f, ":{}", self.port_name)?;
         }
-        let family = match self.family {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        };
+        let family = family_name(self.family);
         write!(f, " ({} {family})", protocol_name(self.protocol))
+    }
+}
+
+/// The name of a family, for people.
+pub fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
     }
 }
 

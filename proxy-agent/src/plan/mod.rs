@@ -17,16 +17,18 @@ mod put;
 mod retire;
 mod slots;
 mod takeaway;
+mod view;
 mod vips;
 
 pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
-pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, protocol_name};
-pub use networks::Ranges;
-pub use operation::{Frontend, Operation, Range, Snapshot};
+pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, family_name, protocol_name};
+pub use networks::{RangeKind, Ranges, UnknownRanges, ranges_of};
+pub use operation::{Frontend, Operation, Range, Snapshot, Writes};
 pub use part::Part;
 pub use planner::{Plan, Planner};
 pub use retire::Token;
+pub use view::View;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,7 +1,9 @@
 //! The steps that a plan is made of, and what can be read back from the maps.
 
 use std::fmt;
+use std::iter::Sum;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::AddAssign;
 
 use proxy_common::layout::{
     Backend, BackendId, FilterBit, FrontendValue, Identity, Networks, Port, Service, ServiceId, Vip,
@@ -39,6 +41,12 @@ pub struct Range {
     pub address: IpAddr,
     /// Bits of the prefix.
     pub length: u8,
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
 }
 
 impl Range {
@@ -99,6 +107,67 @@ pub enum Operation {
     RemoveVip(IpAddr),
     /// Writes the ranges of addresses that the programs know: first that none is known, and the ranges after a grace period.
     PutNetworks(Box<Networks>),
+}
+
+/// Entries of maps that are written or removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writes {
+    /// By system calls, in batches or singly.
+    pub calls: usize,
+    /// By stores into mapped memory.
+    pub stores: usize,
+}
+
+impl Writes {
+    const CALL: Self = Self { calls: 1, stores: 0 };
+    const STORE: Self = Self { calls: 0, stores: 1 };
+
+    /// All of them.
+    pub const fn all(self) -> usize {
+        self.calls + self.stores
+    }
+}
+
+impl AddAssign for Writes {
+    fn add_assign(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.stores += other.stores;
+    }
+}
+
+impl Sum for Writes {
+    fn sum<I: Iterator<Item = Self>>(writes: I) -> Self {
+        let mut sum = Self::default();
+        writes.for_each(|writes| sum += writes);
+        sum
+    }
+}
+
+impl Operation {
+    /// The entries that it writes; of a released bit, the word that is written once a sweep has found no user.
+    pub fn writes(&self) -> Writes {
+        match self {
+            Self::PutIdentity(..)
+            | Self::RemoveIdentity(_)
+            | Self::PutRange(..)
+            | Self::RemoveRange(..)
+            | Self::PutFrontend(..)
+            | Self::RemoveFrontend(_)
+            | Self::PutVip(..)
+            | Self::RemoveVip(_) => Writes::CALL,
+            Self::SetFilter(_)
+            | Self::ReleaseFilter(_)
+            | Self::PutBackend(..)
+            | Self::KillBackend(_)
+            | Self::PutService(..) => Writes::STORE,
+            Self::PutSlots { backends, .. } => Writes {
+                calls: 0,
+                stores: backends.len(),
+            },
+            // The old ranges made unknown, the new ones unknown yet, and the new ones.
+            Self::PutNetworks(_) => Writes { calls: 3, stores: 0 },
+        }
+    }
 }
 
 /// What the maps hold, read back at start so that ids, slots and flows stay as they are.

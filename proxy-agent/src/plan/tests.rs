@@ -398,6 +398,17 @@ fn a_restart_takes_over_what_stands_and_prunes_the_rest() {
 }
 
 #[test]
+fn a_frontend_that_carries_anothers_tag_is_repaired_at_once() {
+    let mut bench = Bench::new(AMPLE);
+    bench.install("a", &[port("a", &[1], &[1])]);
+    let mut snapshot = bench.kernel.snapshot();
+    let (frontend, whole) = snapshot.frontends[0];
+    snapshot.frontends[0].1.tag ^= 1;
+    let (_, repairs) = Planner::adopt(&snapshot, AMPLE);
+    assert_eq!(repairs, [Operation::PutFrontend(frontend, whole)]);
+}
+
+#[test]
 fn missing_filter_bits_are_repaired_at_once() {
     let mut bench = Bench::new(AMPLE);
     bench.install("a", &[port("a", &[1], &[1])]);

@@ -40,8 +40,11 @@ pub(super) fn merged(now: &[Object], applied: Vec<Object>) -> Vec<Change> {
 }
 
 /// The objects of these names, and what is there without them.
-pub(super) fn parted(now: &[Object], deleted: &[Object]) -> Result<(Vec<Object>, Vec<Change>), PreviewError> {
-    let keys: BTreeSet<ObjectKey> = deleted.iter().map(Object::key).collect();
+pub(super) fn parted(
+    now: &[Object],
+    deleted: Vec<ObjectKey>,
+) -> Result<(Vec<Object>, Vec<Change>), PreviewError> {
+    let keys: BTreeSet<ObjectKey> = deleted.into_iter().collect();
     let there: BTreeSet<ObjectKey> = now.iter().map(Object::key).collect();
     let absent: Vec<ObjectKey> = keys.difference(&there).cloned().collect();
     if !absent.is_empty() {

@@ -17,21 +17,21 @@ use std::collections::BTreeSet;
 
 pub use concerns::PortRange;
 pub use installed::{InstalledServices, preview_installed};
-pub use read::{PreviewError, read};
+pub use read::{PreviewError, read, read_names};
 pub use report::{AffinityChange, BackendChange, Conflict, FrontendChange, Moved, Preview};
 
 use crate::datapath::SnatPorts;
 use crate::explain::{Place, World};
 use crate::name::ObjectName;
-use crate::source::Object;
+use crate::source::{Object, ObjectKey};
 
-/// What somebody is about to do.
+/// What somebody is about to do; objects to delete are told by `D`.
 #[derive(Clone, Debug)]
-pub enum Intent {
+pub enum Intent<D> {
     /// `kubectl apply -f`
     Apply(Vec<Object>),
     /// `kubectl delete -f`
-    Delete(Vec<Object>),
+    Delete(Vec<D>),
 }
 
 /// What this would change on the node of a world.
@@ -41,7 +41,7 @@ pub enum Intent {
 pub fn preview(
     now: World,
     place: &Place,
-    intent: Intent,
+    intent: Intent<ObjectKey>,
     ephemeral: PortRange,
 ) -> Result<Preview, PreviewError> {
     let (named, changes) = match intent {
@@ -49,8 +49,8 @@ pub fn preview(
             let named = merge::services_of(&objects);
             (named, merge::merged(&now.objects, objects))
         }
-        Intent::Delete(objects) => {
-            let (gone, rest) = merge::parted(&now.objects, &objects)?;
+        Intent::Delete(keys) => {
+            let (gone, rest) = merge::parted(&now.objects, keys)?;
             (merge::services_of(&gone), rest)
         }
     };

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::source::{Change, FolderError, Object, ObjectKey, Refusal, parse_manifest, read_folder};
+use crate::source::{
+    Change, FolderError, Object, ObjectKey, Refusal, parse_manifest, parse_names, read_folder,
+    read_folder_names,
+};
 
 /// Why there is nothing to plan.
 #[derive(Debug, thiserror::Error)]
@@ -37,32 +40,62 @@ pub enum PreviewError {
 /// # Errors
 /// It can't be read, something in it is wrong, or there is nothing in it.
 pub fn read(path: &Path) -> Result<Vec<Object>, PreviewError> {
-    let objects = if path == Path::new("-") {
-        of_text(path, "standard input", std::io::read_to_string(std::io::stdin()))?
-    } else if path.is_dir() {
+    let objects = if path.is_dir() {
         let batch = read_folder(path)?;
-        if !batch.refusals.is_empty() {
-            return Err(PreviewError::Refused(batch.refusals));
-        }
         let upserts = batch.changes.into_iter().filter_map(|change| match change {
             Change::Upsert(object) => Some(object),
             Change::Delete(_) => None,
         });
-        upserts.collect()
+        whole(upserts.collect(), batch.refusals)?
     } else {
-        let name = path.display().to_string();
-        of_text(path, &name, std::fs::read_to_string(path))?
+        of_text(path, parse_manifest)?
     };
-    if objects.is_empty() {
-        return Err(PreviewError::Nothing(path.display().to_string()));
-    }
-    Ok(objects)
+    something(path, objects)
 }
 
-fn of_text(path: &Path, name: &str, text: std::io::Result<String>) -> Result<Vec<Object>, PreviewError> {
+/// What a manifest, a folder of them, or the standard input (`-`) names: more of the objects is not read.
+///
+/// # Errors
+/// It can't be read, an object in it has no name, or there is nothing in it.
+pub fn read_names(path: &Path) -> Result<Vec<ObjectKey>, PreviewError> {
+    let keys = if path.is_dir() {
+        let (keys, refusals) = read_folder_names(path)?;
+        whole(keys, refusals)?
+    } else {
+        of_text(path, parse_names)?
+    };
+    something(path, keys)
+}
+
+fn whole<T>(read: Vec<T>, refusals: Vec<Refusal>) -> Result<Vec<T>, PreviewError> {
+    if refusals.is_empty() {
+        Ok(read)
+    } else {
+        Err(PreviewError::Refused(refusals))
+    }
+}
+
+fn something<T>(path: &Path, read: Vec<T>) -> Result<Vec<T>, PreviewError> {
+    if read.is_empty() {
+        Err(PreviewError::Nothing(path.display().to_string()))
+    } else {
+        Ok(read)
+    }
+}
+
+fn of_text<T>(
+    path: &Path,
+    parse: impl Fn(&str, &str) -> Result<Vec<T>, Refusal>,
+) -> Result<Vec<T>, PreviewError> {
+    let (name, text) = if path == Path::new("-") {
+        let text = std::io::read_to_string(std::io::stdin());
+        ("standard input".to_owned(), text)
+    } else {
+        (path.display().to_string(), std::fs::read_to_string(path))
+    };
     let text = text.map_err(|error| PreviewError::Unread {
         file: path.to_owned(),
         error,
     })?;
-    parse_manifest(name, &text).map_err(|refusal| PreviewError::Refused(vec![refusal]))
+    parse(&name, &text).map_err(|refusal| PreviewError::Refused(vec![refusal]))
 }

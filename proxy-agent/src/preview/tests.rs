@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::source::{Change, Object, objects};
+use crate::source::{Change, Object, objects, parse_names};
 
 pub(super) fn place() -> Place {
     Place {
@@ -134,7 +134,7 @@ fn what_is_deleted_goes_and_who_did_without_comes() {
         preview(
             world(&now),
             &place(),
-            Intent::Delete(objects(text)),
+            Intent::Delete(parse_names("test.yaml", text).unwrap()),
             PortRange::default(),
         )
     };
@@ -150,7 +150,9 @@ fn what_is_deleted_goes_and_who_did_without_comes() {
     // A name is enough, as for kubectl.
     let named = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
     assert_eq!(delete(named).unwrap(), told);
-    let told = delete(&slice("web", &[])).unwrap();
+    let named = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web-1}\n";
+    let told = delete(named).unwrap();
+    assert_eq!(delete(&slice("web", &[HERE])).unwrap(), told);
     assert_eq!(
         told.backends[0].removed,
         ["10.1.0.1:8080".parse().unwrap()],

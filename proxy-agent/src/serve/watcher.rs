@@ -101,6 +101,10 @@ impl Observer for Watcher {
         self.metrics.sync.hint_fallbacks(ports);
     }
 
+    fn unknown_ranges(&mut self, lists: usize) {
+        self.metrics.sync.unknown_ranges(lists);
+    }
+
     fn audited(&mut self, differences: &[Difference]) {
         self.metrics.sync.audited(differences.len());
     }

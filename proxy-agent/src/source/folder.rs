@@ -12,8 +12,9 @@ use inotify::{EventMask, EventStream, Inotify, WatchMask};
 use tokio::sync::mpsc;
 
 use super::catalog::Catalog;
+use super::names::parse_names;
 use super::parse::parse;
-use super::{Batch, Refusal};
+use super::{Batch, ObjectKey, Refusal};
 
 /// Room for the events of one read; more are read in turn.
 const BUFFER: usize = 64 * 1024;
@@ -55,6 +56,20 @@ struct Files {
 /// All that a folder of manifests holds now, read as [`Folder::watch`] reads it.
 pub fn read_folder(path: &Path) -> Result<Batch, FolderError> {
     Files::of(path).rescan()
+}
+
+/// The objects that a folder's manifests name, and the files that can't be read.
+pub fn read_folder_names(path: &Path) -> Result<(Vec<ObjectKey>, Vec<Refusal>), FolderError> {
+    let files = Files::of(path);
+    let (mut keys, mut refusals) = (Vec::new(), Vec::new());
+    for file in files.present()? {
+        let text = read_text(&path.join(&file), &file);
+        match text.and_then(|text| parse_names(&file, &text.unwrap_or_default())) {
+            Ok(named) => keys.extend(named),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    Ok((keys, refusals))
 }
 
 /// What the events of one read ask for.
@@ -150,11 +165,18 @@ impl Files {
     /// Reads every file, and takes those that are gone out.
     fn rescan(&mut self) -> Result<Batch, FolderError> {
         let mut files: BTreeSet<String> = self.catalog.files().map(|file| file.to_string()).collect();
+        files.extend(self.present()?);
+        self.read(&files)
+    }
+
+    /// Manifests that are there now, in order.
+    fn present(&self) -> Result<BTreeSet<String>, FolderError> {
+        let mut files = BTreeSet::new();
         for entry in std::fs::read_dir(&self.path).map_err(|error| self.io_error("read", error))? {
             let entry = entry.map_err(|error| self.io_error("read", error))?;
             files.extend(manifest_name(&entry.file_name()));
         }
-        self.read(&files)
+        Ok(files)
     }
 
     fn read(&mut self, files: &BTreeSet<String>) -> Result<Batch, FolderError> {
@@ -193,15 +215,23 @@ impl Files {
     }
 }
 
-/// A file that is gone holds nothing.
-fn read_objects(path: &Path, file: &str) -> Result<Vec<super::Object>, Refusal> {
+/// A file's text; none: it is gone.
+fn read_text(path: &Path, file: &str) -> Result<Option<String>, Refusal> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Refusal::of_file(file, format!("can't read it: {error}"))),
     };
-    let text = String::from_utf8(bytes)
-        .map_err(|error| Refusal::of_file(file, format!("it is not UTF-8 text: {error}")))?;
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|error| Refusal::of_file(file, format!("it is not UTF-8 text: {error}")))
+}
+
+/// A file that is gone holds nothing.
+fn read_objects(path: &Path, file: &str) -> Result<Vec<super::Object>, Refusal> {
+    let Some(text) = read_text(path, file)? else {
+        return Ok(Vec::new());
+    };
     let parsed = parse(file, &text)?;
     for kind in parsed.ignored {
         tracing::info!(file, kind, "ignored an object of a kind that is not used");

@@ -5,6 +5,7 @@ mod folder;
 mod identify;
 mod kubernetes;
 mod locate;
+mod names;
 mod object;
 mod parse;
 mod refusal;
@@ -18,9 +19,10 @@ pub(crate) use parse::tests_support::objects;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use folder::{Folder, FolderError, read_folder};
+pub use folder::{Folder, FolderError, read_folder, read_folder_names};
 pub use kubernetes::{ApiError, ApiOptions, Kubernetes, Master, SERVICE_ACCOUNT};
 pub(crate) use locate::{Path as FieldPath, locate};
+pub use names::parse_names;
 pub(crate) use object::Presence;
 pub use object::{
     Address, AffinitySeconds, Annotations, ClientIpConfig, ClusterIp, Conditions, Endpoint, EndpointAddress,

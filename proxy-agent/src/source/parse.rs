@@ -55,13 +55,13 @@ fn second_of(object: &Object) -> (Path<'static>, String) {
 }
 
 /// One document of a file, and the line before its first.
-struct Document<'a> {
-    text: &'a str,
-    line: u64,
+pub(super) struct Document<'a> {
+    pub(super) text: &'a str,
+    pub(super) line: u64,
 }
 
 /// Splits at `---` at the start of a line, which can be nothing else in YAML.
-fn documents(text: &str) -> Vec<Document<'_>> {
+pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
@@ -87,14 +87,14 @@ fn is_marker(line: &str) -> bool {
 }
 
 /// What is wrong with a document; the line counts from the document's first.
-struct Fault {
+pub(super) struct Fault {
     position: Option<(u64, u64)>,
     field: String,
     message: String,
 }
 
 impl Fault {
-    fn located(text: &str, path: Path<'_>, message: String) -> Self {
+    pub(super) fn located(text: &str, path: Path<'_>, message: String) -> Self {
         Self {
             position: locate(text, &path),
             field: path.to_string(),
@@ -103,7 +103,7 @@ impl Fault {
     }
 
     /// Names the object, where that can be read and is not named yet.
-    fn of_object(self, text: &str) -> Self {
+    pub(super) fn of_object(self, text: &str) -> Self {
         let object = identify(text, &self.field).filter(|object| !self.message.contains(object));
         let message = match object {
             Some(object) => format!("{} ({object})", self.message),
@@ -112,7 +112,7 @@ impl Fault {
         Self { message, ..self }
     }
 
-    fn refusal(self, file: &str, lines_before: u64) -> Refusal {
+    pub(super) fn refusal(self, file: &str, lines_before: u64) -> Refusal {
         let (line, column) = self
             .position
             .map_or((0, 0), |(line, column)| (line + lines_before, column));
@@ -213,7 +213,7 @@ fn read_list(
 }
 
 /// Reads a whole document; an error names the field and its place.
-fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> Result<S::Value, Fault> {
+pub(super) fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> Result<S::Value, Fault> {
     let mut track = Track::new();
     let result = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
         seed.deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track))

@@ -3,19 +3,20 @@
 use crate::cluster::cluster;
 use crate::explaining::Manifests;
 
+/// A call that all of them ask about.
+const CALL: [&str; 6] = [
+    "--node",
+    "node-a",
+    "--from",
+    "198.18.0.9",
+    "--to",
+    "192.0.2.1:30001",
+];
+
 #[test]
 fn the_answer_for_people_is_the_same_each_time() {
     let manifests = cluster();
-    let ask = || {
-        manifests.run(&[
-            "--node",
-            "node-a",
-            "--from",
-            "198.18.0.9",
-            "--to",
-            "192.0.2.1:30001",
-        ])
-    };
+    let ask = || manifests.run(&CALL);
     let first = ask();
     assert_eq!(first.stdout, ask().stdout);
     let text = String::from_utf8(first.stdout).unwrap();
@@ -51,16 +52,12 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_shunt"));
-    command.args([
-        "explain",
-        "--node",
-        "node-a",
-        "--from",
-        "198.18.0.9",
-        "--to",
-        "192.0.2.1:30001",
-    ]);
-    command.arg("--manifests").arg(manifests.path()).stdout(writer);
+    command
+        .arg("explain")
+        .args(CALL)
+        .arg("--manifests")
+        .arg(manifests.path())
+        .stdout(writer);
     let output = command.output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

@@ -41,7 +41,7 @@ impl<A: Addr> FrontendKey<A> {
     /// The tag that a value of this key carries.
     #[inline(always)]
     pub fn tag(&self) -> u32 {
-        crate::rules::hash::endpoint(&self.address, self.port, self.protocol) as u32
+        crate::rules::hash::endpoint_tag(&self.address, self.port, self.protocol)
     }
 }
 

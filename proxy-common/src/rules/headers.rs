@@ -401,7 +401,7 @@ fn icmp<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
         return Parsed::Message;
     }
     let Some([word]) = bytes.words::<1>(packet.transport) else {
-        return Parsed::Other;
+        return Parsed::Message;
     };
     let kind = (u32::from_be(word) >> 24) as u8;
     let is_error = match A::FAMILY {
@@ -410,12 +410,8 @@ fn icmp<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
         // And packet too big (RFC 4443).
         Family::V6 => matches!(kind, 1..=4),
     };
-    if is_error {
-        return if packet.fragment == Fragment::Whole {
-            Parsed::Error
-        } else {
-            Parsed::Other
-        };
+    if is_error && packet.fragment == Fragment::Whole {
+        return Parsed::Error;
     }
     packet.is_echo = kind == echo::request(A::FAMILY);
     Parsed::Message

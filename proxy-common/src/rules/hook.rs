@@ -87,7 +87,16 @@ fn read<A: Readable, N: FlowStore<A>, B: Bytes>(
 ) -> Option<Verdict> {
     match parse(bytes, &mut work.packet) {
         Parsed::Transport => fragment::resolve(node, &mut work.packet),
-        Parsed::Error => Some(quote::decide(node, bytes, place.side(), work)),
+        Parsed::Error => {
+            // What it quotes takes the place of its own addresses.
+            let destination = work.packet.destination;
+            let verdict = quote::decide(node, bytes, place.side(), work);
+            Some(if verdict == Verdict::PASS {
+                vip::error(node, place, &destination)
+            } else {
+                verdict
+            })
+        }
         Parsed::Message => Some(vip::message(node, place, &work.packet)),
         Parsed::Other => Some(Verdict::PASS),
         // The stack judges it, unless it was meant for a frontend: then it would go astray.

@@ -88,12 +88,32 @@ pub(crate) fn message<A: Addr, N: FlowStore<A>>(node: &N, place: Place, packet: 
     let Place::Outwards { turns_back } = place else {
         return Verdict::PASS;
     };
+    let verdict = leaves(node, destination, turns_back);
     let is_icmp = packet.protocol == protocol::ICMP || packet.protocol == protocol::ICMPV6;
     if is_icmp && !packet.is_echo {
-        // Nobody is to be told of the fate of anything but a request (RFC 1122 §3.2.2).
-        return Verdict::PASS;
+        silent(verdict)
+    } else {
+        verdict
     }
-    leaves(node, destination, turns_back)
+}
+
+/// What becomes of an ICMP error to this destination that belongs to no flow.
+#[inline(always)]
+pub(crate) fn error<A: Addr, N: FlowStore<A>>(node: &N, place: Place, destination: &A) -> Verdict {
+    match place {
+        Place::Outwards { turns_back } => silent(leaves(node, destination, turns_back)),
+        Place::Inwards | Place::ToPod => Verdict::PASS,
+    }
+}
+
+/// Nobody is to be told of the fate of an ICMP message that is no request (RFC 1122 §3.2.2): what is refused else is dropped.
+#[inline(always)]
+const fn silent(verdict: Verdict) -> Verdict {
+    if verdict.rejected().is_some() {
+        Verdict::drop(Counter::UnknownPort)
+    } else {
+        verdict
+    }
 }
 
 #[cfg(test)]

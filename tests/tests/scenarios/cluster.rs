@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::Parser;
 use lab::scenario::{Paper, Section, Step, content};
 use proxy_agent::agent::{MapWriter, Reconciler};
-use proxy_agent::datapath::NodePortAddresses;
+use proxy_agent::config::ServingFlags;
 use proxy_agent::explain::{Place, World};
+use proxy_agent::model::ExternalIps;
 use proxy_agent::source::{Batch, Folder, read_folder};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -37,23 +39,28 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
+/// The agent's flags that a scenario can have.
+#[derive(Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct Flags {
+    #[arg(long, default_value = "all")]
+    external_ips: ExternalIps,
+    #[command(flatten)]
+    serving: ServingFlags,
+}
+
 /// The node, with what the agent's flags say of it.
-fn place(flags: &[String]) -> Result<Place, String> {
-    let mut place = Place {
+fn place(lines: &[String]) -> Result<Place, String> {
+    let words = lines.iter().flat_map(|line| line.split_whitespace());
+    let flags = Flags::try_parse_from(words).map_err(text)?;
+    let settings = flags.serving.settings()?;
+    Ok(Place {
         node: "here".to_owned(),
+        external_ips: flags.external_ips,
+        node_ports: settings.node_ports,
+        local_mode: settings.local_mode,
         ..Place::default()
-    };
-    for line in flags {
-        match line.split_once(' ') {
-            Some(("--external-ips", value)) => place.external_ips = value.parse()?,
-            Some(("--nodeport-addresses", value)) => {
-                let texts: Vec<&str> = value.split(',').collect();
-                place.node_ports = NodePortAddresses::parse(&texts).map_err(text)?;
-            }
-            _ => return Err(format!("`{line}` is no flag that a scenario can have")),
-        }
-    }
-    Ok(place)
+    })
 }
 
 impl Cluster {
@@ -78,7 +85,8 @@ impl Cluster {
             batches,
             reconciler: Reconciler::start(&place.node, Paper::default())
                 .map_err(text)?
-                .with_external_ips(place.external_ips.clone()),
+                .with_external_ips(place.external_ips.clone())
+                .with_detect_local(place.local_mode.detect()),
             place,
         };
         // The folder as it was found: empty.

@@ -195,7 +195,7 @@ impl<M: MapWriter> Reconciler<M> {
             .difference(&wanted)
             .map(|range| (range, "should not be there"));
         let differences = missing.chain(strays).map(|((id, range, _), what)| {
-            let problem = format!("{}/{} {what}", range.address, range.length);
+            let problem = format!("{range} {what}");
             self.difference(*id, "SOURCE_RANGES", problem)
         });
         differences.collect()
@@ -204,7 +204,7 @@ impl<M: MapWriter> Reconciler<M> {
     fn address_differences(&mut self) -> Result<Vec<Difference>, MapsFailed<M::Error>> {
         let (vips, networks) = self.maps.addresses().map_err(MapsFailed)?;
         let mut differences = self.planner.vip_differences(vips);
-        differences.extend(self.planner.network_difference(&networks));
+        differences.extend(self.planner.network_differences(&networks));
         Ok(differences)
     }
 

@@ -161,6 +161,13 @@ fn damages(maps: &Snapshot) -> Vec<Operation> {
             },
         ),
         Operation::PutFrontend(
+            frontend,
+            FrontendValue {
+                tag: value.tag ^ 1,
+                ..value
+            },
+        ),
+        Operation::PutFrontend(
             Frontend {
                 port: Port::new(9),
                 ..stray

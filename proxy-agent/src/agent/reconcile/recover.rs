@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Done, MapsFailed, Reconciler, read_back};
 use crate::agent::{Failure, MapWriter};
 use crate::name::ObjectName;
+use crate::plan::Plan;
 
 /// Times that maps which refuse writes are read back in one go before the agent gives up.
 pub(super) const MOST_RECOVERIES: usize = 8;
@@ -22,7 +23,7 @@ impl<M: MapWriter> Reconciler<M> {
         let mut done = Done::default();
         let mut refused: BTreeSet<ObjectName> = BTreeSet::new();
         for _ in 0..MOST_RECOVERIES {
-            self.adopt_again()?;
+            done.add(self.adopt_again()?);
             match self.compare_all(&mut refused, &mut done) {
                 Ok(()) => {
                     done.failed = self.failed.len();
@@ -31,15 +32,19 @@ impl<M: MapWriter> Reconciler<M> {
                 Err(error) => tracing::error!(%error, "a map refused a write"),
             }
         }
-        self.adopt_again()?;
+        done.add(self.adopt_again()?);
         self.compare_all(&mut refused, &mut done).map_err(MapsFailed)?;
         Ok(done)
     }
 
-    fn adopt_again(&mut self) -> Result<(), MapsFailed<M::Error>> {
+    fn adopt_again(&mut self) -> Result<Done, MapsFailed<M::Error>> {
         let snapshot = read_back(&mut self.maps)?;
-        let repairs = self.planner.adopt_again(&snapshot);
-        self.maps.apply(&repairs).map_err(MapsFailed)
+        let repairs = Plan {
+            operations: self.planner.adopt_again(&snapshot),
+            ..Plan::default()
+        };
+        self.write(&repairs).map_err(MapsFailed)?;
+        Ok(Done::of(&repairs))
     }
 
     /// Stops at the first Service that the maps refuse, and notes it so that it is passed over the next time.
@@ -65,23 +70,15 @@ impl<M: MapWriter> Reconciler<M> {
                 self.failed.remove(name);
             }
             write?;
-            done.add(Done {
-                operations: plan.operations.len(),
-                failed: 0,
-                warnings: 0,
-                token: plan.token,
-            });
+            done.services += 1;
+            done.add(Done::of(&plan));
         }
         if self.is_synced {
             let plan = self.planner.prune();
             self.write(&plan)?;
-            done.add(Done {
-                operations: plan.operations.len(),
-                failed: 0,
-                warnings: 0,
-                token: plan.token,
-            });
-            let plan = self.planner.set_ranges(&self.model.ranges());
+            done.add(Done::of(&plan));
+            let (networks, _) = self.model.ranges().networks();
+            let plan = self.planner.set_networks(networks);
             self.write(&plan)?;
         }
         Ok(())

@@ -2,9 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::{Writer, join, range_text};
+use proxy_common::layout::{Addr, NetworkList};
+
+use super::{Writer, join};
+use crate::config::LocalMode;
 use crate::explain::World;
 use crate::explain::node::Caller;
+use crate::plan::ranges_of;
 
 /// Who calls, as the node of this world sees it.
 pub(in crate::explain) fn caller(world: &World, from: IpAddr) -> Caller {
@@ -16,10 +20,7 @@ pub(in crate::explain) fn caller(world: &World, from: IpAddr) -> Caller {
         return Caller::Host(format!("{from} is one of its addresses"));
     }
     if let Some(range) = facts.pod_range_of(from) {
-        return Caller::Pod(format!(
-            "{from} is in {}, of the Node's podCIDRs",
-            range_text(&range)
-        ));
+        return Caller::Pod(format!("{from} is in {}, of the Node's podCIDRs", range));
     }
     if world.model.is_local_endpoint(from) {
         return Caller::Pod(format!(
@@ -75,5 +76,62 @@ impl Writer<'_> {
             Caller::Outside(why) => format!("outside: {why}"),
         };
         self.say("source", text);
+    }
+
+    /// Which callers the policies take for pods of this node.
+    pub(super) fn local_pods(&mut self) {
+        if matches!(self.caller, Caller::Host(_)) {
+            return;
+        }
+        let networks = &self.scene.store.networks;
+        let by_address = match self.question.from {
+            IpAddr::V4(address) => self.by_address(&networks.local4, address.into()),
+            IpAddr::V6(address) => self.by_address(&networks.local6, address.into()),
+        };
+        let text = by_address.unwrap_or_else(|| self.by_interface());
+        self.say("local pods", text);
+    }
+
+    /// By ranges, if there are any of the family.
+    fn by_address<A: Addr>(&self, list: &NetworkList<A>, from: A) -> Option<String>
+    where
+        IpAddr: From<A>,
+    {
+        let is_in = list.contains(&from)?;
+        let mode = match self.world.map(|world| &world.local_mode) {
+            Some(LocalMode::NodeCidr) => " (detectLocalMode NodeCIDR)",
+            Some(_) => " (detectLocalMode ClusterCIDR)",
+            None => "",
+        };
+        let ranges = join(ranges_of(list).iter().map(ToString::to_string));
+        let caller = if is_in {
+            "this one does"
+        } else {
+            "this one does not"
+        };
+        Some(format!(
+            "who calls from {ranges} counts as a pod of this node{mode}: {caller}"
+        ))
+    }
+
+    fn by_interface(&self) -> String {
+        let by = match self.world.map(|world| &world.local_mode) {
+            Some(LocalMode::Bridge(bridge)) => {
+                format!("a port of the bridge {bridge} (detectLocalMode BridgeInterface)")
+            }
+            Some(LocalMode::Prefix(prefix)) => {
+                format!("an interface named {prefix}... (detectLocalMode InterfaceNamePrefix)")
+            }
+            _ => "an interface that leads to a pod".to_owned(),
+        };
+        let caller = match self.caller {
+            Caller::Pod(_) => "this one does",
+            Caller::Host(_) | Caller::Outside(_) => "this one does not",
+        };
+        let taken = match self.world {
+            Some(_) => ", as its address is taken for a pod's or not",
+            None => "",
+        };
+        format!("who calls by {by} counts as a pod of this node: {caller}{taken}")
     }
 }

@@ -2,7 +2,7 @@
 
 use proxy_common::layout::{FrontendKind, HintFallback};
 
-use super::{Writer, join, policy_of, range_text};
+use super::{Writer, join, policy_of};
 use crate::explain::decide::{ListName, Met};
 use crate::explain::words;
 use crate::model::{Reasons, Topology};
@@ -38,7 +38,13 @@ impl Writer<'_> {
         let Some((is_in, judged)) = met.admitted else {
             return;
         };
-        let ranges = join(self.scene.store.ranges_of(met.service).iter().map(range_text));
+        let ranges = join(
+            self.scene
+                .store
+                .ranges_of(met.service)
+                .iter()
+                .map(ToString::to_string),
+        );
         let text = if is_in {
             format!("loadBalancerSourceRanges {ranges} let {judged} in")
         } else {

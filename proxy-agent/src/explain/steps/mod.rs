@@ -15,7 +15,7 @@ use super::node::Caller;
 use super::scene::Scene;
 use super::{Question, World, words};
 use crate::model::{Reasons, Warning};
-use crate::plan::{Range, ServicePort};
+use crate::plan::ServicePort;
 use crate::source::TrafficPolicy;
 
 pub(super) use caller::caller;
@@ -50,6 +50,7 @@ pub(super) fn answer(
     };
     writer.node();
     writer.source_class();
+    writer.local_pods();
     match met {
         Some(met) => {
             writer.frontend(&met);
@@ -121,10 +122,6 @@ fn warnings(world: &World, port: Option<&ServicePort>) -> Vec<String> {
     warnings.sort_unstable();
     warnings.dedup();
     warnings
-}
-
-fn range_text(range: &Range) -> String {
-    format!("{}/{}", range.address, range.length)
 }
 
 fn join(texts: impl IntoIterator<Item = String>) -> String {

@@ -34,7 +34,7 @@ fn what_is_as_it_should_be_has_no_differences() {
 #[test]
 fn every_damage_is_found_by_name() {
     type Damage = fn(&mut Snapshot);
-    let damages: [(Damage, &str); 16] = [
+    let damages: [(Damage, &str); 17] = [
         (
             |maps| maps.frontends.retain(|(frontend, _)| *frontend != cluster_ip(1)),
             "default/web: FRONTENDS: TCP 10.96.0.1:80 is missing",
@@ -46,6 +46,10 @@ fn every_damage_is_found_by_name() {
         (
             |maps| maps.frontends[0].1.kind = FrontendKind::LoadBalancer as u8,
             "default/web: FRONTENDS: TCP 10.96.0.1:80 has kind ",
+        ),
+        (
+            |maps| maps.frontends[0].1.tag ^= 1,
+            "default/web: FRONTENDS: TCP 10.96.0.1:80 carries the tag ",
         ),
         (
             |maps| maps.frontends.push((cluster_ip(9), maps.frontends[0].1)),
@@ -66,7 +70,7 @@ fn every_damage_is_found_by_name() {
             "default/web: SERVICES: session affinity lasts 0 s, not 60 s",
         ),
         (
-            |maps| maps.slots[0].1[1] = BackendId(4),
+            |maps| maps.slots[0].1[1] = proxy_common::layout::BackendId(4),
             "default/web: SLOTS: remote endpoint 10.1.0.4:8080 of the internal list should not be there",
         ),
         (

@@ -21,13 +21,13 @@ use super::{Intent, PortRange, affected, concerns, conflicts, difference};
 use crate::explain::{Place, World};
 use crate::name::ObjectName;
 use crate::plan::{Frontend, ServicePort};
-use crate::source::Change;
+use crate::source::{Change, Object};
 
 /// What an intent would change on the node of these maps.
 pub fn preview_installed(
     mut now: InstalledServices,
     place: &Place,
-    intent: Intent,
+    intent: Intent<Object>,
     ephemeral: PortRange,
 ) -> Preview {
     let mut unknown = Unknown::default();

@@ -36,7 +36,7 @@ pub(super) struct Request {
 }
 
 impl Requests {
-    pub(super) fn of(intent: Intent, place: &Place, unknown: &mut Unknown) -> Self {
+    pub(super) fn of(intent: Intent<Object>, place: &Place, unknown: &mut Unknown) -> Self {
         let mut requests = Self::default();
         let (objects, is_deletion) = match intent {
             Intent::Apply(objects) => (objects, false),

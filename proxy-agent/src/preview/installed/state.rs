@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use proxy_common::layout::{
-    Backend, BackendId, Config, FrontendKind, FrontendValue, HintFallback, Identity, ListWord, Service,
-    ServiceId, When, uid_words,
-};
+use proxy_common::layout::{BackendId, Config, HintFallback, Identity, ListWord, ServiceId, When, uid_words};
 
 use super::super::PortRange;
 use crate::datapath::{DatapathError, dump};
 use crate::name::ObjectName;
-use crate::plan::{Capacity, Endpoint, Frontend, List, Planner, PortKey, Range, ServicePort, Snapshot};
+use crate::plan::{Capacity, Endpoint, Frontend, List, Planner, PortKey, ServicePort, Snapshot, View};
 
 /// All Services that the maps of a node hold.
 #[derive(Debug)]
@@ -101,125 +98,54 @@ impl InstalledServices {
 }
 
 fn services(snapshot: &Snapshot, uids: &BTreeMap<ObjectName, Uid>) -> Vec<(ObjectName, Vec<ServicePort>)> {
-    let tables = Tables::of(snapshot);
+    let view = View::of(snapshot);
     let mut services: BTreeMap<ObjectName, Vec<ServicePort>> = BTreeMap::new();
     for (id, identity) in &snapshot.identities {
         // The id of a port that is gone rests, without a frontend to its name.
-        let Some(frontends) = tables.frontends.get(id) else {
+        if view.frontends(*id).is_empty() {
             continue;
-        };
+        }
         let Some(key) = PortKey::of(identity) else {
             continue;
         };
         let uid = uids.get(&key.service).map(|uid| uid.text.clone());
-        let port = tables.port(*id, identity, key, uid.unwrap_or_default(), frontends);
+        let port = port(&view, *id, identity, key, uid.unwrap_or_default());
         services.entry(port.key.service.clone()).or_default().push(port);
     }
     services.into_iter().collect()
 }
 
-/// A snapshot by service id.
-struct Tables<'a> {
-    services: BTreeMap<ServiceId, &'a Service>,
-    slots: BTreeMap<u32, &'a [BackendId]>,
-    backends: BTreeMap<ServiceId, Vec<(BackendId, &'a Backend)>>,
-    frontends: BTreeMap<ServiceId, Vec<(Frontend, &'a FrontendValue)>>,
-    ranges: BTreeMap<ServiceId, Vec<(Range, u32)>>,
+fn port(view: &View<'_>, id: ServiceId, identity: &Identity, key: PortKey, uid: Arc<str>) -> ServicePort {
+    let service = view.service(id);
+    let mut backends = view.endpoints(id).to_vec();
+    backends.sort_unstable_by_key(|(endpoint, _)| (endpoint.address, endpoint.port.number()));
+    ServicePort {
+        key,
+        uid,
+        frontends: view.kinds(id, identity),
+        internal: list(view, service.internal, &backends),
+        external: list(view, service.external, &backends),
+        shortcut: list(view, service.shortcut, &backends),
+        endpoints: backends.into_iter().map(|(endpoint, _)| endpoint).collect(),
+        affinity: service.affinity.seconds(),
+        hints: HintFallback::from_fields(identity.hint_fallback, identity.without_hints),
+        source_ranges: view.ranges(id).into_iter().collect(),
+    }
 }
 
-impl<'a> Tables<'a> {
-    fn of(snapshot: &'a Snapshot) -> Self {
-        let mut tables = Self {
-            services: snapshot
-                .services
-                .iter()
-                .map(|(id, service)| (*id, service))
-                .collect(),
-            slots: snapshot
-                .slots
-                .iter()
-                .map(|(first, run)| (*first, &**run))
-                .collect(),
-            backends: BTreeMap::new(),
-            frontends: BTreeMap::new(),
-            ranges: BTreeMap::new(),
-        };
-        for (id, backend) in snapshot.backends.iter().filter(|(_, backend)| backend.is_alive()) {
-            tables
-                .backends
-                .entry(backend.service)
-                .or_default()
-                .push((*id, backend));
-        }
-        for (frontend, value) in &snapshot.frontends {
-            tables
-                .frontends
-                .entry(value.service)
-                .or_default()
-                .push((*frontend, value));
-        }
-        for (id, range, tag) in &snapshot.ranges {
-            tables.ranges.entry(*id).or_default().push((*range, *tag));
-        }
-        tables
-    }
-
-    fn port(
-        &self,
-        id: ServiceId,
-        identity: &Identity,
-        key: PortKey,
-        uid: Arc<str>,
-        frontends: &[(Frontend, &FrontendValue)],
-    ) -> ServicePort {
-        let service = self.services.get(&id).copied().copied().unwrap_or_default();
-        let mut backends: Vec<(Endpoint, BackendId)> = self
-            .backends
-            .get(&id)
-            .into_iter()
-            .flatten()
-            .map(|(id, backend)| (Endpoint::of(backend), *id))
-            .collect();
-        backends.sort_unstable_by_key(|(endpoint, _)| (endpoint.address, endpoint.port.number()));
-        let tag = identity.service_tag;
-        let kind =
-            |value: &FrontendValue| FrontendKind::from_byte(value.kind).filter(|_| value.service_tag == tag);
-        let ranges = self.ranges.get(&id).into_iter().flatten();
-        ServicePort {
-            key,
-            uid,
-            frontends: frontends
-                .iter()
-                .filter_map(|(frontend, value)| Some((*frontend, kind(value)?)))
-                .collect(),
-            internal: self.list(service.internal, &backends),
-            external: self.list(service.external, &backends),
-            shortcut: self.list(service.shortcut, &backends),
-            endpoints: backends.into_iter().map(|(endpoint, _)| endpoint).collect(),
-            affinity: service.affinity.seconds(),
-            hints: HintFallback::from_fields(identity.hint_fallback, identity.without_hints),
-            source_ranges: ranges
-                .filter(|(_, owner)| *owner == u32::from(tag))
-                .map(|(range, _)| *range)
-                .collect(),
-        }
-    }
-
-    fn list(&self, word: ListWord, backends: &[(Endpoint, BackendId)]) -> List {
-        let run = self.slots.get(&word.first()).copied().unwrap_or_default();
-        let run = run.get(..word.count() as usize).unwrap_or_default();
-        let members = (0..).zip(backends);
-        let members: Vec<u32> = members
-            .filter(|(_, (_, id))| run.contains(id))
-            .map(|(index, _)| index)
-            .collect();
-        List {
-            when_empty: if members.is_empty() {
-                word.when_empty()
-            } else {
-                When::Drop
-            },
-            members,
-        }
+fn list(view: &View<'_>, word: ListWord, backends: &[(Endpoint, BackendId)]) -> List {
+    let run = view.run(word);
+    let members = (0..).zip(backends);
+    let members: Vec<u32> = members
+        .filter(|(_, (_, id))| run.contains(id))
+        .map(|(index, _)| index)
+        .collect();
+    List {
+        when_empty: if members.is_empty() {
+            word.when_empty()
+        } else {
+            When::Drop
+        },
+        members,
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::plan::Capacity;
 use crate::preview::preview;
 use crate::preview::tests::{place, service, slice, world};
-use crate::source::{Object, objects};
+use crate::source::{objects, parse_names};
 
 const AMPLE: Capacity = Capacity {
     services: 1024,
@@ -287,13 +287,13 @@ proptest! {
             3 => (now.0.clone(), true),
             _ => (now.1.clone(), true),
         };
-        let intent = |objects: Vec<Object>| match is_deletion {
-            true => Intent::Delete(objects),
-            false => Intent::Apply(objects),
+        let (by_name, by_object) = match is_deletion {
+            true => (Intent::Delete(parse_names("test.yaml", &text).unwrap()), Intent::Delete(objects(&text))),
+            false => (Intent::Apply(objects(&text)), Intent::Apply(objects(&text))),
         };
         let now = [now.0.as_str(), now.1.as_str()];
-        let by_manifests = preview(world(&now), &place(), intent(objects(&text)), PortRange::default()).unwrap();
-        let by_maps = preview_installed(installed(&now), &place(), intent(objects(&text)), PortRange::default());
+        let by_manifests = preview(world(&now), &place(), by_name, PortRange::default()).unwrap();
+        let by_maps = preview_installed(installed(&now), &place(), by_object, PortRange::default());
         let told = |preview: &Preview| {
             let Preview { frontends, backends, affinity, moved, .. } = preview.clone();
             (frontends, backends, affinity, moved)

@@ -17,6 +17,7 @@ in_both_families!(
     an_address_that_no_service_has_is_dropped_where_it_leaves,
     without_service_cidrs_the_addresses_of_services_are_known_by_themselves,
     whatever_protocol_is_refused_at_a_cluster_address_but_icmp_is_not_told_of_icmp,
+    icmp_without_a_flow_does_not_turn_back_either,
     what_is_everybody_elses_passes,
 );
 
@@ -200,7 +201,72 @@ fn whatever_protocol_is_refused_at_a_cluster_address_but_icmp_is_not_told_of_icm
     );
     let reply = [echo::reply(A::FAMILY), 0, 0, 0, 0, 1, 0, 1];
     let reply = raw::<A>(POD, CLUSTER_IP, icmp::<A>(), None, &reply);
-    assert_eq!(see(&mut scene, Hook::ToNetwork, &reply), Decision::Pass);
+    let dropped = Decision::Drop(Counter::UnknownPort);
+    assert_eq!(see(&mut scene, Hook::ToNetwork, &reply), dropped);
+}
+
+/// Messages of ICMP that are no requests: a reply, an error whole and in part, and one that is cut off.
+fn messages<A: Spoken>(from: u16, to: u16) -> [Vec<u8>; 5] {
+    let reply = [echo::reply(A::FAMILY), 0, 0, 0, 0, 1, 0, 1];
+    let unreachable = match A::FAMILY {
+        Family::V4 => [3, 3, 0, 0, 0, 0, 0, 0],
+        Family::V6 => [1, 4, 0, 0, 0, 0, 0, 0],
+    };
+    // About a datagram that the receiver sent, and about nothing.
+    let sent = A::wrap(
+        &Packet::<A>::udp((to, 80), (from, 33000)),
+        &[0, 80, 128, 232, 0, 8, 0, 0],
+    );
+    let error = [&unreachable[..], &sent].concat();
+    let of = |fragment, rest: &[u8]| raw::<A>(from, to, icmp::<A>(), fragment, rest);
+    [
+        of(None, &reply),
+        of(None, &error),
+        of(None, &unreachable),
+        of(Some((7, 0, true)), &error[..16]),
+        of(None, &[]),
+    ]
+}
+
+fn icmp_without_a_flow_does_not_turn_back_either<A: Spoken>() {
+    let mut scene = scene::<A>(true);
+    for message in messages::<A>(CLIENT, LOAD_BALANCER) {
+        for at in INWARDS.into_iter().chain([Hook::ToNetwork, Hook::ToPod]) {
+            assert_eq!(
+                see(&mut scene, at, &message),
+                Decision::Pass,
+                "{at:?} {message:?}"
+            );
+        }
+        let turned = Decision::Drop(Counter::TurnedBack);
+        assert_eq!(
+            see(&mut scene, Hook::BackToNetwork, &message),
+            turned,
+            "{message:?}"
+        );
+    }
+    for (to, counter) in [
+        (CLUSTER_IP, Counter::UnknownPort),
+        (NOBODYS, Counter::UnallocatedAddress),
+    ] {
+        for message in messages::<A>(POD, to) {
+            for at in OUTWARDS {
+                assert_eq!(
+                    see(&mut scene, at, &message),
+                    Decision::Drop(counter),
+                    "{message:?}"
+                );
+            }
+            for at in INWARDS {
+                assert_eq!(see(&mut scene, at, &message), Decision::Pass, "{message:?}");
+            }
+        }
+    }
+    for message in messages::<A>(POD, CLIENT) {
+        for at in OUTWARDS {
+            assert_eq!(see(&mut scene, at, &message), Decision::Pass, "{message:?}");
+        }
+    }
 }
 
 fn what_is_everybody_elses_passes<A: Spoken>() {
