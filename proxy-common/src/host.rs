@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::vec::Vec;
 
 use crate::layout::{
-    Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, Family, FilterBit, Flow, FlowKey,
-    FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta,
+    Addr, Affinity, AffinityKey, Backend, BackendId, ChoiceRule, Config, Counter, Family, FilterBit, Flow,
+    FlowKey, FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta,
     NamespaceAddress, NamespaceKey, NetworkList, NodeAddress, Service, ServiceId, Vip, node_address_value,
 };
 use crate::rules::{Bytes, Directory, FlowStore};
@@ -63,6 +63,8 @@ pub struct HostNode<A: Addr + Hash> {
     pub room: Cell<Option<u32>>,
     /// How often a hash table was asked or written.
     pub accesses: Cell<u64>,
+    /// Connections of backends.
+    pub loads: RefCell<HashMap<BackendId, i32>>,
     script: RefCell<VecDeque<u32>>,
     seed: Cell<u64>,
     counters: RefCell<[u64; Counter::ALL.len()]>,
@@ -94,6 +96,7 @@ impl<A: Addr + Hash> HostNode<A> {
             clock: Cell::new(0),
             room: Cell::new(None),
             accesses: Cell::new(0),
+            loads: RefCell::default(),
             script: RefCell::default(),
             seed: Cell::new(seed),
             counters: RefCell::new([0; Counter::ALL.len()]),
@@ -167,6 +170,20 @@ impl<A: Addr + Hash> HostNode<A> {
         ListWord::new(first, backends.len() as u32, tag)
     }
 
+    /// The same for a list that is chosen from by a table.
+    pub fn add_table(
+        &mut self,
+        backends: &[BackendId],
+        rule: ChoiceRule,
+        table: &[BackendId],
+        tag: u16,
+    ) -> ListWord {
+        let list = self.add_list(backends, tag).with_rule(rule);
+        self.slots.push(BackendId(table.len() as u32));
+        self.slots.extend_from_slice(table);
+        list
+    }
+
     /// An entry of the flow tables as it stands, expired or not.
     pub fn entry(&self, table: FlowTable, key: &FlowKey<A>) -> Option<Flow<A>> {
         self.flows.borrow().get(&(table, *key)).copied()
@@ -221,6 +238,10 @@ impl<A: Addr + Hash> Directory<A> for HostNode<A> {
 
     fn backend(&self, id: BackendId) -> Option<Backend> {
         self.backends.get(&id).copied()
+    }
+
+    fn load(&self, id: BackendId) -> i32 {
+        self.loads.borrow().get(&id).copied().unwrap_or_default()
     }
 
     fn allows(&self, service: ServiceId, tag: u16, source: &A) -> bool {
@@ -362,6 +383,10 @@ impl<A: Addr + Hash> FlowStore<A> for HostNode<A> {
             }
             _ => false,
         }
+    }
+
+    fn add_load(&self, id: BackendId, connections: i32) {
+        *self.loads.borrow_mut().entry(id).or_default() += connections;
     }
 
     fn remove_flow(&self, table: FlowTable, key: &FlowKey<A>) {

@@ -29,6 +29,8 @@ pub(crate) static SLOTS: Array<u32> = Array::with_max_entries(SMALL, BPF_F_MMAPA
 #[map]
 pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
+pub(crate) static LOADS: Array<i32> = Array::with_max_entries(SMALL, 0);
+#[map]
 pub(crate) static PREFILTER: Array<u64> = Array::with_max_entries(PREFILTER_WORDS, BPF_F_MMAPABLE);
 #[map]
 static NODE_ADDRESSES4: HashMap<V4, u32> = HashMap::with_max_entries(SMALL, 0);

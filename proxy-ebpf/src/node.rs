@@ -1,7 +1,7 @@
 //! The rules' view of the node: BPF maps and helpers.
 
 use core::{
-    intrinsics::{AtomicOrdering, atomic_cxchg},
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd},
     ptr::{addr_of, addr_of_mut, read_volatile},
     sync::atomic::{Ordering, compiler_fence},
 };
@@ -22,8 +22,8 @@ use proxy_common::{
 
 use crate::{
     maps::{
-        AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, Maps, NAMESPACES, NETWORKS, PREFILTER, SERVICES,
-        SLOTS,
+        AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, LOADS, Maps, NAMESPACES, NETWORKS, PREFILTER,
+        SERVICES, SLOTS,
     },
     redirect::{self, Arrival},
 };
@@ -92,6 +92,17 @@ unsafe fn exchange(word: *mut u64, old: u64, new: u64) -> bool {
     unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new).1 }
 }
 
+/// Adds to a word.
+///
+/// # Safety
+/// `word` is an aligned i32 in a map value, and all its writers are atomic.
+#[inline(always)]
+unsafe fn add(word: *mut i32, number: i32) {
+    // The result is not used: before Linux 5.12 there is no addition that gives one.
+    // SAFETY: as the caller promises; map values stay writable while the program runs.
+    let _before = unsafe { atomic_xadd::<i32, i32, { AtomicOrdering::Relaxed }>(word, number) };
+}
+
 impl<A: Maps> Directory<A> for Tables {
     #[inline(always)]
     fn filter_word(&self, word: u32) -> u64 {
@@ -128,6 +139,14 @@ impl<A: Maps> Directory<A> for Tables {
     #[inline(always)]
     fn backend(&self, id: BackendId) -> Option<Backend> {
         BACKENDS.get(id.0).copied()
+    }
+
+    #[inline(always)]
+    fn load(&self, id: BackendId) -> i32 {
+        // SAFETY: map values stay readable while the program runs.
+        LOADS
+            .get_ptr(id.0)
+            .map_or(0, |load| unsafe { read_volatile(load) })
     }
 
     #[inline(always)]
@@ -270,6 +289,10 @@ impl<A: Maps, P: Arrival> Directory<A> for Node<P> {
         Directory::<A>::backend(&Tables, id)
     }
     #[inline(always)]
+    fn load(&self, id: BackendId) -> i32 {
+        Directory::<A>::load(&Tables, id)
+    }
+    #[inline(always)]
     fn allows(&self, service: ServiceId, tag: u16, source: &A) -> bool {
         Tables.allows(service, tag, source)
     }
@@ -376,6 +399,14 @@ impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
         // SAFETY: `meta` is an aligned u64 at the start of a map value, and every writer of a published entry is
         // atomic; an element that became another key's carries another tag and fails the comparison.
         unsafe { exchange(addr_of_mut!((*flow).meta.0), old.0, new.0) }
+    }
+
+    #[inline(always)]
+    fn add_load(&self, id: BackendId, connections: i32) {
+        if let Some(load) = LOADS.get_ptr_mut(id.0) {
+            // SAFETY: an aligned i32 of a map value, which programs change by this alone.
+            unsafe { add(load, connections) };
+        }
     }
 
     #[inline(always)]

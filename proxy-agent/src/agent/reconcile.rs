@@ -3,6 +3,7 @@
 mod audit;
 mod done;
 mod recover;
+mod slow_start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use done::Done;
 
+use self::slow_start::SlowStart;
 use super::{Failure, MapWriter};
 use crate::model::{DetectLocal, ExternalIps, HealthCheck, Model, Warning};
 use crate::name::ObjectName;
@@ -56,6 +58,8 @@ pub struct Reconciler<M> {
     warnings: Vec<Warning>,
     /// Services that failed, and not told yet.
     failures: Vec<Failure>,
+    /// Endpoints that get their share step by step.
+    slow_start: SlowStart,
     /// The audit that is under way.
     audit: Option<audit::Progress>,
     /// Whether the whole source was known once, so that what nobody asked for was taken away.
@@ -91,6 +95,7 @@ impl<M: MapWriter> Reconciler<M> {
             unknown_ranges: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
+            slow_start: SlowStart::default(),
             audit: None,
             is_synced: false,
         })
@@ -271,15 +276,17 @@ impl<M: MapWriter> Reconciler<M> {
         std::mem::take(&mut self.failures)
     }
 
-    /// When a Service that failed is to be tried again.
+    /// When a Service is to be compiled again: it failed, or an endpoint of it gets more.
     pub fn next_retry(&self) -> Option<Instant> {
-        self.failed.values().map(|retry| retry.at).min()
+        let failed = self.failed.values().map(|retry| retry.at);
+        failed.chain(self.slow_start.next()).min()
     }
 
-    /// Tries the Services again whose time has come.
+    /// Compiles the Services again whose time has come.
     pub fn retry(&mut self, now: Instant) -> Result<Done, MapsFailed<M::Error>> {
-        let due = self.failed.iter().filter(|(_, retry)| retry.at <= now);
-        let due = due.map(|(name, _)| name.clone()).collect();
+        let failed = self.failed.iter().filter(|(_, retry)| retry.at <= now);
+        let failed = failed.map(|(name, _)| name);
+        let due = failed.chain(self.slow_start.due(now)).cloned().collect();
         self.install(due)
     }
 
@@ -299,9 +306,11 @@ impl<M: MapWriter> Reconciler<M> {
         })
     }
 
-    fn compile(&self, names: impl IntoIterator<Item = ObjectName>) -> Vec<Ports> {
+    fn compile(&mut self, names: impl IntoIterator<Item = ObjectName>) -> Vec<Ports> {
+        let now = Instant::now();
         let compile = |name: ObjectName| {
-            let ports = self.model.compile(&name);
+            let mut ports = self.model.compile(&name);
+            self.slow_start.weigh(&name, &mut ports, now, self.is_synced);
             (name, ports)
         };
         names.into_iter().map(compile).collect()

@@ -46,6 +46,7 @@ pub fn print_services(
             "EXTERNAL",
             "SHORTCUT",
             "AFFINITY",
+            "CHOICE",
             "BACKENDS (LOCAL/ALL)",
             "HINTS",
         ];
@@ -70,7 +71,7 @@ pub fn print_services(
 }
 
 /// Of the three lists those count that the frontend uses.
-fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -> [String; 9] {
+fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -> [String; 10] {
     let is_cluster_ip = frontend.kind == "ClusterIP";
     let list = |list: &ListEntry, is_used: bool| match (is_used, list.backends.len()) {
         (false, _) => "-".to_owned(),
@@ -88,12 +89,24 @@ fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -
             0 => "-".to_owned(),
             seconds => format!("{seconds}s"),
         },
+        choice(service, is_cluster_ip).to_owned(),
         counts.to_owned(),
         match &service.hints_not_followed {
             None => "-".to_owned(),
             Some(why) => format!("not followed: {why}"),
         },
     ]
+}
+
+/// How the lists that a frontend uses are chosen from: an empty one does not say.
+fn choice(service: &ServiceEntry, is_cluster_ip: bool) -> &'static str {
+    let lists = if is_cluster_ip {
+        [&service.internal, &service.internal]
+    } else {
+        [&service.external, &service.shortcut]
+    };
+    let used = lists.into_iter().find(|list| !list.backends.is_empty());
+    used.map_or("-", |list| list.choice)
 }
 
 fn frontend_text(frontend: &FrontendEntry) -> String {
@@ -136,7 +149,7 @@ pub fn print_backends(
         )
     });
     print(writer, output, &backends, |backends| {
-        let header = ["SERVICE", "BACKEND", "WHERE", "ID", "GENERATION"];
+        let header = ["SERVICE", "BACKEND", "WHERE", "ID", "GENERATION", "CONNECTIONS"];
         let rows = backends.iter().filter(|backend| backend.alive).map(|backend| {
             [
                 name(&names, backend.service),
@@ -148,6 +161,7 @@ pub fn print_backends(
                 if backend.local { "here" } else { "elsewhere" }.to_owned(),
                 backend.id.to_string(),
                 backend.generation.to_string(),
+                backend.connections.to_string(),
             ]
         });
         table(header, rows)

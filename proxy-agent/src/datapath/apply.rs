@@ -152,6 +152,10 @@ impl Datapath {
                 .claim(&tables.prefilter, *bit)
                 .map_err(beyond(names::PREFILTER)),
             Operation::PutBackend(id, backend) => {
+                if backend.life > 1 {
+                    // The id was another's: its connections are not this one's.
+                    tables.loads.put(id, &0)?;
+                }
                 tables.backends.put(*id, backend).map_err(beyond(names::BACKENDS))
             }
             Operation::PutSlots { first, backends } => {

@@ -1,12 +1,12 @@
 //! What an instance's pinned maps hold, as plain data for the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use proxy_common::layout::{
-    Action, Addr, Config, Counter, Direction, Flow, FlowKey, FrontendKind, HintFallback, ListWord, Port,
-    When, protocol, state,
+    Action, Addr, BackendId, ChoiceRule, Config, Counter, Direction, Flow, FlowKey, FrontendKind,
+    HintFallback, ListWord, Port, When, protocol, state,
 };
 use proxy_common::rules::lifetime;
 use serde::Serialize;
@@ -58,6 +58,8 @@ pub struct FrontendEntry {
 pub struct ListEntry {
     /// Backend ids in the order of the slots.
     pub backends: Vec<u32>,
+    /// How one of them is chosen: `random`, `weighted`, `maglev` or `least-connections`.
+    pub choice: &'static str,
     /// What happens to a new flow if there are none: `reject` or `drop`.
     pub when_empty: &'static str,
 }
@@ -81,6 +83,8 @@ pub struct BackendEntry {
     pub alive: bool,
     /// Which use of the id it is.
     pub generation: u32,
+    /// How many connections and UDP exchanges it has through packets of this node, closing ones left out.
+    pub connections: u32,
 }
 
 /// One direction of a flow.
@@ -180,6 +184,12 @@ fn list(tables: &Tables, word: ListWord) -> ListEntry {
             .into_iter()
             .map(|id| id.0)
             .collect(),
+        choice: match word.rule() {
+            ChoiceRule::Random => "random",
+            ChoiceRule::Weighted => "weighted",
+            ChoiceRule::Maglev => "maglev",
+            ChoiceRule::LeastConnections => "least-connections",
+        },
         when_empty: match word.when_empty() {
             _ if word.count() > 0 => "",
             When::Reject => "reject",
@@ -191,6 +201,7 @@ fn list(tables: &Tables, word: ListWord) -> ListEntry {
 /// The backends of an instance that are or were in use.
 pub fn backends(instance: &Path) -> Result<Vec<BackendEntry>, DatapathError> {
     let tables = Tables::open(&Instance::new(instance))?;
+    let loads: HashMap<BackendId, i32> = tables.loads.entries()?.into_iter().collect();
     let entries = tables
         .backends
         .used()
@@ -204,6 +215,7 @@ pub fn backends(instance: &Path) -> Result<Vec<BackendEntry>, DatapathError> {
             local: backend.is_local(),
             alive: backend.is_alive(),
             generation: backend.life.max(backend.last_life),
+            connections: loads.get(&id).map_or(0, |load| (*load).max(0).unsigned_abs()),
         });
     Ok(entries.collect())
 }

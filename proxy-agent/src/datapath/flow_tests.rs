@@ -225,6 +225,41 @@ fn only_what_expired_a_minute_ago_is_swept_from_every_table() {
 }
 
 #[test]
+fn connections_are_counted_anew_by_a_sweep() {
+    let mut running = running();
+    let tables = running.datapath.tables.clone();
+    let put = Put {
+        table: &tables.flows4.tcp_flows,
+        frontend: V4::default(),
+        protocol: protocol::TCP,
+        rate: tables.config.get(&0).unwrap().unwrap().ticks_per_second,
+        now: Clock::new().unwrap().now().unwrap(),
+    };
+    for id in [1, 2] {
+        let backend = backend("10.1.0.1:80", protocol::TCP, 1);
+        tables.backends.put(BackendId(id), &backend).unwrap();
+        // What programs have counted, and nobody ended.
+        tables.loads.put(&BackendId(id), &(40 + id as i32)).unwrap();
+    }
+    let open = state::REPLIED | state::ESTABLISHED;
+    put.flow(1, 0, open);
+    put.flow(2, 3600, open);
+    put.flow(3, 0, open | state::RESET);
+    put.flow(4, 200_000, open);
+    sweep(&running.datapath);
+    let load = |id: u32| tables.loads.get(&BackendId(id)).unwrap();
+    assert_eq!(
+        [1, 2].map(load),
+        [Some(2), Some(0)],
+        "closing ones and those whose time is up count no more"
+    );
+    // A new use of the id begins with none.
+    let new = Operation::PutBackend(BackendId(1), backend("10.1.0.2:80", protocol::TCP, 2));
+    running.datapath.apply(&[new]).unwrap();
+    assert_eq!(load(1), Some(0));
+}
+
+#[test]
 fn a_released_bit_waits_for_the_last_live_flow() {
     let mut running = running();
     let tables = running.datapath.tables.clone();

@@ -183,7 +183,7 @@ impl Gauges {
         for service in services.iter().filter_map(|id| self.tables.services.get(*id)) {
             for list in [service.internal, service.external, service.shortcut] {
                 let run = runs.entry(list.first()).or_default();
-                *run = list.count().max(*run);
+                *run = self.tables.slots.length(list).max(*run);
             }
         }
         runs.values().map(|count| u64::from(*count)).sum()

@@ -88,6 +88,15 @@ impl Slots {
             .collect()
     }
 
+    /// How long a list's run is, with its table.
+    pub(super) fn length(&self, list: ListWord) -> u32 {
+        let table = list.table_length_slot().map(|slot| {
+            let entries = self.get(slot, 1).first().map_or(0, |entries| entries.0);
+            entries.saturating_add(1)
+        });
+        list.count().saturating_add(table.unwrap_or(0))
+    }
+
     pub(super) fn len(&self) -> u32 {
         self.0.len()
     }

@@ -21,7 +21,7 @@ use super::error::{Context, DatapathError};
 use super::grace::Grace;
 use super::instance::{Instance, remove};
 use super::map::{self, Map};
-use super::memory::{Backends, Services};
+use super::memory::{Backends, Services, Slots};
 use super::migration_copy::{Copied, Entries, Forms, copy};
 use super::sys::{self, MapDefinition, MapFd};
 use super::tables::open_pin;
@@ -202,13 +202,19 @@ fn keeps_its_size(name: &str, map: &MapFd, wanted: u32) {
 fn used(instance: &Instance, name: &str) -> Result<u32, DatapathError> {
     let last = match name {
         names::SERVICES => services(instance)?.into_iter().map(|(id, _)| id.0).max(),
-        names::SLOTS => services(instance)?
-            .into_iter()
-            .flat_map(|(_, service)| [service.internal, service.external, service.shortcut])
-            .filter(|list| list.count() > 0)
-            .map(|list| list.first() + list.count() - 1)
-            .max(),
-        names::BACKENDS => {
+        names::SLOTS => {
+            let Some(map) = open_pin(&instance.map(names::SLOTS))? else {
+                return Ok(0);
+            };
+            let slots = Slots(map.memory().call("mmap", names::SLOTS)?);
+            services(instance)?
+                .into_iter()
+                .flat_map(|(_, service)| [service.internal, service.external, service.shortcut])
+                .filter(|list| list.count() > 0)
+                .map(|list| list.first() + slots.length(list) - 1)
+                .max()
+        }
+        names::BACKENDS | names::LOADS => {
             let Some(map) = open_pin(&instance.map(names::BACKENDS))? else {
                 return Ok(0);
             };

@@ -183,7 +183,9 @@ fn what_does_not_fit_is_what_was_not_used_for_longest_and_what_is_over_does_not_
         there.len()
     );
     assert!(there.len() as u32 > room * 3 / 4, "{} of {room}", there.len());
-    assert_eq!(there.last().filter(|number| **number >= room), None);
+    // Ten were last used in the same tenth of a second: any of those that the border goes through.
+    let border = room.next_multiple_of(10);
+    assert_eq!(there.last().filter(|number| **number >= border), None);
 }
 
 #[test]

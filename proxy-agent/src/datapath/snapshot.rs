@@ -93,11 +93,11 @@ pub(super) fn part(tables: &Tables, part: &Part) -> Result<Snapshot, DatapathErr
 fn runs(tables: &Tables, lists: impl Iterator<Item = ListWord>) -> Vec<(u32, Vec<BackendId>)> {
     let mut runs: BTreeMap<u32, u32> = BTreeMap::new();
     for list in lists.filter(|list| list.count() > 0) {
-        let count = runs.entry(list.first()).or_default();
-        *count = list.count().max(*count);
+        let length = runs.entry(list.first()).or_default();
+        *length = tables.slots.length(list).max(*length);
     }
     let runs = runs.into_iter();
-    runs.map(|(first, count)| (first, tables.slots.get(first, count)))
+    runs.map(|(first, length)| (first, tables.slots.get(first, length)))
         .collect()
 }
 

@@ -26,6 +26,7 @@ pub(super) fn maps(sizes: &MapSizes) -> Vec<MapDefinition<'static>> {
         memory(names::SERVICES, size_of::<Service>(), sizes.services),
         memory(names::SLOTS, size_of::<BackendId>(), sizes.slots),
         memory(names::BACKENDS, size_of::<Backend>(), sizes.backends),
+        array(names::LOADS, size_of::<i32>(), sizes.backends),
         memory(names::PREFILTER, size_of::<u64>(), PREFILTER_WORDS),
         hash::<V4, u32>(names::NODE_ADDRESSES4, sizes.node_addresses),
         hash::<V6, u32>(names::NODE_ADDRESSES6, sizes.node_addresses),

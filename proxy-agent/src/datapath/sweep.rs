@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use proxy_common::layout::{Addr, Affinity, Config, Flow, FlowKey};
-use proxy_common::rules::{client, lifetime};
+use foldhash::HashMap;
+use proxy_common::layout::{Addr, Affinity, BackendId, Config, Direction, Flow, FlowKey};
+use proxy_common::rules::{client, lifetime, load};
 
 use super::clock::Clock;
 use super::error::DatapathError;
@@ -42,6 +43,8 @@ struct Sweep {
     cursor: Cursor,
     unused: Candidates,
     counts: FlowCounts,
+    /// How many connections each backend has.
+    loads: HashMap<BackendId, i32>,
 }
 
 /// Entries of the flow tables that a whole sweep met, in its order of the tables.
@@ -119,10 +122,29 @@ impl Sweeper {
         if sweep.table < END {
             self.running = Some(sweep);
         } else {
+            self.settle(&sweep.loads)?;
             swept.cleared = self.released.clear(&self.tables.prefilter, &sweep.unused);
             swept.end = true;
         }
         Ok(swept)
+    }
+
+    /// Programs count connections that they see begin and end: what expired or was pushed out is mended here.
+    fn settle(&self, loads: &HashMap<BackendId, i32>) -> Result<(), DatapathError> {
+        let table = &self.tables.loads;
+        let mut cursor = Cursor::default();
+        loop {
+            let (entries, end) = table.walk(&mut cursor)?;
+            for (id, load) in entries {
+                let counted = loads.get(&id).copied().unwrap_or_default();
+                if load != counted {
+                    table.put(&id, &counted)?;
+                }
+            }
+            if end {
+                return Ok(());
+            }
+        }
     }
 
     /// The candidates come first, then the grace period: a program that still saw the frontend or backend of a
@@ -170,6 +192,9 @@ impl Judge {
             let mut is_there = true;
             if !lifetime::expired(&self.config, key.protocol, flow.meta, self.now) {
                 sweep.unused.met(&key, &flow);
+                if key.direction == Direction::Forward as u8 && load::counts(flow.meta.state()) {
+                    *sweep.loads.entry(flow.backend).or_default() += 1;
+                }
                 sweep.counts.live[sweep.table] += 1;
             } else if self.is_long_gone(&key, &flow) {
                 is_there = !self.delete(map, &key)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use proxy_common::layout::{
-    Affinity, AffinityKey, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface,
+    Affinity, AffinityKey, BackendId, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface,
     NamespaceAddress, NamespaceKey, Networks, ServiceId, SocketKey, SocketValue, SourceRangeKey, Uplink, V4,
     V6, Vip, names,
 };
@@ -26,6 +26,7 @@ pub(super) struct Tables {
     pub(super) services: Services,
     pub(super) slots: Slots,
     pub(super) backends: Backends,
+    pub(super) loads: Map<BackendId, i32>,
     pub(super) prefilter: Prefilter,
     pub(super) node_addresses4: Map<V4, u32>,
     pub(super) node_addresses6: Map<V6, u32>,
@@ -88,6 +89,7 @@ impl Tables {
             services: Services(opener.memory(names::SERVICES)?),
             slots: Slots(opener.memory(names::SLOTS)?),
             backends: Backends(opener.memory(names::BACKENDS)?),
+            loads: opener.map(names::LOADS)?,
             prefilter: Prefilter(opener.memory(names::PREFILTER)?),
             node_addresses4: opener.map(names::NODE_ADDRESSES4)?,
             node_addresses6: opener.map(names::NODE_ADDRESSES6)?,

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use proxy_common::host::HostNode;
 use proxy_common::layout::{
-    Action, Addr, AffinityKey, Backend, Config, Counter, FrontendKind, NamespaceAddress, NamespaceKey, Port,
-    ServiceId, V4, V6, When,
+    Action, Addr, AffinityKey, Backend, ChoiceRule, Config, Counter, FrontendKind, ListWord,
+    NamespaceAddress, NamespaceKey, Port, ServiceId, V4, V6, When,
 };
 use proxy_common::rules::choice::{self, Found};
 use proxy_common::rules::headers::Readable;
@@ -76,6 +76,10 @@ pub(super) struct Met {
     pub(super) list: ListName,
     /// Backends in that list.
     pub(super) count: u32,
+    /// How one of them is chosen.
+    pub(super) rule: ChoiceRule,
+    /// Entries of the list's table; 0: it has none.
+    pub(super) table: u32,
     pub(super) when_empty: When,
     /// Seconds; 0: no affinity.
     pub(super) affinity: u32,
@@ -150,7 +154,7 @@ where
 
     fn ask(&self) -> Ruling {
         let met = self.meet();
-        let draws = met.map_or(0, |met| met.count).max(1);
+        let draws = met.map_or(0, |met| met.count.max(met.table)).max(1);
         let by_socket = self
             .socket()
             .map(|socket| self.rule(draws, || self.call(&socket)));
@@ -239,10 +243,25 @@ where
                 (_, choice::Caller::Node) => ListName::Shortcut,
             },
             count: offer.list.count(),
+            rule: self.rule_of(found.service, offer.list),
+            table: self.table(offer.list),
             when_empty: offer.list.when_empty(),
             affinity: offer.affinity.seconds(),
             admitted: is_guarded.then(|| (choice::admits(&self.node, &found, &judged), judged.into())),
         })
+    }
+
+    /// A list's rule as the maps have it.
+    fn rule_of(&self, service: ServiceId, list: ListWord) -> ChoiceRule {
+        let service = self.store.services.get(&service).copied().unwrap_or_default();
+        let lists = [service.internal, service.external, service.shortcut];
+        let same = lists.into_iter().find(|other| other.first() == list.first());
+        same.map_or(ChoiceRule::Random, ListWord::rule)
+    }
+
+    fn table(&self, list: ListWord) -> u32 {
+        let length = list.table_length_slot().and_then(|slot| self.node.slot(slot));
+        length.map_or(0, |length| length.0)
     }
 
     /// Whose call it is, where ranges of pods may say so.

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use proxy_common::host::HostNode;
 use proxy_common::layout::{
-    Addr, Affinity, AffinityKey, Backend, BackendId, Config, Family, FrontendKey, FrontendValue, Identity,
-    ListWord, NamespaceAddress, Network, NetworkList, Networks, Service, ServiceId, Vip,
+    Addr, Affinity, AffinityKey, Backend, BackendId, ChoiceRule, Config, Family, FrontendKey, FrontendValue,
+    Identity, ListWord, NamespaceAddress, Network, NetworkList, Networks, Service, ServiceId, Vip,
 };
 
 use crate::plan::{Frontend, Operation, Range, Snapshot};
@@ -105,7 +105,10 @@ impl Store {
             .iter()
             .flat_map(|(_, service)| [service.internal, service.external, service.shortcut]);
         let run = |list: ListWord| {
-            (list.first()..list.first() + list.count()).filter_map(|slot| self.slots.get(&slot).copied())
+            let table = list.table_length_slot().and_then(|slot| self.slots.get(&slot));
+            let behind = table.map_or(0, |length| length.0.saturating_add(1));
+            let end = (list.first() + list.count()).saturating_add(behind);
+            (list.first()..end).map_while(|slot| self.slots.get(&slot).copied())
         };
         let slots: BTreeMap<u32, Vec<BackendId>> = lists
             .filter(|list| list.count() > 0)
@@ -146,7 +149,7 @@ impl Store {
         node.services = self
             .services
             .iter()
-            .map(|(id, service)| (*id, *service))
+            .map(|(id, service)| (*id, of_any_flow(service)))
             .collect();
         node.backends = self
             .backends
@@ -193,6 +196,20 @@ impl Store {
         node.clock.set(self.clock);
         node.affinities = HashMap::from_iter(self.affinities.iter().copied()).into();
         node
+    }
+}
+
+/// What a call's packets will hash to is not asked: any entry of a table may be theirs.
+fn of_any_flow(service: &Service) -> Service {
+    let any = |list: ListWord| match list.rule() {
+        ChoiceRule::Maglev => list.with_rule(ChoiceRule::Weighted),
+        _ => list,
+    };
+    Service {
+        internal: any(service.internal),
+        external: any(service.external),
+        shortcut: any(service.shortcut),
+        affinity: service.affinity,
     }
 }
 

@@ -218,7 +218,7 @@ fn enough_for(services: &[(ObjectName, Vec<ServicePort>)]) -> Capacity {
     Capacity {
         services: twice(ports().count()),
         backends: twice(endpoints),
-        slots: twice(endpoints * 3).min(ListWord::MAX),
+        slots: ListWord::MAX,
         frontends4: frontends,
         frontends6: frontends,
         ranges4: ranges,

@@ -2,10 +2,11 @@
 
 use proxy_common::layout::{Family, FrontendKind, When};
 
-use super::Model;
 use super::choice::Choice;
+use super::endpoints::Candidate;
+use super::{Model, rule};
 use crate::name::ObjectName;
-use crate::plan::{Frontend, List, PortKey, Range, ServicePort};
+use crate::plan::{Frontend, List, PortKey, Range, ServicePort, Weight};
 use crate::source::{self, Service, SessionAffinity, TrafficPolicy};
 
 /// All service ports of a Service that have a frontend.
@@ -70,12 +71,26 @@ fn service_port(
         internal: list(inside, service.spec.internal_traffic_policy),
         external: list(outside, service.spec.external_traffic_policy),
         shortcut: list(outside, TrafficPolicy::Cluster),
+        rule: rule::rule(service),
+        weights: weights(&candidates),
+        slow_start: rule::slow_start(service),
         affinity: affinity_seconds(service),
         hints: model.why_not_followed(&candidates),
         source_ranges: guarding(&frontends, source_ranges),
         frontends,
         endpoints: candidates.iter().map(|candidate| candidate.endpoint).collect(),
     }
+}
+
+/// The weights of endpoints, if they are not all alike.
+fn weights(candidates: &[Candidate<'_>]) -> Vec<Weight> {
+    let is_even = candidates
+        .windows(2)
+        .all(|pair| matches!(pair, [one, other] if one.weight == other.weight));
+    if is_even {
+        return Vec::new();
+    }
+    candidates.iter().map(|candidate| candidate.weight).collect()
 }
 
 /// The ranges of the family of these frontends, if one of them is guarded.

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use proxy_common::layout::{Family, Port};
 
-use super::Model;
+use super::{Model, rule};
 use crate::name::ObjectName;
-use crate::plan::Endpoint;
+use crate::plan::{Endpoint, Weight};
 use crate::source::{
     Conditions, EndpointAddress, EndpointSlice, Hints, Protocol, SliceAddressType, SlicePort,
 };
@@ -20,6 +20,7 @@ pub(super) struct Candidate<'a> {
     pub(super) hints: Option<&'a Hints>,
     /// nodeName
     pub(super) node: Option<&'a str>,
+    pub(super) weight: Weight,
 }
 
 impl Model {
@@ -88,6 +89,7 @@ impl Model {
         candidates: &mut Vec<Candidate<'a>>,
     ) {
         let Some(number) = port.port else { return };
+        let weight = rule::weight(slice);
         for endpoint in &slice.endpoints {
             let EndpointAddress::Ip(address) = &endpoint.address else {
                 continue;
@@ -101,6 +103,7 @@ impl Model {
                 conditions: endpoint.conditions,
                 hints: endpoint.hints(),
                 node: endpoint.node_name(),
+                weight,
             });
         }
     }

@@ -19,7 +19,7 @@ impl OnEndpointGone {
     /// # Errors
     /// The annotation's value is none of these.
     fn of(service: &Service) -> Result<Self, &str> {
-        match service.metadata.annotations.on_endpoint_gone.as_deref() {
+        match service.metadata.annotations.on_endpoint_gone() {
             None | Some("keep") => Ok(Self::Keep),
             Some("reset") => Ok(Self::Reset),
             Some(other) => Err(other),

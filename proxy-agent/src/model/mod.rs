@@ -11,6 +11,7 @@ mod gone;
 mod health_check;
 mod networks;
 mod reasons;
+mod rule;
 mod warning;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,6 +155,12 @@ impl Model {
         touched
             .warnings
             .extend(service.as_deref().and_then(gone::warning));
+        touched
+            .warnings
+            .extend(service.as_deref().and_then(rule::warning));
+        touched
+            .warnings
+            .extend(service.as_deref().and_then(rule::slow_start_warning));
         let rank = service.as_deref().map(|service| Rank::of(&service.metadata));
         let others = self
             .claims

@@ -1,6 +1,7 @@
 mod beside;
 mod endpoints;
 mod oracle;
+mod rule;
 mod served;
 mod touched;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proxy_common::layout::{Family, HintFallback};
 
 use crate::name::ObjectName;
-use crate::plan::{Frontend, RangeKind, UnknownRanges, family_name};
+use crate::plan::{Frontend, RangeKind, TableSize, UnknownRanges, family_name};
 use crate::source::{EndpointAddress, EndpointSlice, SliceAddressType};
 
 /// Something that an object asks for and does not get. Found once a change of that object.
@@ -97,6 +97,38 @@ pub enum Warning {
         /// The annotation's value.
         value: String,
     },
+    /// An annotation asks for a rule that nobody knows.
+    #[error(
+        "Service {service}: its annotation shunt.dev/choice is `{value}` and counts as `random`: write `random`, \
+         `least-connections`, `maglev` or `maglev/` with a table's size ({})",
+        sizes()
+    )]
+    UnknownChoice {
+        /// The Service.
+        service: ObjectName,
+        /// The annotation's value.
+        value: String,
+    },
+    /// A time that is none.
+    #[error(
+        "Service {service}: its annotation shunt.dev/slow-start is `{value}` and is ignored: write seconds, from `1s` to `3600s`"
+    )]
+    UnknownSlowStart {
+        /// The Service.
+        service: ObjectName,
+        /// The annotation's value.
+        value: String,
+    },
+    /// A weight that is none.
+    #[error(
+        "EndpointSlice {slice}: its annotation shunt.dev/weight is `{value}` and counts as `1`: write a number from 1 to 255"
+    )]
+    UnknownWeight {
+        /// The slice.
+        slice: ObjectName,
+        /// The annotation's value.
+        value: String,
+    },
     /// A slice that belongs to nobody.
     #[error("EndpointSlice {slice}: it has no label kubernetes.io/service-name and is ignored")]
     SliceWithoutService {
@@ -130,14 +162,22 @@ impl Warning {
             | Self::HintsNotFollowed { service, .. }
             | Self::NoClusterIp { service }
             | Self::UnknownOnEndpointGone { service, .. }
+            | Self::UnknownChoice { service, .. }
+            | Self::UnknownSlowStart { service, .. }
             | Self::FamilyNotServed { service, .. }
             | Self::FrontendTaken { loser: service, .. } => Some(service),
             Self::SliceWithoutService { .. }
+            | Self::UnknownWeight { .. }
             | Self::PortWithoutNumber { .. }
             | Self::EndpointWithoutAddress { .. }
             | Self::RangesNotKnown { .. } => None,
         }
     }
+}
+
+fn sizes() -> String {
+    let sizes: Vec<String> = TableSize::ALL.iter().map(u32::to_string).collect();
+    sizes.join(", ")
 }
 
 fn list(addresses: &[IpAddr]) -> String {
@@ -168,5 +208,6 @@ pub(super) fn of_slice(name: &ObjectName, slice: &EndpointSlice) -> Vec<Warning>
         slice: name.clone(),
         index,
     });
-    ports.chain(endpoints).collect()
+    let weight = super::rule::slice_warning(name, slice);
+    weight.into_iter().chain(ports).chain(endpoints).collect()
 }

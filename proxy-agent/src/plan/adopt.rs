@@ -8,7 +8,7 @@ use proxy_common::layout::{Backend, BackendId, FrontendValue, ListWord, ServiceI
 use super::backends::Backends;
 use super::filter::{Filter, backend_bits, frontend_bits};
 use super::ids::Ids;
-use super::installed::{InstalledPort, Listed, PortIdentity, frontend_value, words};
+use super::installed::{InstalledPort, Listed, PortIdentity, fingerprint, frontend_value, words};
 use super::planner::FrontendCounts;
 use super::retire::Retired;
 use super::slots::{Run, Slots};
@@ -89,15 +89,13 @@ impl Planner {
         port: &InstalledPort,
         slots: &HashMap<u32, &[BackendId]>,
     ) -> Listed {
+        let found = slots.get(&word.first()).and_then(|slots| word.split(slots));
+        let Some((members, table)) = found.filter(|(members, _)| !members.is_empty()) else {
+            return Listed::default();
+        };
         let run = Run {
             first: word.first(),
-            length: word.count(),
-        };
-        let members = slots
-            .get(&run.first)
-            .and_then(|members| members.get(..run.length as usize));
-        let Some(members) = members.filter(|members| !members.is_empty()) else {
-            return Listed::default();
+            length: (members.len() + table.len()) as u32,
         };
         let is_shared = port.runs().contains(&run);
         if !is_shared && !self.slots.claim(run) {
@@ -105,7 +103,9 @@ impl Planner {
         }
         Listed {
             run: Some(run),
+            rule: word.rule(),
             members: members.into(),
+            table: fingerprint(table),
         }
     }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::filter::{backend_bits, frontend_bits};
 use super::installed::{IdentityKey, PortIdentity, frontend_value, words};
+use super::rule::in_any_order;
 use super::vips::Stand;
 use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot, View, networks};
 
@@ -244,6 +245,9 @@ impl<'a> Audit<'a> {
         let wanted_set: BTreeSet<Endpoint> = port.members(wanted).copied().collect();
         let text = |endpoint: &Endpoint| format!("{} of the {list} list", endpoint);
         self.compare(name, "SLOTS", &wanted_set, &found, text);
+        if wanted_set == found {
+            self.check_table(name, list, word, port, wanted);
+        }
         if wanted_set.is_empty() && word.count() == 0 && word.when_empty() != wanted.when_empty {
             let name_of = |when| match when {
                 When::Reject => "rejects",
@@ -255,6 +259,26 @@ impl<'a> Audit<'a> {
                 "SERVICES",
                 format!("the empty {list} list {found}, it should be one that {wanted}"),
             );
+        }
+    }
+
+    /// How one of a list is chosen. While endpoints grow to their shares, their weights are the agent's alone to know.
+    fn check_table(&mut self, name: &str, list: &str, word: ListWord, port: &ServicePort, wanted: &List) {
+        if word.count() == 0 || port.slow_start != 0 {
+            return;
+        }
+        let (rule, table) = port.table(wanted);
+        if word.rule() != rule {
+            let problem = format!(
+                "the {list} list is chosen from by the rule {:?}, it should be {rule:?}",
+                word.rule()
+            );
+            return self.find(name, "SERVICES", problem);
+        }
+        let entries = self.view.table(word).iter();
+        let found: Option<Vec<Endpoint>> = entries.map(|id| self.view.endpoint(*id)).collect();
+        if found.map(|found| in_any_order(rule, found)) != Some(table) {
+            self.find(name, "SLOTS", format!("the {list} list's table is another one"));
         }
     }
 

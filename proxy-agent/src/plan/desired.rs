@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proxy_common::layout::{Backend, Family, FrontendKind, HintFallback, Port, When};
 
-use super::{Frontend, Range};
+use super::{Frontend, Range, Rule, Weight};
 use crate::name::ObjectName;
 
 /// One service port: a port of a Service in one family. It owns a service id, lists and backends.
@@ -127,6 +127,12 @@ pub struct ServicePort {
     pub external: List,
     /// For the other frontends from this node: all endpoints.
     pub shortcut: List,
+    /// How a new flow gets its endpoint out of a list.
+    pub rule: Rule,
+    /// The weight of each endpoint, in their order; empty: all alike.
+    pub weights: Vec<Weight>,
+    /// Seconds in which a new endpoint grows to its weight; 0: it has it at once.
+    pub slow_start: u32,
     /// Seconds for which a client keeps its endpoint, counted from its last new flow; 0: each flow on its own.
     pub affinity: u32,
     /// Why its topology hints are not followed; none: there are none, or they are.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use proxy_common::layout::{AffinityWord, BackendId, ListWord, Service, ServiceId, When, names};
+use proxy_common::layout::{AffinityWord, BackendId, ChoiceRule, ListWord, Service, ServiceId, When, names};
 
-use super::installed::{Listed, PortIdentity, service_of};
+use super::installed::{Listed, PortIdentity, fingerprint, service_of};
 use super::planner::FrontendCounts;
+use super::rule::Table;
 use super::slots::Run;
-use super::{Endpoint, PlanError, Planner, Range, ServicePort};
+use super::{Endpoint, List, PlanError, Planner, Range, ServicePort, Weight};
 use crate::name::ObjectName;
 
 /// What a service port will be.
@@ -20,7 +21,7 @@ pub(super) struct Draft {
     pub(super) backends: Vec<(Endpoint, BackendId)>,
     pub(super) new_backends: Vec<(Endpoint, BackendId)>,
     pub(super) lists: [Listed; 3],
-    pub(super) new_runs: Vec<(Run, Arc<[BackendId]>)>,
+    pub(super) new_runs: Vec<(Run, Vec<BackendId>)>,
     pub(super) words: Service,
 }
 
@@ -285,13 +286,8 @@ impl Planner {
             .into_iter()
             .enumerate()
         {
-            let mut members: Vec<BackendId> = list
-                .members
-                .iter()
-                .filter_map(|member| draft.backends.get(*member as usize).map(|(_, id)| *id))
-                .collect();
-            members.sort_unstable();
-            draft.lists[index] = self.listed(members, draft, index, reservation)?;
+            let content = content(port, list, &draft.backends);
+            draft.lists[index] = self.listed(content, draft, index, reservation)?;
             words[index] = word(&draft.lists[index], list.when_empty, tag);
         }
         let installed = self.installed.get(&draft.id);
@@ -302,24 +298,29 @@ impl Planner {
 
     fn listed(
         &mut self,
-        members: Vec<BackendId>,
+        content: Content,
         draft: &mut Draft,
         index: usize,
         reservation: &mut Reservation,
     ) -> Result<Listed, Full> {
+        let Content { rule, slots, count } = content;
+        let (members, table) = slots.split_at(count);
         if members.is_empty() {
             return Ok(Listed::default());
         }
+        let table = fingerprint(table);
         let installed = self
             .installed
             .get(&draft.id)
             .map(|installed| &installed.lists[..])
             .unwrap_or_default();
-        let same = |list: &&Listed| list.run.is_some() && *list.members == *members;
+        let same = |list: &&Listed| {
+            list.run.is_some() && list.rule == rule && list.table == table && *list.members == *members
+        };
         if let Some(list) = installed.iter().chain(&draft.lists[..index]).find(same) {
             return Ok(list.clone());
         }
-        let length = members.len() as u32;
+        let length = slots.len() as u32;
         let full = Full {
             map: names::SLOTS,
             needed: length,
@@ -328,12 +329,50 @@ impl Planner {
         let run = self.slots.take(length).ok_or(full)?;
         reservation.runs.push(run);
         let members: Arc<[BackendId]> = members.into();
-        draft.new_runs.push((run, members.clone()));
+        draft.new_runs.push((run, slots));
         Ok(Listed {
             run: Some(run),
+            rule,
             members,
+            table,
         })
     }
+}
+
+/// What a list's run of slots holds.
+struct Content {
+    rule: ChoiceRule,
+    /// Its backends, and what stands behind them.
+    slots: Vec<BackendId>,
+    /// How many backends.
+    count: usize,
+}
+
+fn content(port: &ServicePort, list: &List, backends: &[(Endpoint, BackendId)]) -> Content {
+    let weight = |member: u32| port.weights.get(member as usize).copied().unwrap_or(Weight::MIN);
+    let found = list.members.iter().filter_map(|member| {
+        let (endpoint, id) = backends.get(*member as usize)?;
+        Some((*id, (*endpoint, weight(*member))))
+    });
+    let mut found: Vec<_> = found.collect();
+    found.sort_unstable_by_key(|(id, _)| *id);
+    let (mut slots, members): (Vec<BackendId>, Vec<_>) = found.into_iter().unzip();
+    let count = slots.len();
+    if count == 0 {
+        return Content {
+            rule: ChoiceRule::Random,
+            slots,
+            count,
+        };
+    }
+    let Table { rule, entries } = Table::new(port.rule, port.key.protocol, &members);
+    if rule != ChoiceRule::Random {
+        let entries = entries.iter().filter_map(|place| slots.get(*place as usize));
+        let table: Vec<BackendId> = entries.copied().collect();
+        slots.push(BackendId(table.len() as u32));
+        slots.extend(table);
+    }
+    Content { rule, slots, count }
 }
 
 /// A new epoch begins when affinity is switched on: what clients kept before it was off is forgotten.
@@ -344,7 +383,7 @@ fn affinity(seconds: u32, before: AffinityWord, tag: u16) -> AffinityWord {
 
 fn word(list: &Listed, when_empty: When, tag: u16) -> ListWord {
     match list.run {
-        Some(run) => ListWord::new(run.first, run.length, tag),
+        Some(run) => ListWord::new(run.first, list.members.len() as u32, tag).with_rule(list.rule),
         None => ListWord::empty(when_empty, tag),
     }
 }

@@ -1,10 +1,11 @@
 //! What the maps hold of one service port.
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use proxy_common::layout::{
-    AffinityWord, BackendId, Family, FrontendKey, FrontendValue, HintFallback, Identity, ListWord, NameText,
-    Service, ServiceId, V4, V6, protocol, uid_words,
+    AffinityWord, BackendId, ChoiceRule, Family, FrontendKey, FrontendValue, HintFallback, Identity,
+    ListWord, NameText, Service, ServiceId, V4, V6, protocol, uid_words,
 };
 
 use super::slots::Run;
@@ -114,7 +115,17 @@ fn name_of(key: &PortKey) -> String {
 pub(super) struct Listed {
     /// None: an empty list.
     pub(super) run: Option<Run>,
+    pub(super) rule: ChoiceRule,
     pub(super) members: Arc<[BackendId]>,
+    /// [`fingerprint`] of what stands behind them.
+    pub(super) table: u64,
+}
+
+/// What stands behind a list's backends, in one number: a table is long, and only ever compared.
+pub(super) fn fingerprint(slots: &[BackendId]) -> u64 {
+    let mut hasher = foldhash::quality::FixedState::default().build_hasher();
+    slots.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One service port as it stands in the maps.

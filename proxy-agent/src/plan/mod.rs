@@ -9,12 +9,14 @@ mod draft;
 mod filter;
 mod ids;
 mod installed;
+mod maglev;
 mod networks;
 mod operation;
 mod part;
 mod planner;
 mod put;
 mod retire;
+mod rule;
 mod slots;
 mod takeaway;
 mod view;
@@ -23,11 +25,13 @@ mod vips;
 pub use audit::{Audit, Difference};
 pub use capacity::{Capacity, PlanError};
 pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, family_name, protocol_name};
+pub use maglev::TableSize;
 pub use networks::{RangeKind, Ranges, UnknownRanges, ranges_of};
 pub use operation::{Frontend, Operation, Range, Snapshot, Writes};
 pub use part::Part;
 pub use planner::{Plan, Planner};
 pub use retire::Token;
+pub use rule::{Rule, Weight};
 pub use view::View;
 
 #[cfg(test)]

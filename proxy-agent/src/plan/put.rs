@@ -73,10 +73,10 @@ impl Planner {
                 backend_value(&endpoint, protocol, id, life),
             ));
         }
-        for (run, members) in new_runs {
+        for (run, backends) in new_runs {
             operations.push(Operation::PutSlots {
                 first: run.first,
-                backends: members.to_vec(),
+                backends,
             });
         }
         self.put_ranges(port, id, identity.tag, operations);

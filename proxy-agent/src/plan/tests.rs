@@ -15,14 +15,14 @@ use crate::name::ObjectName;
 pub(super) const AMPLE: Capacity = Capacity {
     services: 64,
     backends: 128,
-    slots: 256,
+    slots: 4096,
     frontends4: 64,
     frontends6: 64,
     ranges4: 64,
     ranges6: 64,
 };
 
-fn name(text: &str) -> ObjectName {
+pub(crate) fn name(text: &str) -> ObjectName {
     ObjectName::new("default", text)
 }
 
@@ -43,7 +43,7 @@ pub(super) fn cluster_ip(number: u8) -> Frontend {
 }
 
 /// A service port with all its endpoints in all lists.
-pub(super) fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> ServicePort {
+pub(crate) fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> ServicePort {
     let all = List {
         members: (0..endpoints.len() as u32).collect(),
         when_empty: When::Reject,
@@ -64,6 +64,9 @@ pub(super) fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> Service
         internal: all.clone(),
         external: all.clone(),
         shortcut: all,
+        rule: Rule::Random,
+        weights: Vec::new(),
+        slow_start: 0,
         affinity: 0,
         hints: None,
         source_ranges: Vec::new(),
@@ -239,6 +242,53 @@ fn an_endpoint_that_leaves_the_lists_and_serves_keeps_its_life() {
     let plan = bench.apply("web", &[local]);
     assert_eq!(kinds(&plan.operations), ["PutSlots", "PutService"]);
     assert_eq!(bench.kernel.backends, before);
+}
+
+#[test]
+fn another_rule_or_weight_is_another_list_and_no_more() {
+    let mut bench = Bench::new(AMPLE);
+    let mut web = port("web", &[1], &[1, 2]);
+    bench.install("web", &[web.clone()]);
+    let before = bench.kernel.backends.clone();
+    let even = vec![Weight::MIN; 2];
+    let uneven = vec![Weight::MIN, Weight::new(3).unwrap()];
+    for (rule, weights) in [
+        (Rule::Maglev(TableSize::small(7)), &even),
+        (Rule::Maglev(TableSize::small(11)), &even),
+        (Rule::Maglev(TableSize::small(11)), &uneven),
+        (Rule::LeastConnections, &uneven),
+        (Rule::LeastConnections, &even),
+        (Rule::Random, &uneven),
+        (Rule::Random, &even),
+    ] {
+        web.rule = rule;
+        web.weights.clone_from(weights);
+        let plan = bench.apply("web", &[web.clone()]);
+        assert_eq!(kinds(&plan.operations), ["PutSlots", "PutService"], "{rule:?}");
+        assert_eq!(
+            bench.kernel.backends, before,
+            "flows that live keep their backends"
+        );
+        bench.rest(&plan);
+        assert_eq!(bench.apply("web", &[web.clone()]).operations, [], "{rule:?}");
+        // A restart finds the same.
+        let (mut adopted, repairs) = Planner::adopt(&bench.kernel.snapshot(), AMPLE);
+        assert_eq!(repairs, []);
+        let again = adopted.apply(&[(name("web"), vec![web.clone()])]);
+        assert_eq!(again.operations, [], "{rule:?}");
+    }
+}
+
+#[test]
+fn a_table_without_room_leaves_the_service_as_it_was() {
+    let mut bench = Bench::new(Capacity { slots: 12, ..AMPLE });
+    let mut web = port("web", &[1], &[1, 2]);
+    bench.install("web", &[web.clone()]);
+    let before = bench.kernel.meanings();
+    web.rule = Rule::Maglev(TableSize::small(11));
+    let plan = bench.apply("web", &[web]);
+    assert_eq!((plan.failed[0].map, plan.failed[0].needed), ("SLOTS", 14));
+    assert_eq!(bench.kernel.meanings(), before);
 }
 
 #[test]

@@ -67,6 +67,13 @@ impl<'a> View<'a> {
         run.get(..word.count() as usize).unwrap_or_default()
     }
 
+    /// The table that a list is chosen from; none if it has none, or if it was not read whole.
+    pub fn table(&self, word: ListWord) -> &'a [BackendId] {
+        let run = self.runs.get(&word.first()).copied().unwrap_or_default();
+        let behind = word.split(run).map_or(&[][..], |(_, behind)| behind);
+        behind.get(1..).unwrap_or_default()
+    }
+
     /// What a backend stands for, while it lives.
     pub fn endpoint(&self, id: BackendId) -> Option<Endpoint> {
         let backend = self.backends.get(&id).filter(|backend| backend.is_alive());

@@ -48,7 +48,7 @@ pub use port::Port;
 pub use prefilter::{
     FilterBit, PREFILTER_FORWARD_BITS, PREFILTER_PORTS_START, PREFILTER_REVERSE_START, PREFILTER_WORDS,
 };
-pub use service::{ListWord, Service, ServiceId, When};
+pub use service::{ChoiceRule, ListWord, Service, ServiceId, When};
 pub use socket::{SocketKey, SocketValue};
 pub use source_range::{SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey};
 pub use uplink::{UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, UPLINKS, Uplink};

@@ -12,6 +12,8 @@ pub const SERVICES: &str = "SERVICES";
 pub const SLOTS: &str = "SLOTS";
 /// Mmapable array by [`super::BackendId`]: [`super::Backend`].
 pub const BACKENDS: &str = "BACKENDS";
+/// Array by [`super::BackendId`]: how many connections a backend has (i32): see [`crate::rules::load`].
+pub const LOADS: &str = "LOADS";
 /// Mmapable array of u64 words: see [`super::FilterBit`].
 pub const PREFILTER: &str = "PREFILTER";
 /// Hash: [`super::V4`] -> u32: see [`super::node_address_value`]. The node's own addresses.

@@ -4,8 +4,8 @@ use crate::layout::{Addr, Affinity, AffinityKey, AffinityWord, BackendId, Counte
 use crate::rules::{Directory, lifetime};
 
 /// Steps in which the longest list is searched.
-const STEPS: u32 = 25;
-const _: () = assert!(ListWord::MAX < 1 << (STEPS - 1));
+const STEPS: u32 = 23;
+const _: () = assert!(ListWord::MAX_COUNT < 1 << (STEPS - 1));
 
 /// The backend that a client keeps, whose time begins anew; 0 if there is none that the list offers.
 #[cfg_attr(target_arch = "bpf", inline(never))]

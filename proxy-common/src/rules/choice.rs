@@ -1,10 +1,10 @@
 //! From a destination to a backend: one hash look-up and three array reads.
 
 use crate::layout::{
-    Addr, AffinityWord, Backend, BackendId, FilterBit, FrontendKey, FrontendKind, FrontendValue, ListWord,
-    Port, ServiceId, When,
+    Addr, AffinityWord, BackendId, ChoiceRule, FilterBit, FlowKey, FrontendKey, FrontendKind, FrontendValue,
+    ListWord, Port, ServiceId, When,
 };
-use crate::rules::{Directory, Origin};
+use crate::rules::{Directory, Origin, hash};
 
 /// Who asks, as the traffic policies see it (semantics A4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,17 +120,71 @@ pub fn offer<A: Addr, D: Directory<A>>(node: &D, found: &Found, caller: Caller) 
     Offer { list, affinity }
 }
 
-/// A backend of a list at random; `None` if the one that was drawn no longer serves.
-#[inline(always)]
-pub fn draw<A: Addr, D: Directory<A>>(node: &D, list: ListWord) -> Option<(BackendId, Backend)> {
-    let count = list.count();
-    if count == 0 {
-        return None;
-    }
-    let id = node.slot(list.first() + node.random() % count)?;
-    let backend = node.backend(id)?;
-    backend.is_alive().then_some((id, backend))
+/// A backend of a list by its rule, where nothing is known of the flow but that there will be one; 0 if the one that was
+/// drawn no longer serves.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub fn draw<A: Addr, D: Directory<A>>(node: &D, list: ListWord) -> u32 {
+    draw_by(node, list, node.random())
 }
 
+/// The same for a flow: where the rule is Maglev's, its hash decides, and the second and later attempts give others.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub fn draw_for<A: Addr, D: Directory<A>>(node: &D, list: ListWord, key: &FlowKey<A>, attempt: u32) -> u32 {
+    let number = if list.rule() == ChoiceRule::Maglev {
+        (hash::step(hash::flow(key), u64::from(attempt)) >> 32) as u32
+    } else {
+        node.random()
+    };
+    draw_by(node, list, number)
+}
+
+#[inline(always)]
+fn draw_by<A: Addr, D: Directory<A>>(node: &D, list: ListWord, number: u32) -> u32 {
+    let drawn = entry(node, list, number);
+    if list.rule() != ChoiceRule::LeastConnections {
+        return if serves(node, drawn) { drawn } else { 0 };
+    }
+    let other = entry(node, list, node.random());
+    let is_other_less = node.load(BackendId(other)) < node.load(BackendId(drawn));
+    let (less, more) = if is_other_less {
+        (other, drawn)
+    } else {
+        (drawn, other)
+    };
+    if serves(node, less) {
+        less
+    } else if serves(node, more) {
+        more
+    } else {
+        0
+    }
+}
+
+/// The entry of a list's table at a number, whatever its size; of the list itself if it has no table; 0 if there is none.
+#[inline(always)]
+fn entry<A: Addr, D: Directory<A>>(node: &D, list: ListWord, number: u32) -> u32 {
+    let (mut first, mut length) = (list.first(), list.count());
+    if let Some(slot) = list.table_length_slot()
+        && let Some(BackendId(entries)) = node.slot(slot)
+        && entries != 0
+    {
+        (first, length) = (slot + 1, entries);
+    }
+    let Some(offset) = number.checked_rem(length) else {
+        return 0;
+    };
+    node.slot(first.wrapping_add(offset)).map_or(0, |id| id.0)
+}
+
+#[inline(always)]
+fn serves<A: Addr, D: Directory<A>>(node: &D, id: u32) -> bool {
+    id != 0
+        && node
+            .backend(BackendId(id))
+            .is_some_and(|backend| backend.is_alive())
+}
+
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;

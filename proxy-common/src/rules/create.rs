@@ -1,13 +1,13 @@
 //! A new flow: choose a backend, write the reverse and the forward entry.
 
 use crate::layout::{
-    Action, Addr, Affinity, AffinityKey, BackendId, Counter, Direction, Flow, FlowKey, FlowTable, Meta, Port,
-    When, protocol, state,
+    Action, Addr, Affinity, AffinityKey, BackendId, ChoiceRule, Counter, Direction, Flow, FlowKey, FlowTable,
+    Meta, Port, When, protocol, state,
 };
 use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
 use crate::rules::forward::{find, live, note};
-use crate::rules::{FlowStore, Origin, Verdict, Work};
+use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, load};
 
 /// How many backends are drawn until one serves and its reverse key is free.
 const BACKENDS_TRIED: u32 = 3;
@@ -28,17 +28,11 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
     if !choice::admits(node, &found, &work.key.source) {
         return Verdict::drop(Counter::SourceNotAllowed);
     }
-    if work.packet.protocol != protocol::UDP && !work.packet.opens() {
-        // Only a SYN or an INIT makes a flow. Netfilter may own it, after kube-proxy.
-        node.count(if work.packet.protocol == protocol::TCP {
-            Counter::TcpWithoutFlow
-        } else {
-            Counter::SctpWithoutFlow
-        });
-        return Verdict::PASS;
-    }
     let caller = choice::caller(node, origin, &work.key.source);
     let offer = choice::offer(node, &found, caller);
+    if !may_begin(&work.packet) && (offer.list.rule() != ChoiceRule::Maglev || offer.list.count() == 0) {
+        return without_flow(node, work);
+    }
     if offer.list.count() == 0 {
         return match offer.list.when_empty() {
             When::Reject => Verdict::reject(Counter::NoEndpoint),
@@ -53,6 +47,23 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
     make(node, origin, work, offer)
 }
 
+/// Whether the packet may begin a conversation: a connection begins with a SYN or an INIT.
+#[inline(always)]
+fn may_begin<A: Addr>(packet: &Headers<A>) -> bool {
+    packet.protocol == protocol::UDP || packet.opens()
+}
+
+/// A packet of a connection that nobody knows here: netfilter may own it, after kube-proxy.
+#[inline(always)]
+fn without_flow<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Verdict {
+    node.count(if work.packet.protocol == protocol::TCP {
+        Counter::TcpWithoutFlow
+    } else {
+        Counter::SctpWithoutFlow
+    });
+    Verdict::PASS
+}
+
 #[inline(always)]
 fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, offer: Offer) -> Verdict {
     let client = AffinityKey::of_address(&work.key.source, work.flow.service);
@@ -64,15 +75,19 @@ fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, 
     };
     let mut refusal = Verdict::PASS;
     let mut has_collided = false;
-    for _ in 0..BACKENDS_TRIED {
+    for attempt in 0..BACKENDS_TRIED {
         let elected = if kept == 0 {
-            elect(node, origin, work, offer, &client, &mut kept)
+            elect(node, origin, work, offer, attempt, &client, &mut kept)
         } else {
             settle(node, origin, work, BackendId(kept))
         };
         if elected != Verdict::PASS {
             refusal = elected;
             continue;
+        }
+        if !may_begin(&work.packet) && work.flow.action != Action::Stack as u8 {
+            // In another node's name it had another source.
+            return without_flow(node, work);
         }
         work.flow.source_port = own_or_random_port(node, work);
         if reserve_reverse(node, work) {
@@ -100,12 +115,14 @@ fn elect<A: Addr, N: FlowStore<A>>(
     origin: Origin,
     work: &mut Work<A>,
     Offer { list, affinity }: Offer,
+    attempt: u32,
     client: &AffinityKey,
     kept: &mut u32,
 ) -> Verdict {
-    let Some((drawn, _)) = choice::draw(node, list) else {
+    let drawn = BackendId(choice::draw_for(node, list, &work.key, attempt));
+    if drawn.0 == 0 {
         return Verdict::drop(Counter::NoEndpoint);
-    };
+    }
     let refusal = settle(node, origin, work, drawn);
     if refusal != Verdict::PASS || !affinity.is_on() {
         return refusal;
@@ -262,6 +279,7 @@ fn renew<A: Addr, N: FlowStore<A>>(
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     if node.insert_flow(FlowTable::Embryos, &work.key, &work.flow) {
+        load::begin(node, &work.flow);
         node.count(Counter::FlowCreated);
         return work.verdict();
     }
@@ -275,6 +293,7 @@ fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     }
     // An expired entry does not exist.
     if node.put_flow(FlowTable::Embryos, &work.key, &work.flow) {
+        load::begin(node, &work.flow);
         node.count(Counter::FlowCreated);
         return work.verdict();
     }

@@ -2,7 +2,7 @@
 
 use crate::layout::{Addr, Counter, Direction, Flow, FlowKey, FlowTable, protocol, state};
 use crate::rules::headers::tcp;
-use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, create, lifetime};
+use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, create, lifetime, load};
 
 /// How far behind the SYN-ACK's number the client's acknowledgement may be: the first ACK can be lost, and the
 /// next one acknowledges data as well. A forger hits the window once in 65,536 guesses.
@@ -120,10 +120,13 @@ pub(crate) fn note<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table
 fn refresh<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTable, bits: u8) {
     let now = node.now();
     let meta = work.flow.meta;
-    node.exchange_meta(table, &work.key, meta, meta.with(bits, now));
+    let is_noted = node.exchange_meta(table, &work.key, meta, meta.with(bits, now));
     if work.flow.backend.0 == 0 {
         // A foreign tuple has no partner.
         return;
+    }
+    if is_noted {
+        load::change(node, &work.flow, bits);
     }
     work.derive_partner();
     if node.flow(table, &work.partner, &mut work.spare) && work.spare.same_tuple(&work.other) {
@@ -154,6 +157,7 @@ fn is_taken<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>
 /// Moves a flow from EMBRYOS to FLOWS: reverse first; the embryos go last, so that no packet finds nothing.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn promote<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
+    load::change(node, &work.flow, bits);
     work.flow.meta = work.flow.meta.with(bits, node.now());
     work.derive_partner();
     if is_taken(node, &work.partner, &work.other, &mut work.spare) {
@@ -187,6 +191,7 @@ fn settle<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>, 
 /// has under the partner's key stays.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 pub(crate) fn remove_pair<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
+    load::end(node, &work.flow);
     work.derive_partner();
     for table in [FlowTable::Flows, FlowTable::Embryos] {
         node.remove_flow(table, &work.key);

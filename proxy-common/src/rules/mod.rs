@@ -18,6 +18,7 @@ pub mod headers;
 pub mod hook;
 pub mod lifetime;
 pub mod limit;
+pub mod load;
 #[cfg(test)]
 mod model;
 mod node;

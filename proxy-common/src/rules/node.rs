@@ -18,6 +18,8 @@ pub trait Directory<A: Addr> {
     fn slot(&self, index: u32) -> Option<BackendId>;
     /// A backend.
     fn backend(&self, id: BackendId) -> Option<Backend>;
+    /// How many connections a backend has, as far as is known; below 0 for a moment.
+    fn load(&self, id: BackendId) -> i32;
     /// Whether an address is in one of a service port's source ranges.
     fn allows(&self, service: ServiceId, tag: u16, source: &A) -> bool;
     /// The node's primary address.
@@ -88,6 +90,8 @@ pub trait FlowStore<A: Addr>: Directory<A> {
     fn put_flow(&self, table: FlowTable, key: &FlowKey<A>, flow: &Flow<A>) -> bool;
     /// Replaces a flow's meta if it is still `old`.
     fn exchange_meta(&self, table: FlowTable, key: &FlowKey<A>, old: Meta, new: Meta) -> bool;
+    /// A backend has so many more connections; fewer, if negative.
+    fn add_load(&self, id: BackendId, connections: i32);
     /// Removes a flow, if it is there.
     fn remove_flow(&self, table: FlowTable, key: &FlowKey<A>);
     /// The source address for a packet that this node sends to `destination` in its own name.

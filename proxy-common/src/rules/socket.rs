@@ -1,8 +1,8 @@
 //! Socket LB: the choice at the system call.
 
 use crate::layout::{
-    Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_PODS_SOCKET_LB, Config, Counter, FilterBit,
-    FrontendKind, Port, When, no_loopback, protocol,
+    Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_PODS_SOCKET_LB, ChoiceRule, Config, Counter,
+    FilterBit, FrontendKind, Port, When, no_loopback, protocol,
 };
 use crate::rules::Directory;
 use crate::rules::affinity;
@@ -82,6 +82,10 @@ pub fn choose<A: Addr, D: Directory<A>>(
             When::Drop => Counter::NoLocalEndpoint,
         });
     }
+    if offer.list.rule() == ChoiceRule::LeastConnections && socket.netns_cookie != config.host_netns_cookie {
+        // Where a connection ends is seen by its packets.
+        return Choice::Untouched;
+    }
     let mut client = AffinityKey::default();
     if offer.affinity.is_on() {
         let Some(known) = client::key::<A, D>(node, config, socket.netns_cookie, found.service) else {
@@ -95,7 +99,8 @@ pub fn choose<A: Addr, D: Directory<A>>(
     }
     // A backend that was drawn may have stopped serving a moment ago.
     for _ in 0..4 {
-        let Some((id, backend)) = choice::draw(node, offer.list) else {
+        let id = BackendId(choice::draw(node, offer.list));
+        let Some(backend) = node.backend(id).filter(Backend::is_alive) else {
             continue;
         };
         if !offer.affinity.is_on() {

@@ -363,6 +363,17 @@ impl Kernel {
         self.set::<[u8; 32]>(names::BACKENDS, id.0, pack(backend));
     }
 
+    /// How many connections a backend has.
+    pub fn connections(&mut self, id: BackendId) -> i32 {
+        let load = self.array::<[u8; 4]>(names::LOADS).get(&id.0, 0);
+        i32::from_ne_bytes(load.unwrap_or_else(|error| panic!("reading {}: {error}", names::LOADS)))
+    }
+
+    /// Writes how many connections a backend has.
+    pub fn set_connections(&mut self, id: BackendId, connections: i32) {
+        self.set::<[u8; 4]>(names::LOADS, id.0, connections.to_ne_bytes());
+    }
+
     /// All records of session affinity.
     pub fn affinities(&mut self) -> Vec<(AffinityKey, Affinity)> {
         let map = self.hash::<[u8; 20], [u8; 16]>(names::AFFINITY);

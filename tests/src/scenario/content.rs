@@ -18,7 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use proxy_agent::plan::{Frontend, Snapshot};
 use proxy_common::layout::{
-    Addr, Backend, BackendId, FrontendKind, ListWord, Network, NetworkList, Networks, ServiceId, Vip, When,
+    Addr, Backend, BackendId, ChoiceRule, FrontendKind, ListWord, Network, NetworkList, Networks, ServiceId,
+    Vip, When,
 };
 
 /// Everything that the maps hold of Services, in the order of names.
@@ -137,16 +138,28 @@ fn list(
         };
     }
     let run = slots.get(&word.first()).map(|run| &run[..]).unwrap_or_default();
-    let members = run.iter().take(word.count() as usize);
-    let mut texts: Vec<String> = members
-        .map(|id| {
-            backends
-                .get(id)
-                .map_or_else(|| format!("nobody ({})", id.0), |backend| text_of(backend))
-        })
-        .collect();
+    let Some((members, table)) = word.split(run) else {
+        return "cut short".to_owned();
+    };
+    let entries = table.get(1..).unwrap_or_default();
+    let share = |id: &BackendId| match entries {
+        [] => String::new(),
+        _ => format!(" x{}", entries.iter().filter(|entry| *entry == id).count()),
+    };
+    let text = |id: &BackendId| {
+        let backend = backends.get(id);
+        let text = backend.map_or_else(|| format!("nobody ({})", id.0), |backend| text_of(backend));
+        text + &share(id)
+    };
+    let mut texts: Vec<String> = members.iter().map(text).collect();
     texts.sort_unstable();
-    texts.join(", ")
+    let rule = match word.rule() {
+        ChoiceRule::Random => "",
+        ChoiceRule::Weighted => " by weight",
+        ChoiceRule::Maglev => " by the flow's hash",
+        ChoiceRule::LeastConnections => " by connections",
+    };
+    texts.join(", ") + rule
 }
 
 fn text_of(backend: &Backend) -> String {

@@ -6,7 +6,7 @@ use lab::packet::REDIRECT;
 use lab::packet::{Context, Error, Frame, Kin};
 use proxy_common::host::FlowTables;
 use proxy_common::layout::{
-    Affinity, AffinityKey, Counter, Flow, FragmentKey, FragmentPorts, Meta, names::program,
+    Affinity, AffinityKey, BackendId, Counter, Flow, FragmentKey, FragmentPorts, Meta, names::program,
 };
 use proxy_common::rules::{Decision, Origin, Work, hook};
 
@@ -25,6 +25,8 @@ pub(crate) struct Fate<A: Kin> {
     flows: FlowTables<A>,
     fragments: HashMap<FragmentKey<A>, FragmentPorts>,
     affinities: HashMap<AffinityKey, Affinity>,
+    /// Of the backends that have any.
+    loads: HashMap<BackendId, i32>,
     pub(crate) counters: Vec<u64>,
 }
 
@@ -64,6 +66,7 @@ impl<A: Kin> Difference<A> {
             .map(|(table, key, flow)| ((table, key), flow))
             .collect();
         let affinities = self.stage.kernel.affinities().into_iter().collect();
+        let loads = self.loads();
         let (frame, tuple, error) = shown(sent, &output);
         Fate {
             verdict: output.verdict,
@@ -73,6 +76,7 @@ impl<A: Kin> Difference<A> {
             flows,
             fragments: fragments.into_iter().collect(),
             affinities,
+            loads,
             counters: delta,
         }
     }
@@ -112,6 +116,8 @@ impl<A: Kin> Difference<A> {
         let flows = host.flows.borrow().clone();
         let fragments = host.fragments.borrow().clone();
         let affinities = host.affinities.borrow().clone();
+        let mut loads = host.loads.borrow().clone();
+        loads.retain(|_, load| *load != 0);
         let (verdict, (frame, tuple, error)) = outcome(sent, decision, &work, &mut counters);
         Fate {
             verdict,
@@ -121,6 +127,7 @@ impl<A: Kin> Difference<A> {
             flows,
             fragments,
             affinities,
+            loads,
             counters,
         }
     }
@@ -131,6 +138,7 @@ impl<A: Kin> Difference<A> {
         let flows = self.stage.host.flows.borrow().clone();
         let fragments = self.stage.host.fragments.borrow().clone();
         let affinities = self.stage.host.affinities.borrow().clone();
+        let loads = self.stage.host.loads.borrow().clone();
         let ports = u32::from(self.stage.host.config.snat_count.max(1));
         let mut nearest = None;
         for number in 0..12 * ports {
@@ -138,6 +146,7 @@ impl<A: Kin> Difference<A> {
             *self.stage.host.flows.borrow_mut() = flows.clone();
             *self.stage.host.fragments.borrow_mut() = fragments.clone();
             *self.stage.host.affinities.borrow_mut() = affinities.clone();
+            *self.stage.host.loads.borrow_mut() = loads.clone();
             if is_same(&kernel, &host) {
                 self.note(&kernel);
                 self.adopt();
@@ -205,6 +214,7 @@ fn is_same<A: Kin>(kernel: &Fate<A>, host: &Fate<A>) -> bool {
             })
         });
     kernel.verdict == host.verdict
+        && kernel.loads == host.loads
         && (has_refusal
             || (kernel.frame == host.frame && kernel.tuple == host.tuple && kernel.error == host.error))
         && flows

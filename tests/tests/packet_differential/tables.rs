@@ -1,10 +1,13 @@
 //! The tables that both sides start from, and what happens to them between packets.
 
+use std::collections::HashMap;
+
 use lab::packet::stage::*;
 use lab::packet::{Frame, Kin, PASS};
 use proxy_common::layout::{
-    Affinity, AffinityWord, BACKEND_LOCAL, Backend, CONFIG_NO_PING, Counter, Flow, FrontendKey, FrontendKind,
-    ListWord, Network, NetworkList, Port, Service, ServiceId, When, names::program, protocol,
+    Affinity, AffinityWord, BACKEND_LOCAL, Backend, BackendId, CONFIG_NO_PING, ChoiceRule, Counter, Flow,
+    FrontendKey, FrontendKind, ListWord, Network, NetworkList, Port, Service, ServiceId, When,
+    names::program, protocol,
 };
 
 use crate::{Difference, SECOND};
@@ -127,6 +130,9 @@ impl<A: Kin> Difference<A> {
             self.change_a_service();
         }
         self.learn_the_time();
+        for id in self.loads().into_keys() {
+            self.stage.kernel.set_connections(id, 0);
+        }
         self.stage.install();
         self.stage.kernel.forget_flows();
         self.counted = self.stage.kernel.counters();
@@ -175,7 +181,19 @@ impl<A: Kin> Difference<A> {
             let backends: Vec<_> = (0..count)
                 .map(|_| Stage::<A>::backend(ip_protocol, dice.below(6) as u32 + 1))
                 .collect();
-            stage.host.add_list(&backends, tag)
+            let (rule, lengths) = dice.pick(&[
+                (ChoiceRule::Random, &[][..]),
+                (ChoiceRule::Random, &[]),
+                // Each number that is tried leads to another entry.
+                (ChoiceRule::Weighted, &[2, 3, 6]),
+                (ChoiceRule::LeastConnections, &[0, 0, 4]),
+                (ChoiceRule::Maglev, &[5, 7]),
+            ]);
+            if rule == ChoiceRule::Random {
+                return stage.host.add_list(&backends, tag);
+            }
+            let table: Vec<_> = (0..dice.pick(lengths)).map(|_| dice.pick(&backends)).collect();
+            stage.host.add_table(&backends, rule, &table, tag)
         };
         // Odd times end between the waits: a second of the rules is half a second of the waits.
         let service = Service {
@@ -231,12 +249,26 @@ impl<A: Kin> Difference<A> {
         }
     }
 
+    /// The kernel's connections.
+    pub(crate) fn loads(&mut self) -> HashMap<BackendId, i32> {
+        let numbers = (1..).take(endpoints::<A>().len());
+        let ids = PROTOCOLS.into_iter().flat_map(|ip_protocol| {
+            numbers
+                .clone()
+                .map(move |nth| Stage::<A>::backend(ip_protocol, nth))
+        });
+        let loads: HashMap<_, _> = ids.map(|id| (id, self.stage.kernel.connections(id))).collect();
+        loads.into_iter().filter(|(_, load)| *load != 0).collect()
+    }
+
     /// The host goes on from what the kernel holds.
     pub(crate) fn adopt(&mut self) {
         let flows = self.stage.kernel.flows::<A>();
         let fragments = self.stage.kernel.fragments::<A>();
         let affinities = self.stage.kernel.affinities();
+        let loads = self.loads();
         let host = &mut self.stage.host;
+        *host.loads.borrow_mut() = loads;
         *host.flows.borrow_mut() = flows
             .into_iter()
             .map(|(table, key, flow)| ((table, key), flow))

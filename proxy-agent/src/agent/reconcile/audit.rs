@@ -9,7 +9,7 @@ use proxy_common::layout::{BackendId, ServiceId};
 use super::{Done, MapsFailed, Reconciler, SLICE};
 use crate::agent::MapWriter;
 use crate::name::ObjectName;
-use crate::plan::{Audit, Difference, Endpoint, Part};
+use crate::plan::{Audit, Difference, Endpoint, Part, ServicePort};
 
 /// Differences that the log names one by one.
 const MOST_TOLD: usize = 20;
@@ -155,7 +155,9 @@ impl<M: MapWriter> Reconciler<M> {
 
     fn differences_of(&mut self, names: Vec<ObjectName>) -> Result<Vec<Difference>, MapsFailed<M::Error>> {
         let names = names.into_iter().filter(|name| !self.failed.contains_key(name));
-        let ports: Vec<_> = names.flat_map(|name| self.model.compile(&name)).collect();
+        let names: Vec<ObjectName> = names.collect();
+        let compiled = self.compile(names).into_iter();
+        let ports: Vec<ServicePort> = compiled.flat_map(|(_, ports)| ports).collect();
         let part = self.planner.part_of(&ports);
         let mut snapshot = self.maps.part(&part).map_err(MapsFailed)?;
         // A map of prefixes can't be asked for one: the planner's are compared with all that there are at the end.

@@ -9,6 +9,7 @@ fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
 fn list(backends: &[u32], when_empty: &'static str) -> ListEntry {
     ListEntry {
         backends: backends.to_vec(),
+        choice: "random",
         when_empty,
     }
 }
@@ -57,6 +58,7 @@ fn backends() -> Vec<BackendEntry> {
         local,
         alive,
         generation: 3,
+        connections: number.into(),
     };
     vec![
         backend(6, 2, 2, false, true),
@@ -71,11 +73,11 @@ fn services_are_a_row_a_frontend() {
     assert_eq!(
         text,
         "\
-SERVICE        KIND          FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  AFFINITY  BACKENDS (LOCAL/ALL)  HINTS
-shop/web:http  ClusterIP     tcp 10.96.0.1:80  2         -         -         10800s    1/2                   not followed: none is for this node's zone
-shop/web:http  NodePort      tcp *:30080       -         drop      2         10800s    1/2                   not followed: none is for this node's zone
-shop/web:http  LoadBalancer  tcp [fd00::1]:80  -         drop      2         10800s    1/2                   not followed: none is for this node's zone
-shop/zero      ClusterIP     tcp 10.96.0.2:80  reject    -         -         -         0/0                   -
+SERVICE        KIND          FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  AFFINITY  CHOICE  BACKENDS (LOCAL/ALL)  HINTS
+shop/web:http  ClusterIP     tcp 10.96.0.1:80  2         -         -         10800s    random  1/2                   not followed: none is for this node's zone
+shop/web:http  NodePort      tcp *:30080       -         drop      2         10800s    random  1/2                   not followed: none is for this node's zone
+shop/web:http  LoadBalancer  tcp [fd00::1]:80  -         drop      2         10800s    random  1/2                   not followed: none is for this node's zone
+shop/zero      ClusterIP     tcp 10.96.0.2:80  reject    -         -         -         -       0/0                   -
 "
     );
 }
@@ -99,9 +101,9 @@ fn backends_that_serve_are_named_by_their_service() {
     assert_eq!(
         text,
         "\
-SERVICE         BACKEND            WHERE      ID  GENERATION
-(gone, id 9)    tcp 10.1.0.2:8080  elsewhere  6   3
-shop/web:http   tcp 10.1.0.1:8080  here       5   3
+SERVICE         BACKEND            WHERE      ID  GENERATION  CONNECTIONS
+(gone, id 9)    tcp 10.1.0.2:8080  elsewhere  6   3           2
+shop/web:http   tcp 10.1.0.1:8080  here       5   3           1
 "
         .replace("(gone, id 9)    ", "(gone, id 9)   ")
         .replace("SERVICE         ", "SERVICE        ")

@@ -24,6 +24,7 @@ macro_rules! layouts {
 }
 
 layouts!(
+    i32,
     u32,
     u64,
     V4,

@@ -1,10 +1,29 @@
 //! How one of the backends is chosen, and who keeps the one he has.
 
-use proxy_common::layout::When;
+use proxy_common::layout::{ChoiceRule, When};
 
 use super::Writer;
 use crate::explain::decide::Met;
 use crate::explain::node::Caller;
+
+fn by_rule(rule: ChoiceRule, count: u32, table: u32) -> String {
+    let by_weight = if table == 0 {
+        ""
+    } else {
+        ", drawn as often as their weights say"
+    };
+    match rule {
+        ChoiceRule::Random => format!("one of {count} at random, each as likely as the others"),
+        ChoiceRule::Weighted => format!("one of {count} at random, each as likely as its weight says"),
+        ChoiceRule::Maglev => format!(
+            "one of {count} by the hash of the packet's addresses, ports and protocol, the same on each node (Maglev, {table} \
+             entries)"
+        ),
+        ChoiceRule::LeastConnections => {
+            format!("one of {count}: of two{by_weight}, the one that has fewer connections through this node")
+        }
+    }
+}
 
 impl Writer<'_> {
     pub(super) fn choice(&mut self, met: &Met) {
@@ -12,9 +31,15 @@ impl Writer<'_> {
             (0, When::Reject) => "nobody to choose: no endpoint is usable anywhere".to_owned(),
             (0, When::Drop) => "nobody to choose here, though other nodes have endpoints".to_owned(),
             (1, _) => "one backend: it is taken".to_owned(),
-            (count, _) => format!("one of {count} at random, each as likely as the others"),
+            (count, _) => by_rule(met.rule, count, met.table),
         };
         self.say("choice", text);
+        if met.count > 1 && met.rule == ChoiceRule::Maglev && self.ruling.is_by_socket {
+            self.say(
+                "choice",
+                "a socket has no packets to hash yet: by any entry of the table",
+            );
+        }
         let place = match (self.caller, self.ruling.is_by_socket) {
             (_, true) => "made once, at the system call (socket LB): the socket calls the backend itself",
             (Caller::Host(_), false) => "the host's calls of this protocol are not translated",

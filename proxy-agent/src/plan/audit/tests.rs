@@ -1,7 +1,8 @@
-use proxy_common::layout::{AffinityWord, FrontendKind, Port, protocol};
+use proxy_common::layout::{AffinityWord, ChoiceRule, FrontendKind, Port, protocol};
 
 use super::super::tests::{AMPLE, Bench, cluster_ip, port};
 use super::*;
+use crate::plan::{Rule, TableSize};
 
 /// Two Services with two endpoints each, installed; the first keeps clients and is guarded.
 fn installed() -> (Vec<ServicePort>, Snapshot) {
@@ -158,5 +159,35 @@ fn families_are_told_apart() {
     assert_eq!(
         audit(&[desired[0].clone(), desired[1].clone(), other], &snapshot),
         ["default/dns (UDP IPv4): IDENTITY: it is not there"]
+    );
+}
+
+#[test]
+fn a_damaged_table_and_another_rule_are_found() {
+    let mut bench = Bench::new(AMPLE);
+    let mut web = port("web", &[1], &[1, 2]);
+    web.rule = Rule::Maglev(TableSize::small(7));
+    bench.install("web", std::slice::from_ref(&web));
+    let desired = [web];
+    let installed = bench.kernel.snapshot();
+    assert_eq!(audit(&desired, &installed), [""; 0]);
+    let three =
+        |problem: &str| ["external", "internal", "shortcut"].map(|list| problem.replace("LIST", list));
+    let mut damaged = installed.clone();
+    let run = &mut damaged.slots[0].1;
+    let last = run.len() - 1;
+    run[last] = if run[last] == run[0] { run[1] } else { run[0] };
+    assert_eq!(
+        audit(&desired, &damaged),
+        three("default/web: SLOTS: the LIST list's table is another one")
+    );
+    let mut damaged = installed;
+    for service in damaged.services.iter_mut().map(|(_, service)| service) {
+        let random = service.internal.with_rule(ChoiceRule::Random);
+        (service.internal, service.external, service.shortcut) = (random, random, random);
+    }
+    assert_eq!(
+        audit(&desired, &damaged),
+        three("default/web: SERVICES: the LIST list is chosen from by the rule Random, it should be Maglev")
     );
 }

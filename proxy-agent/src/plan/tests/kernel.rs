@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use proxy_common::layout::{
-    Backend, BackendId, FilterBit, FrontendKind, FrontendValue, Identity, ListWord, Networks, Service,
-    ServiceId, Vip, When,
+    Backend, BackendId, ChoiceRule, FilterBit, FrontendKind, FrontendValue, Identity, ListWord, Networks,
+    Service, ServiceId, Vip, When,
 };
 
 use super::super::filter::{backend_bits, frontend_bits};
 use super::super::installed::words;
+use super::super::rule::in_any_order;
 use super::super::{Capacity, Endpoint, Frontend, List, Operation, Range, ServicePort, Snapshot};
 
 /// Where a frontend leads: its kind and its three lists.
@@ -23,25 +24,41 @@ pub(crate) struct Meaning {
     guard: Option<BTreeSet<Range>>,
 }
 
-/// Endpoints, or what happens without.
-type ListMeaning = Result<BTreeSet<Endpoint>, u8>;
+/// Endpoints, the rule and the table by which one of them is chosen, or what happens without.
+type ListMeaning = Result<(BTreeSet<Endpoint>, ChoiceRule, Vec<Endpoint>), u8>;
 
 fn is_guarded(kind: u8) -> bool {
     kind == FrontendKind::GuardedLoadBalancer as u8
 }
 
-fn list_meaning(endpoints: BTreeSet<Endpoint>, when: When) -> ListMeaning {
+fn list_meaning(
+    endpoints: BTreeSet<Endpoint>,
+    when: When,
+    rule: ChoiceRule,
+    table: Vec<Endpoint>,
+) -> ListMeaning {
     if endpoints.is_empty() {
         Err(when as u8)
     } else {
-        Ok(endpoints)
+        Ok((endpoints, rule, table))
     }
+}
+
+/// What a list of a service port should mean.
+fn meaning_of(port: &ServicePort, list: &List) -> ListMeaning {
+    let (rule, table) = port.table(list);
+    list_meaning(
+        port.members(list).copied().collect(),
+        list.when_empty,
+        rule,
+        table,
+    )
 }
 
 impl Meaning {
     /// What the frontends of a service port should mean.
     pub(super) fn of_port(port: &ServicePort) -> Vec<(Frontend, Self)> {
-        let list = |list: &List| list_meaning(port.members(list).copied().collect(), list.when_empty);
+        let list = |list: &List| meaning_of(port, list);
         let lists = [list(&port.internal), list(&port.external), list(&port.shortcut)];
         let meaning = |kind: FrontendKind| Self {
             kind: kind as u8,
@@ -85,13 +102,6 @@ pub(crate) struct Kernel {
     /// Slots and backends that a reader may still hold.
     held_slots: BTreeSet<u32>,
     held_backends: BTreeSet<BackendId>,
-}
-
-fn slots_of(word: ListWord) -> std::ops::Range<u32> {
-    match word.count() {
-        0 => 0..0,
-        count => word.first()..word.first() + count,
-    }
 }
 
 impl Kernel {
@@ -138,11 +148,8 @@ impl Kernel {
             .flat_map(|(_, service)| words(service))
             .filter(|word| word.count() > 0)
         {
-            let run = slots_of(word);
-            slots.insert(
-                word.first(),
-                self.slots[run.start as usize..run.end as usize].to_vec(),
-            );
+            let (backends, table) = self.run(word);
+            slots.insert(word.first(), [backends, table].concat());
         }
         let mut filter: BTreeMap<u32, u64> = BTreeMap::new();
         for bit in &self.filter {
@@ -188,27 +195,51 @@ impl Kernel {
     }
 
     fn list(&self, word: ListWord) -> ListMeaning {
-        let endpoint = |slot: u32| {
-            let backend = &self.backends[&self.slots[slot as usize]];
-            assert!(backend.is_alive(), "slot {slot} names a dead backend");
+        let endpoint = |id: &BackendId| {
+            let backend = &self.backends[id];
+            assert!(backend.is_alive(), "{word:?} names a dead backend");
             Endpoint {
                 address: backend.address.into(),
                 port: backend.port,
                 local: backend.is_local(),
             }
         };
-        let ids: Vec<_> = slots_of(word).map(|slot| self.slots[slot as usize]).collect();
+        let (ids, table) = self.run(word);
         assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?} can't be searched");
-        list_meaning(slots_of(word).map(endpoint).collect(), word.when_empty())
+        let entries = table.get(1..).unwrap_or_default();
+        assert!(
+            entries.iter().all(|id| ids.contains(id)),
+            "{entries:?} of {ids:?}"
+        );
+        let table = in_any_order(word.rule(), entries.iter().map(endpoint).collect());
+        list_meaning(
+            ids.iter().map(endpoint).collect(),
+            word.when_empty(),
+            word.rule(),
+            table,
+        )
+    }
+
+    /// A list's backends, and what stands behind them.
+    fn run(&self, word: ListWord) -> (&[BackendId], &[BackendId]) {
+        if word.count() == 0 {
+            return Default::default();
+        }
+        word.split(&self.slots[word.first() as usize..]).unwrap()
+    }
+
+    fn slots_of(&self, word: ListWord) -> std::ops::Range<u32> {
+        let (backends, table) = self.run(word);
+        word.first()..word.first() + (backends.len() + table.len()) as u32
+    }
+
+    fn shown_lists(&self) -> impl Iterator<Item = ListWord> {
+        let shown = self.identities.keys().filter_map(|id| self.services.get(id));
+        shown.flat_map(words).filter(|word| word.count() > 0)
     }
 
     fn shown_slots(&self) -> BTreeSet<u32> {
-        self.identities
-            .keys()
-            .filter_map(|id| self.services.get(id))
-            .flat_map(words)
-            .flat_map(slots_of)
-            .collect()
+        self.shown_lists().flat_map(|word| self.slots_of(word)).collect()
     }
 
     pub(crate) fn carry_out(&mut self, operations: &[Operation]) {
@@ -279,12 +310,9 @@ impl Kernel {
     }
 
     fn kill(&mut self, id: BackendId) {
-        let shown: Vec<u32> = self
-            .shown_slots()
-            .into_iter()
-            .filter(|slot| self.slots[*slot as usize] == id)
-            .collect();
-        assert!(shown.is_empty(), "slots {shown:?} still show {id:?}");
+        let shows = |word: &ListWord| self.run(*word).0.contains(&id);
+        let shown: Vec<ListWord> = self.shown_lists().filter(shows).collect();
+        assert!(shown.is_empty(), "{shown:?} still show {id:?}");
         let backend = self.backends.get_mut(&id).unwrap();
         assert!(backend.is_alive());
         backend.last_life = std::mem::take(&mut backend.life);
@@ -309,13 +337,14 @@ impl Kernel {
         );
         let before = self.services.insert(id, service).unwrap_or_default();
         assert_ne!(before, service, "a write that changes nothing");
-        self.held_slots
-            .extend(words(&before).into_iter().flat_map(slots_of));
+        let held = words(&before).into_iter().flat_map(|word| self.slots_of(word));
+        let held: Vec<u32> = held.collect();
+        self.held_slots.extend(held);
         let shown = self.shown_slots();
         self.held_slots.retain(|slot| !shown.contains(slot));
         let mut owners = BTreeMap::new();
         for (id, service) in &self.services {
-            for slot in words(service).into_iter().flat_map(slots_of) {
+            for slot in words(service).into_iter().flat_map(|word| self.slots_of(word)) {
                 assert_eq!(
                     *owners.entry(slot).or_insert(*id),
                     *id,

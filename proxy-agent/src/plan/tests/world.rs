@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proxy_common::layout::{Family, FrontendKind, HintFallback, Port, When, protocol};
 
-use super::super::{Endpoint, Frontend, List, PortKey, Range, ServicePort};
+use super::super::{Endpoint, Frontend, List, PortKey, Range, Rule, ServicePort, TableSize, Weight};
 use crate::name::ObjectName;
 
 /// All Services that there are.
@@ -25,6 +25,8 @@ pub(super) struct RandomPort {
     lists: [(u8, bool); 3],
     affinity: u32,
     ranges: BTreeSet<u8>,
+    rule: u8,
+    weights: [u8; 5],
 }
 
 impl Arbitrary for RandomPort {
@@ -44,10 +46,14 @@ impl Arbitrary for RandomPort {
             endpoints,
             lists,
             0..3_u32,
-            prop::collection::btree_set(0..4_u8, 0..3),
+            (
+                prop::collection::btree_set(0..4_u8, 0..3),
+                0..4_u8,
+                prop::array::uniform5(1..4_u8),
+            ),
         )
             .prop_map(
-                |(service, name, uid, v6, frontends, endpoints, lists, affinity, ranges)| Self {
+                |(service, name, uid, v6, frontends, endpoints, lists, affinity, rest)| Self {
                     service,
                     name,
                     uid,
@@ -56,7 +62,9 @@ impl Arbitrary for RandomPort {
                     endpoints,
                     lists,
                     affinity,
-                    ranges,
+                    ranges: rest.0,
+                    rule: rest.1,
+                    weights: rest.2,
                 },
             )
             .boxed()
@@ -154,6 +162,19 @@ impl RandomPort {
             internal,
             external,
             shortcut,
+            rule: match self.rule {
+                0 | 1 => Rule::Random,
+                2 => Rule::LeastConnections,
+                // The maps are looked at between any two operations.
+                _ => Rule::Maglev(TableSize::small(7)),
+            },
+            weights: match self.rule {
+                0 => Vec::new(),
+                _ => (0..self.endpoints.len())
+                    .map(|index| Weight::new(self.weights[index].into()).unwrap())
+                    .collect(),
+            },
+            slow_start: 0,
             affinity: self.affinity,
             hints: HintFallback::from_fields(u16::from(self.lists[0].0 % 4), 1),
             source_ranges: self

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use proxy_common::layout::{BackendId, Config, HintFallback, Identity, ListWord, ServiceId, When, uid_words};
+use proxy_common::layout::{
+    BackendId, ChoiceRule, Config, HintFallback, Identity, ListWord, Service, ServiceId, When, uid_words,
+};
 
 use super::super::PortRange;
 use crate::datapath::{DatapathError, dump};
 use crate::name::ObjectName;
-use crate::plan::{Capacity, Endpoint, Frontend, List, Planner, PortKey, ServicePort, Snapshot, View};
+use crate::plan::{
+    Capacity, Endpoint, Frontend, List, Planner, PortKey, Rule, ServicePort, Snapshot, TableSize, View,
+};
 
 /// All Services that the maps of a node hold.
 #[derive(Debug)]
@@ -127,9 +131,28 @@ fn port(view: &View<'_>, id: ServiceId, identity: &Identity, key: PortKey, uid: 
         external: list(view, service.external, &backends),
         shortcut: list(view, service.shortcut, &backends),
         endpoints: backends.into_iter().map(|(endpoint, _)| endpoint).collect(),
+        rule: rule(view, &service),
+        weights: Vec::new(),
+        slow_start: 0,
         affinity: service.affinity.seconds(),
         hints: HintFallback::from_fields(identity.hint_fallback, identity.without_hints),
         source_ranges: view.ranges(id).into_iter().collect(),
+    }
+}
+
+/// The rule of its lists; what they were weighed with is not told.
+fn rule(view: &View<'_>, service: &Service) -> Rule {
+    let lists = [service.internal, service.external, service.shortcut];
+    let Some(word) = lists.into_iter().find(|word| word.count() > 0) else {
+        return Rule::Random;
+    };
+    match word.rule() {
+        ChoiceRule::Random | ChoiceRule::Weighted => Rule::Random,
+        ChoiceRule::LeastConnections => Rule::LeastConnections,
+        ChoiceRule::Maglev => {
+            let size = TableSize::new(view.table(word).len() as u32);
+            Rule::Maglev(size.unwrap_or_default())
+        }
     }
 }
 

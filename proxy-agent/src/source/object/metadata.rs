@@ -35,17 +35,77 @@ pub struct Metadata {
 
 /// The annotations that mean something to a node's proxy.
 #[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "Written")]
 pub struct Annotations {
     /// When the change of pods or Service happened that an EndpointSlice's last change is due to.
+    pub last_change: Option<Timestamp>,
+    /// Shunt's own. Few objects have one, and there are many objects.
+    own: Option<Box<Own>>,
+}
+
+/// Shunt's annotations, as they are written.
+#[derive(Debug, Default, PartialEq)]
+struct Own {
+    on_endpoint_gone: Option<Box<str>>,
+    choice: Option<Box<str>>,
+    slow_start: Option<Box<str>>,
+    weight: Option<Box<str>>,
+}
+
+/// The annotations as they are written.
+#[derive(Deserialize)]
+struct Written {
     #[serde(
         default,
         rename = "endpoints.kubernetes.io/last-change-trigger-time",
         deserialize_with = "moment"
     )]
-    pub last_change: Option<Timestamp>,
-    /// What becomes of the host's TCP connections through a Service to an endpoint that is gone.
+    last_change: Option<Timestamp>,
     #[serde(default, rename = "shunt.dev/on-endpoint-gone")]
-    pub on_endpoint_gone: Option<Arc<str>>,
+    on_endpoint_gone: Option<Box<str>>,
+    #[serde(default, rename = "shunt.dev/choice")]
+    choice: Option<Box<str>>,
+    #[serde(default, rename = "shunt.dev/slow-start")]
+    slow_start: Option<Box<str>>,
+    #[serde(default, rename = "shunt.dev/weight")]
+    weight: Option<Box<str>>,
+}
+
+impl From<Written> for Annotations {
+    fn from(written: Written) -> Self {
+        let own = Own {
+            on_endpoint_gone: written.on_endpoint_gone,
+            choice: written.choice,
+            slow_start: written.slow_start,
+            weight: written.weight,
+        };
+        Self {
+            last_change: written.last_change,
+            own: (own != Own::default()).then(|| Box::new(own)),
+        }
+    }
+}
+
+impl Annotations {
+    /// What becomes of the host's TCP connections through a Service to an endpoint that is gone.
+    pub fn on_endpoint_gone(&self) -> Option<&str> {
+        self.own.as_ref()?.on_endpoint_gone.as_deref()
+    }
+
+    /// How a Service's new flows get their endpoint.
+    pub fn choice(&self) -> Option<&str> {
+        self.own.as_ref()?.choice.as_deref()
+    }
+
+    /// How long a Service's new endpoints take to their whole share of new flows.
+    pub fn slow_start(&self) -> Option<&str> {
+        self.own.as_ref()?.slow_start.as_deref()
+    }
+
+    /// How many flows the endpoints of an EndpointSlice get, beside those of others of the Service.
+    pub fn weight(&self) -> Option<&str> {
+        self.own.as_ref()?.weight.as_deref()
+    }
 }
 
 /// The labels that mean something to a node's proxy.

@@ -212,7 +212,7 @@ fn a_list_of_any_length_is_searched<A: Spoken>() {
         }
         assert!(!super::offers(&scene.node, list, BackendId(u32::MAX)));
     }
-    let beyond = ListWord::new(ListWord::MAX, ListWord::MAX, TAG);
+    let beyond = ListWord::new(ListWord::MAX, ListWord::MAX_COUNT, TAG);
     assert!(!super::offers(&scene.node, beyond, BackendId(1)));
 }
 
