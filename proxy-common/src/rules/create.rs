@@ -30,7 +30,7 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
     }
     let caller = choice::caller(node, origin, &work.key.source);
     let offer = choice::offer(node, &found, caller);
-    if !may_begin(&work.packet) && (offer.list.rule() != ChoiceRule::Maglev || offer.list.count() == 0) {
+    if !may_begin(&work.packet) && !may_join(offer) {
         return without_flow(node, work);
     }
     if offer.list.count() == 0 {
@@ -40,7 +40,11 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
         };
     }
     work.flow = Flow {
-        meta: Meta::new(work.key.tag(), 0, node.now()),
+        meta: Meta::new(
+            work.key.tag(),
+            super::state::after(0, Direction::Forward, &work.packet),
+            node.now(),
+        ),
         service: found.service,
         ..Flow::default()
     };
@@ -51,6 +55,13 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
 #[inline(always)]
 fn may_begin<A: Addr>(packet: &Headers<A>) -> bool {
     packet.protocol == protocol::UDP || packet.opens()
+}
+
+/// Whether packets of a connection that nobody knows here find its backend again: by their hash alone, whatever a client
+/// keeps.
+#[inline(always)]
+fn may_join(Offer { list, affinity }: Offer) -> bool {
+    list.rule() == ChoiceRule::Maglev && list.count() != 0 && !affinity.is_on()
 }
 
 /// A packet of a connection that nobody knows here: netfilter may own it, after kube-proxy.

@@ -9,7 +9,9 @@ use crate::rules::{FlowStore, state};
 /// A flow was made.
 #[inline(always)]
 pub(crate) fn begin<A: Addr, N: FlowStore<A>>(node: &N, flow: &Flow<A>) {
-    node.add_load(flow.backend, 1);
+    if counts(flow.meta.state()) {
+        node.add_load(flow.backend, 1);
+    }
 }
 
 /// A flow as it was gets another state: it may close, or data take that back.
