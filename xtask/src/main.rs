@@ -76,7 +76,7 @@ enum Task {
     Demo,
     /// Measure connections and packets beside nftables and iptables; writes target/bench/latest.json
     Bench {
-        /// --rounds N, --connections N, --services N,N,..., --packets-only; or scale, see `cargo xtask bench scale --help`
+        /// --rounds N, --connections N, --services N,N,..., --packets-only; or agent or scale, each with its own --help
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

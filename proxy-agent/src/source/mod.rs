@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use folder::{Folder, FolderError, read_folder, read_folder_names};
-pub use kubernetes::{ApiError, ApiOptions, Kubernetes, Master, SERVICE_ACCOUNT};
+pub use kubernetes::{ApiError, ApiOptions, Kubernetes, Master, SERVICE_ACCOUNT, share};
 pub(crate) use locate::{Path as FieldPath, locate};
 pub use names::parse_names;
 pub(crate) use object::Presence;

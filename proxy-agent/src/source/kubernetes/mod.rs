@@ -19,6 +19,7 @@ use std::time::Duration;
 use cache::{Cache, Event, Family, Item};
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
+use intern::Interner;
 use kube::runtime::watcher;
 use tokio::sync::mpsc;
 use wire::Wire;
@@ -31,6 +32,12 @@ use super::{Batch, Object, Status, Watched};
 
 pub use error::ApiError;
 pub use options::{ApiOptions, Master, SERVICE_ACCOUNT};
+
+/// Holds once what objects that nobody else holds yet have in common, as is done with those of the API.
+pub fn share<'a>(objects: impl IntoIterator<Item = &'a mut Object>) {
+    let mut interner = Interner::default();
+    objects.into_iter().for_each(|object| interner.object(object));
+}
 
 /// Events that are taken in one go; what is ready then makes one batch.
 const MOST_EVENTS: usize = 512;

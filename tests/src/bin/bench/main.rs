@@ -2,12 +2,14 @@
 //!
 //! Prints a table and writes one record a measure. Nothing is judged here.
 
+mod agent;
 mod connect;
 mod netfilter;
 mod packet;
 mod probe;
 mod record;
 mod scale;
+mod usage;
 mod xdp;
 
 use std::path::PathBuf;
@@ -52,6 +54,11 @@ enum Part {
     /// Be the client: connect and reset
     #[command(hide = true)]
     Probe(probe::Probe),
+    /// The agent alone: from objects in memory to the kernel's maps, and one endpoint's change
+    Agent(agent::Agent),
+    /// Be an agent that is measured
+    #[command(hide = true)]
+    AgentSubject(agent::Subject),
     /// A proxy at scale, against a real API server: Shunt and kube-proxy
     Scale(scale::Scale),
     /// Be the client of the bench at scale
@@ -73,6 +80,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.part {
         Some(Part::Serve { port }) => return probe::serve(*port),
         Some(Part::Probe(probe)) => return probe.run(),
+        Some(Part::Agent(agent)) => return agent::run(agent),
+        Some(Part::AgentSubject(subject)) => return subject.run(),
         Some(Part::Scale(scale)) => return scale::run(scale),
         Some(Part::ScaleProbe) => return scale::serve_probe(),
         None => {}

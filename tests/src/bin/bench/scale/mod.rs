@@ -7,7 +7,6 @@ mod api;
 mod latency;
 mod probe;
 mod subject;
-mod usage;
 
 use std::path::PathBuf;
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::Proxy;
 use super::api::NODE;
 use super::latency::Latencies;
-use super::usage::Usage;
+use crate::usage::Usage;
 
 /// How long the first sync may take.
 const PATIENCE: Duration = Duration::from_secs(600);

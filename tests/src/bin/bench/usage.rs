@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// CPU time and memory of a process.
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// CPU seconds, those of its ended children among them.
-    pub(super) cpu: f64,
+    pub(crate) cpu: f64,
     /// Resident MiB.
-    pub(super) now: f64,
+    pub(crate) now: f64,
     /// The most there were.
-    pub(super) peak: f64,
+    pub(crate) peak: f64,
     /// Those of them now that are its own data, and no file's or map's.
-    pub(super) data: f64,
+    pub(crate) data: f64,
     /// MiB of the BPF maps that it has mapped: resident, all of them.
-    pub(super) mapped: f64,
+    pub(crate) mapped: f64,
     /// MiB of all BPF maps that it has open, as the kernel charges them.
-    pub(super) maps: f64,
+    pub(crate) maps: f64,
 }
 
 impl Usage {
-    pub(super) fn of(process: u32) -> Result<Self> {
+    pub(crate) fn of(process: u32) -> Result<Self> {
         let place = Path::new("/proc").join(process.to_string());
         let stat = read(place.join("stat"))?;
         let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
