@@ -520,6 +520,34 @@ fn a_node_that_was_only_prepared_takes_any_layout() {
 }
 
 #[test]
+fn a_node_that_was_only_prepared_is_left_to_the_older_layout_and_an_empty_one_is_told_apart() {
+    let node = Node::new();
+    let root = node.place.instance.clone();
+    assert!(!convert::is_present(&root).unwrap());
+    let error = node.downgrade().unwrap_err().to_string();
+    assert!(error.contains("holds no maps of layout version"), "{error}");
+    let prepared = root.clone();
+    node.here.run(move || {
+        prepare::run(
+            &prepared,
+            super::SnatPorts::default(),
+            super::NodePortRange::default(),
+        )
+        .unwrap()
+    });
+    assert!(convert::is_present(&root).unwrap());
+    // A second time it is done already.
+    for _ in 0..2 {
+        node.downgrade().unwrap();
+        assert!(!node.instance().version().exists());
+        assert_eq!(
+            list(&node.before().reserved_marks()).unwrap(),
+            ["30000-32767", "45000-60999"]
+        );
+    }
+}
+
+#[test]
 fn a_downgrade_wants_an_object_of_that_layout_and_a_layout_that_it_knows() {
     let node = Node::used();
     let object = crate::datapath::OBJECT;
