@@ -34,6 +34,7 @@ mod pod;
 mod process;
 mod proxy;
 mod settings;
+mod shunt_images;
 pub mod standing;
 mod whole;
 
@@ -42,7 +43,7 @@ pub use client::Client;
 pub use cni::Cni;
 pub use control_plane::{ControlPlane, Controllers};
 pub(crate) use hierarchy::remove as remove_groups;
-pub use images::TAGS;
 pub use inside::node as be_node;
 pub use proxy::Proxy;
+pub use shunt_images::TAGS;
 pub use whole::{Cluster, Options};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::control_plane::server;
-use super::images;
+use super::shunt_images::{NAME, TAGS};
 
 /// Shunt, or kube-proxy in its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -75,15 +75,15 @@ fn patch(kind: &str, path: &str, value: &str) -> Value {
 
 /// The project's own manifests, with this cluster's API server, image and place of cgroup version 2.
 fn shunt(client: &Client, folder: &Path) -> Result<()> {
-    write_deploy(folder, images::TAGS[0])?;
+    write_deploy(folder, TAGS[0])?;
     client
         .shell("kubectl apply -k deploy/manifests", folder)
         .context("deploying Shunt")
         .map(drop)
 }
 
-/// Puts `deploy/manifests` and `deploy/cleanup` into a folder: the project's own, as an operator of this cluster would
-/// change them.
+/// Puts `deploy/manifests`, `deploy/cleanup` and `deploy/downgrade` into a folder: the project's own, as an operator of this
+/// cluster would change them.
 pub(crate) fn write_deploy(folder: &Path, tag: &str) -> Result<()> {
     let patches = [
         patch("ConfigMap", "/data/masters", &server()),
@@ -94,6 +94,7 @@ pub(crate) fn write_deploy(folder: &Path, tag: &str) -> Result<()> {
         ),
     ];
     overlay(folder, "manifests", tag, &patches)?;
+    overlay(folder, "downgrade", tag, &patches)?;
     overlay(folder, "cleanup", tag, &[])
 }
 
@@ -110,7 +111,10 @@ fn overlay(folder: &Path, name: &str, tag: &str, patches: &[Value]) -> Result<()
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [resource],
-        "images": [{"name": "shunt", "newName": images::SHUNT, "newTag": tag}],
+        "images": [
+            {"name": "shunt", "newName": NAME, "newTag": tag},
+            {"name": "shunt-newer", "newName": NAME, "newTag": TAGS[1]},
+        ],
         "patches": patches,
     });
     let file = overlay.join("kustomization.yaml");
