@@ -26,6 +26,7 @@ mod go;
 mod hierarchy;
 mod images;
 mod inside;
+pub mod iptables;
 pub mod load_balancer;
 mod modules;
 mod node;

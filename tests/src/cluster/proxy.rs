@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::control_plane::server;
+use super::iptables::Iptables;
 use super::shunt_images::{NAME, TAGS};
 
 /// Shunt, or kube-proxy in its place.
@@ -19,8 +20,10 @@ pub enum Proxy {
     Shunt,
     /// kube-proxy in mode nftables
     KubeProxyNftables,
-    /// kube-proxy in mode iptables
+    /// kube-proxy in mode iptables, with the programs that make rules of nf_tables: the default of its image's Debian
     KubeProxyIptables,
+    /// kube-proxy in mode iptables, with the legacy programs
+    KubeProxyIptablesLegacy,
     /// Nobody: cluster addresses lead nowhere
     None,
 }
@@ -31,6 +34,7 @@ impl fmt::Display for Proxy {
             Self::Shunt => "shunt",
             Self::KubeProxyNftables => "kube-proxy-nftables",
             Self::KubeProxyIptables => "kube-proxy-iptables",
+            Self::KubeProxyIptablesLegacy => "kube-proxy-iptables-legacy",
             Self::None => "none",
         })
     }
@@ -41,8 +45,9 @@ impl Proxy {
     pub(crate) fn deploy(self, client: &Client, folder: &Path) -> Result<()> {
         match self {
             Self::Shunt => shunt(client, folder),
-            Self::KubeProxyNftables => kube_proxy(client, "nftables"),
-            Self::KubeProxyIptables => kube_proxy(client, "iptables"),
+            Self::KubeProxyNftables => kube_proxy(client, "nftables", Iptables::Nft),
+            Self::KubeProxyIptables => kube_proxy(client, "iptables", Iptables::Nft),
+            Self::KubeProxyIptablesLegacy => kube_proxy(client, "iptables", Iptables::Legacy),
             Self::None => Ok(()),
         }
     }
@@ -51,14 +56,18 @@ impl Proxy {
     pub(crate) fn daemon_set(self) -> Option<&'static str> {
         match self {
             Self::Shunt => Some("shunt"),
-            Self::KubeProxyNftables | Self::KubeProxyIptables => Some("kube-proxy"),
+            Self::KubeProxyNftables | Self::KubeProxyIptables | Self::KubeProxyIptablesLegacy => {
+                Some("kube-proxy")
+            }
             Self::None => None,
         }
     }
 }
 
-fn kube_proxy(client: &Client, mode: &str) -> Result<()> {
+fn kube_proxy(client: &Client, mode: &str, iptables: Iptables) -> Result<()> {
+    let command = json!(iptables.command("/usr/local/bin/kube-proxy"));
     let manifests = include_str!("../../cluster/manifests/kube-proxy.yaml")
+        .replace("COMMAND", &command.to_string())
         .replace("MODE", mode)
         .replace("SERVER", &server());
     client
