@@ -51,7 +51,8 @@ fn entries(directory: &str, id: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn end_processes(cgroup: &Cgroup) -> Result<()> {
+/// Ends the processes in a cgroup and below, and waits until they are gone.
+pub(crate) fn end_processes(cgroup: &Cgroup) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let processes: Vec<_> = cgroup.tree().iter().flat_map(Cgroup::processes).collect();

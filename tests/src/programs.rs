@@ -21,7 +21,7 @@ pub fn shunt() -> Result<PathBuf> {
 
 /// Shunt with maps of the layout that only tests have.
 pub fn shunt_next() -> Result<PathBuf> {
-    sibling("shunt-next").context("`cargo xtask test --layer lab` builds it")
+    sibling("shunt-next").context("`cargo xtask build-ebpf --next-layout` builds it")
 }
 
 fn sibling(name: &str) -> Result<PathBuf> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,10 @@ impl Connection {
 
 impl Life {
     fn begin() -> Result<Self> {
-        let cluster = Cluster::start(Options::of(Proxy::KubeProxyNftables))?;
+        let cluster = Cluster::start(Options {
+            next_layout: true,
+            ..Options::of(Proxy::KubeProxyNftables)
+        })?;
         cluster.control_plane().apply(include_str!("cluster_life.yaml"))?;
         cluster.control_plane().kubectl(&[
             "wait",
@@ -189,6 +192,37 @@ impl Life {
         let found = found.trim();
         ensure!(found.lines().count() == 1, "the agents of n{node}: {found:?}");
         Ok(found.to_owned())
+    }
+
+    /// Whether a node's agent is kept from its start by maps of a newer layout, and says so.
+    fn refuses(&self, node: u8) -> Result<bool> {
+        let said = self.run(&format!(
+            "kubectl -n kube-system logs {} -c init",
+            self.agent(node)?
+        ))?;
+        Ok(said.contains("newer layout version 2") && said.contains("shunt downgrade --to 1"))
+    }
+
+    /// The maps of each node have this layout, and no other.
+    fn have_layout(&self, layout: u32) -> Result<()> {
+        for node in NODES {
+            let instance = self.instance(node);
+            let entries =
+                std::fs::read_dir(&instance).with_context(|| format!("reading {}", instance.display()))?;
+            let found = entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<Result<Vec<_>>>()?;
+            ensure!(
+                found == [format!("v{layout}")],
+                "n{node} has the layouts {found:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// What Shunt has on a node's BPF file system.
+    fn instance(&self, node: u8) -> PathBuf {
+        self.cluster.root(node).join("sys/fs/bpf/shunt")
     }
 
     /// Whether each node's nftables have kube-proxy's rules for the Service.
@@ -314,20 +348,42 @@ fn take_over(life: &mut Life) -> Result<()> {
     life.hold("of Shunt alone", 10)
 }
 
-/// "Upgrade and roll back": agents give way to others, connections of either proxy live on.
+/// "Upgrade and roll back", to a version whose maps have another layout: agents give way to others, connections of either proxy
+/// live on.
 fn upgrade_and_roll_back(life: &mut Life) -> Result<()> {
+    life.have_layout(1)?;
     life.cluster.write_deploy(TAGS[1])?;
     life.documented("kubectl apply -k deploy/manifests")?;
     life.documented("kubectl -n kube-system rollout status daemonset/shunt")?;
     life.runs(TAGS[1])?;
+    life.have_layout(2)?;
     life.check()?;
     life.called()?;
     life.hold("of the upgraded", 10)?;
-    life.documented("kubectl -n kube-system rollout undo daemonset/shunt")?;
+    undone_without_conversion(life)?;
+    life.cluster.write_deploy(TAGS[0])?;
+    life.documented("kubectl apply -k deploy/downgrade")?;
     life.documented("kubectl -n kube-system rollout status daemonset/shunt")?;
     life.runs(TAGS[0])?;
+    life.have_layout(1)?;
     life.check()?;
     life.called()
+}
+
+/// The older agent does not know the layout: the first node's waits, the other nodes keep theirs, and traffic goes on.
+fn undone_without_conversion(life: &mut Life) -> Result<()> {
+    life.documented("kubectl -n kube-system rollout undo daemonset/shunt")?;
+    let refused = eventually(|| {
+        let mut refused = NODES
+            .into_iter()
+            .filter(|node| life.refuses(*node).unwrap_or(false));
+        refused.next().context("no agent refuses the newer layout")
+    })?;
+    life.have_layout(2)?;
+    life.check()
+        .with_context(|| format!("with no agent on n{refused}"))?;
+    life.called()
+        .with_context(|| format!("with no agent on n{refused}"))
 }
 
 /// "In place of kube-proxy", 4: its connections are over, and its rules go; those of Shunt live on.
@@ -361,7 +417,7 @@ fn give_back(life: &mut Life, reserved: &[String; 2]) -> Result<()> {
         ensure!(life.rules()? == [true; 2], "kube-proxy's rules do not come");
         Ok(())
     })?;
-    let instances = NODES.map(|node| life.cluster.root(node).join("sys/fs/bpf/shunt"));
+    let instances = NODES.map(|node| life.instance(node));
     let mut ours = BTreeSet::new();
     for instance in &instances {
         let links = links(&instance.join("v1/links"))?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{command, lab, setup};
+use crate::{command, image, lab, setup};
 
 /// Hands the arguments to the cluster's program.
 pub(crate) fn cluster(arguments: &[String]) -> Result<()> {
@@ -10,6 +10,13 @@ pub(crate) fn cluster(arguments: &[String]) -> Result<()> {
     if matches!(arguments.first().map(String::as_str), Some("up" | "build")) {
         setup::cluster()?;
         lab::prepare()?;
+        let is_given = |switch: &str| arguments.iter().any(|argument| argument == switch);
+        if is_given("--release") {
+            image::build(&image::Options::default())?;
+        }
+        if is_given("--next-layout") {
+            lab::build_next(&setup::toolchain::ensure()?)?;
+        }
     }
     command::run(lab::program("cluster").args(arguments))
 }
@@ -18,6 +25,8 @@ pub(crate) fn cluster(arguments: &[String]) -> Result<()> {
 pub(crate) fn conformance(arguments: &[String]) -> Result<()> {
     lab::prepare()?;
     build()?;
+    // The suite looks at what is shipped.
+    image::build(&image::Options::default())?;
     command::run(lab::program("conformance").args(arguments))
 }
 

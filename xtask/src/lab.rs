@@ -20,6 +20,10 @@ pub(crate) fn demo() -> Result<()> {
 /// Runs the benches, of an optimised build.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let toolchain = setup::run()?;
+    if arguments.first().is_some_and(|part| part == "scale") {
+        // A real API server, and kube-proxy in the tree of its image.
+        setup::cluster()?;
+    }
     object::build_with(&toolchain)?;
     let packages = ["--package", "proxy-agent", "--package", "shunt-tests"];
     command::run(

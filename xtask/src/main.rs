@@ -57,7 +57,7 @@ enum Task {
     },
     /// Keep a real Kubernetes standing: etcd, API server, kubelets with containerd, CoreDNS, and Shunt or kube-proxy
     Cluster {
-        /// up [--proxy P] [--nodes N] [--cni C] | down | status | kubectl ... | exec NODE -- COMMAND | build; see `cargo xtask cluster help`
+        /// up [--proxy P] [--nodes N] [--cni C] [--release] [--next-layout] | down | status | kubectl ... | exec NODE -- COMMAND | build; see `cargo xtask cluster help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         arguments: Vec<String>,
     },

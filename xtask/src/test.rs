@@ -64,7 +64,7 @@ pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
     lab::build_programs()?;
     let programs = build()?;
     let layers = chosen(all, only);
-    if layers.contains(&Layer::Lab) {
+    if layers.contains(&Layer::Lab) || layers.contains(&Layer::Cluster) {
         lab::build_next(&toolchain)?;
     }
     if layers.contains(&Layer::Deploy) {

@@ -8,9 +8,9 @@ use super::{
     AuditArguments, ConfigArguments, DowngradeArguments, ExplainArguments, HookArguments, InitArguments,
     ObjectArguments, PlanArguments, SourceArguments, UninstallArguments,
 };
-use crate::config::{LocalMode, Period, Settings};
+use crate::config::{Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{DatapathOptions, NodePortRange, PodInterfaces, SnatPorts, SocketLb};
+use crate::datapath::{DatapathOptions, NodePortRange, SnatPorts, SocketLb};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
@@ -216,16 +216,11 @@ pub struct AgentArguments {
 impl AgentArguments {
     /// What the data path must know.
     pub fn datapath(&self, settings: &Settings) -> DatapathOptions {
-        let hooks = self.hooks.datapath(&self.instance);
+        let hooks = self.hooks.datapath(&self.instance, &settings.local_mode);
         DatapathOptions {
             socket_lb: match self.socket_lb {
                 SocketLbMode::Enabled => SocketLb::Enabled,
                 SocketLbMode::HostOnly => SocketLb::HostOnly,
-            },
-            pod_interfaces: match (hooks.pod_interfaces, &settings.local_mode) {
-                (PodInterfaces::Auto, LocalMode::Bridge(bridge)) => PodInterfaces::Bridge(bridge.clone()),
-                (PodInterfaces::Auto, LocalMode::Prefix(prefix)) => PodInterfaces::Prefix(prefix.clone()),
-                (given, _) => given,
             },
             ping: self.ping == Switch::Enabled,
             snat_ports: self.snat_ports,

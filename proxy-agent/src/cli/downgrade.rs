@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use proxy_common::layout::LAYOUT_VERSION;
 
-use super::{HookArguments, InstanceArguments};
+use super::{ConfigArguments, HookArguments, InstanceArguments};
 use crate::datapath::{OBJECT, convert};
 
 /// Where to go back to, and what is there.
@@ -23,9 +23,15 @@ pub struct DowngradeArguments {
     /// Which instance.
     #[command(flatten)]
     pub instance: InstanceArguments,
+    /// Succeed where there is nothing to convert: on a node that has had no agent yet.
+    #[arg(long)]
+    pub if_present: bool,
     /// Where programs are; as the agent has it.
     #[command(flatten)]
     pub hooks: HookArguments,
+    /// kube-proxy's configuration, as the agent has it: it may tell which interfaces lead to pods.
+    #[command(flatten)]
+    pub config: ConfigArguments,
 }
 
 /// Where to write the object.
@@ -38,9 +44,17 @@ pub struct ObjectArguments {
 
 /// Goes back, and says so.
 pub fn run_downgrade(writer: &mut impl Write, arguments: &DowngradeArguments) -> anyhow::Result<()> {
+    let instance = &arguments.instance.instance;
+    if arguments.if_present && !convert::is_present(instance)? {
+        writeln!(writer, "{} holds nothing to convert", instance.display())?;
+        return Ok(());
+    }
+    let settings = arguments.config.read()?.settings;
     let object =
         fs::read(&arguments.object).with_context(|| format!("reading {}", arguments.object.display()))?;
-    let options = arguments.hooks.datapath(&arguments.instance);
+    let options = arguments
+        .hooks
+        .datapath(&arguments.instance, &settings.local_mode);
     convert::downgrade(&options, arguments.to, &object).context("going back to an older layout")?;
     writeln!(
         writer,
@@ -61,4 +75,45 @@ pub fn run_object(writer: &mut impl Write, arguments: &ObjectArguments) -> anyho
         env!("CARGO_PKG_VERSION")
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Arguments, Command};
+    use super::*;
+    use crate::datapath::PodInterfaces;
+
+    fn downgrade(more: &[&str]) -> DowngradeArguments {
+        let base = ["shunt", "downgrade", "--to", "1", "--object", "/no/object"];
+        match Arguments::parse_from(base.iter().chain(more)).command {
+            Command::Downgrade(arguments) => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn where_no_agent_has_been_there_is_nothing_to_do_if_that_may_be_so() {
+        let mut said = Vec::new();
+        let nowhere = ["--instance", "/sys/fs/bpf/shunt-nowhere"];
+        run_downgrade(&mut said, &downgrade(&[&nowhere[..], &["--if-present"]].concat())).unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("/sys/fs/bpf/shunt-nowhere holds nothing"), "{said}");
+        let error = run_downgrade(&mut Vec::new(), &downgrade(&nowhere)).unwrap_err();
+        assert!(format!("{error:#}").contains("/no/object"), "{error:#}");
+    }
+
+    #[test]
+    fn pods_are_told_by_interfaces_as_the_agent_tells_them() {
+        let arguments = downgrade(&[
+            "--detect-local-mode=BridgeInterface",
+            "--pod-bridge-interface=cbr0",
+        ]);
+        let settings = arguments.config.read().unwrap().settings;
+        let options = arguments
+            .hooks
+            .datapath(&arguments.instance, &settings.local_mode);
+        assert_eq!(options.pod_interfaces, PodInterfaces::Bridge("cbr0".into()));
+    }
 }

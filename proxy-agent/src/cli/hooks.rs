@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::InstanceArguments;
 use super::arguments::CGROUP;
+use crate::config::LocalMode;
 use crate::datapath::{AttachMode, DatapathOptions, PodInterfaces, Uplinks, XdpMode};
 
 /// How programs are attached to interfaces.
@@ -56,10 +57,15 @@ pub struct HookArguments {
 }
 
 impl HookArguments {
-    /// What the data path must know of it; all else is as by default.
-    pub(super) fn datapath(&self, instance: &InstanceArguments) -> DatapathOptions {
+    /// What the data path must know of it, where pods are told by their interfaces as kube-proxy was told to; all else is as by
+    /// default.
+    pub(super) fn datapath(&self, instance: &InstanceArguments, mode: &LocalMode) -> DatapathOptions {
         DatapathOptions {
-            pod_interfaces: self.pod_interfaces.clone(),
+            pod_interfaces: match (&self.pod_interfaces, mode) {
+                (PodInterfaces::Auto, LocalMode::Bridge(bridge)) => PodInterfaces::Bridge(bridge.clone()),
+                (PodInterfaces::Auto, LocalMode::Prefix(prefix)) => PodInterfaces::Prefix(prefix.clone()),
+                (given, _) => given.clone(),
+            },
             uplinks: self.uplinks.clone(),
             attach: match self.attach {
                 Attach::Auto => AttachMode::Auto,

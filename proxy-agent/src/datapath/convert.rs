@@ -1,6 +1,7 @@
 //! The change of an instance's layout, with everything that belongs to it: locks, maps, programs and hooks.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use aya_obj::Object;
 use proxy_common::layout::{CONFIG_PODS_SOCKET_LB, Config, names::program};
@@ -44,6 +45,14 @@ pub(super) fn upgrade(
     run(options, from, to, &maps, load)
 }
 
+/// Whether an agent of any layout, or what prepares a node for one, has left something at an instance.
+///
+/// # Errors
+/// If the directory can't be read.
+pub fn is_present(instance: &Path) -> Result<bool, DatapathError> {
+    Ok(!list(instance)?.is_empty())
+}
+
 /// Gives an instance that has maps of this version's layout those of an older one, with the programs of `object`, which a
 /// version of that layout carries. That version's agent can be started then; until it is, nothing follows the Services.
 ///
@@ -72,7 +81,7 @@ pub(super) fn downgrade_to(
         // Done already.
         return Ok(());
     }
-    if list(&instance.maps())?.is_empty() && !instance.incomplete().exists() {
+    if !instance.version().exists() {
         return Err(DatapathError::Refused(format!(
             "{} holds no maps of layout version {}: no agent runs or ran with --instance {}",
             instance.version().display(),

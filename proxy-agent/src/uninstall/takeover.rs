@@ -9,9 +9,9 @@ use super::UninstallError;
 /// The change; none if it was made before.
 pub(super) fn patch(set: &DaemonSet) -> Result<Option<Value>, UninstallError> {
     let pod = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    let first = |containers: Option<&Vec<Container>>| containers.and_then(|list| list.first().cloned());
-    let agent = first(pod.map(|pod| &pod.containers));
-    let init = first(pod.and_then(|pod| pod.init_containers.as_ref()));
+    let agent = pod.and_then(|pod| pod.containers.first().cloned());
+    // The last: those of a roll back come before it.
+    let init = pod.and_then(|pod| pod.init_containers.as_ref()?.last().cloned());
     let (Some(agent), Some(init)) = (agent, init) else {
         return Err(foreign(set, "its pods have no init container"));
     };
@@ -106,6 +106,19 @@ mod tests {
             patch["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"],
             "100%"
         );
+    }
+
+    #[test]
+    fn what_a_roll_back_does_before_is_not_done_any_more() {
+        let mut set = set(&["init"], &["agent"]);
+        let pod = set.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+        let downgrade = json!({ "name": "downgrade", "image": "shunt:2", "args": ["downgrade", "--to=1"] });
+        let containers = pod.init_containers.as_mut().unwrap();
+        containers.insert(0, serde_json::from_value(downgrade).unwrap());
+        let patch = patch(&set).unwrap().unwrap();
+        let containers = &patch["spec"]["template"]["spec"]["initContainers"];
+        assert_eq!(containers.as_array().unwrap().len(), 1);
+        assert_eq!(containers[0]["args"], json!(["cleanup"]));
     }
 
     #[test]

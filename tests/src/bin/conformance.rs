@@ -92,6 +92,7 @@ fn with(proxy: Proxy, specs: &Specs) -> Result<Results> {
     println!("conformance: {} specs with {proxy}", specs.names().len());
     let mut cluster = Cluster::start(Options {
         nodes: NODES,
+        release: true,
         ..Options::of(proxy)
     })?;
     cluster.control_plane_mut().start_load_balancer(NODES)?;

@@ -62,6 +62,24 @@ pub(crate) fn tree() -> Result<PathBuf> {
     Ok(file)
 }
 
+/// The tree itself, unpacked once. Nobody writes to it.
+pub(crate) fn root() -> Result<PathBuf> {
+    let file = tree()?;
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    let root = directory.join("root");
+    let _lock = lock(&directory.join(".lock"))?;
+    if !root.is_dir() {
+        let part = directory.join("root.part");
+        remove(&part)?;
+        std::fs::create_dir(&part).with_context(|| format!("making {}", part.display()))?;
+        run(Command::new("tar")
+            .args(["--extract", "--numeric-owner", "--directory"])
+            .args([&part, Path::new("--file"), &file]))?;
+        std::fs::rename(&part, &root).with_context(|| format!("naming {}", root.display()))?;
+    }
+    Ok(root)
+}
+
 fn make(tree: &Path) -> Result<()> {
     eprintln!("cluster: unpacking the packages of the pods' tools (minutes; once)");
     let mut debootstrap = Command::new("debootstrap");

@@ -10,7 +10,6 @@ use super::archive::{self, Image, Layer};
 use super::binaries::{binary, cache, hexadecimal, lock};
 use super::{debian, go};
 use crate::ip::run;
-use crate::programs;
 
 /// What sandboxes are made of; kubelet and containerd are told this name.
 pub(crate) const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
@@ -131,34 +130,3 @@ fn pause(directory: &Path) -> Result<PathBuf> {
         .context("a C compiler and the static C library (gcc, libc6-dev) make the pause image")?;
     Ok(program)
 }
-
-/// Shunt's image as it was built beside this program, with the libraries that it is linked to.
-pub(crate) fn shunt(directory: &Path) -> Result<PathBuf> {
-    let program = programs::shunt()?;
-    let output = Command::new("ldd")
-        .arg(&program)
-        .output()
-        .context("starting ldd")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let libraries = said.split_whitespace().filter(|word| word.starts_with('/'));
-    let mut contents: Vec<_> = libraries
-        .map(|path| (PathBuf::from(path), path.to_owned()))
-        .collect();
-    contents.push((program, "/shunt".to_owned()));
-    let layer = directory.join("shunt.layer");
-    let image = Image {
-        names: TAGS.map(|tag| format!("{SHUNT}:{tag}")).to_vec(),
-        layers: vec![Layer::pack(&layer, &contents)?],
-        entry: vec!["/shunt".to_owned()],
-        arguments: Vec::new(),
-    };
-    let file = directory.join("shunt.tar");
-    archive::write(&file, &[image])?;
-    std::fs::remove_file(&layer).with_context(|| format!("removing {}", layer.display()))?;
-    Ok(file)
-}
-
-/// Shunt's image, as the kubelets name it.
-pub(crate) const SHUNT: &str = "docker.io/library/shunt";
-/// Its tags: the second is what a cluster is upgraded to.
-pub const TAGS: [&str; 2] = ["dev", "next"];

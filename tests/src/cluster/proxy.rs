@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::control_plane::server;
-use super::images;
+use super::iptables::Iptables;
+use super::shunt_images::{NAME, TAGS};
 
 /// Shunt, or kube-proxy in its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -19,8 +20,10 @@ pub enum Proxy {
     Shunt,
     /// kube-proxy in mode nftables
     KubeProxyNftables,
-    /// kube-proxy in mode iptables
+    /// kube-proxy in mode iptables, with the programs that make rules of nf_tables: the default of its image's Debian
     KubeProxyIptables,
+    /// kube-proxy in mode iptables, with the legacy programs
+    KubeProxyIptablesLegacy,
     /// Nobody: cluster addresses lead nowhere
     None,
 }
@@ -31,6 +34,7 @@ impl fmt::Display for Proxy {
             Self::Shunt => "shunt",
             Self::KubeProxyNftables => "kube-proxy-nftables",
             Self::KubeProxyIptables => "kube-proxy-iptables",
+            Self::KubeProxyIptablesLegacy => "kube-proxy-iptables-legacy",
             Self::None => "none",
         })
     }
@@ -41,8 +45,9 @@ impl Proxy {
     pub(crate) fn deploy(self, client: &Client, folder: &Path) -> Result<()> {
         match self {
             Self::Shunt => shunt(client, folder),
-            Self::KubeProxyNftables => kube_proxy(client, "nftables"),
-            Self::KubeProxyIptables => kube_proxy(client, "iptables"),
+            Self::KubeProxyNftables => kube_proxy(client, "nftables", Iptables::Nft),
+            Self::KubeProxyIptables => kube_proxy(client, "iptables", Iptables::Nft),
+            Self::KubeProxyIptablesLegacy => kube_proxy(client, "iptables", Iptables::Legacy),
             Self::None => Ok(()),
         }
     }
@@ -51,14 +56,18 @@ impl Proxy {
     pub(crate) fn daemon_set(self) -> Option<&'static str> {
         match self {
             Self::Shunt => Some("shunt"),
-            Self::KubeProxyNftables | Self::KubeProxyIptables => Some("kube-proxy"),
+            Self::KubeProxyNftables | Self::KubeProxyIptables | Self::KubeProxyIptablesLegacy => {
+                Some("kube-proxy")
+            }
             Self::None => None,
         }
     }
 }
 
-fn kube_proxy(client: &Client, mode: &str) -> Result<()> {
+fn kube_proxy(client: &Client, mode: &str, iptables: Iptables) -> Result<()> {
+    let command = json!(iptables.command("/usr/local/bin/kube-proxy"));
     let manifests = include_str!("../../cluster/manifests/kube-proxy.yaml")
+        .replace("COMMAND", &command.to_string())
         .replace("MODE", mode)
         .replace("SERVER", &server());
     client
@@ -75,15 +84,15 @@ fn patch(kind: &str, path: &str, value: &str) -> Value {
 
 /// The project's own manifests, with this cluster's API server, image and place of cgroup version 2.
 fn shunt(client: &Client, folder: &Path) -> Result<()> {
-    write_deploy(folder, images::TAGS[0])?;
+    write_deploy(folder, TAGS[0])?;
     client
         .shell("kubectl apply -k deploy/manifests", folder)
         .context("deploying Shunt")
         .map(drop)
 }
 
-/// Puts `deploy/manifests` and `deploy/cleanup` into a folder: the project's own, as an operator of this cluster would
-/// change them.
+/// Puts `deploy/manifests`, `deploy/cleanup` and `deploy/downgrade` into a folder: the project's own, as an operator of this
+/// cluster would change them.
 pub(crate) fn write_deploy(folder: &Path, tag: &str) -> Result<()> {
     let patches = [
         patch("ConfigMap", "/data/masters", &server()),
@@ -94,6 +103,7 @@ pub(crate) fn write_deploy(folder: &Path, tag: &str) -> Result<()> {
         ),
     ];
     overlay(folder, "manifests", tag, &patches)?;
+    overlay(folder, "downgrade", tag, &patches)?;
     overlay(folder, "cleanup", tag, &[])
 }
 
@@ -110,7 +120,10 @@ fn overlay(folder: &Path, name: &str, tag: &str, patches: &[Value]) -> Result<()
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [resource],
-        "images": [{"name": "shunt", "newName": images::SHUNT, "newTag": tag}],
+        "images": [
+            {"name": "shunt", "newName": NAME, "newTag": tag},
+            {"name": "shunt-newer", "newName": NAME, "newTag": TAGS[1]},
+        ],
         "patches": patches,
     });
     let file = overlay.join("kustomization.yaml");

@@ -1,6 +1,6 @@
 //! The cluster as a whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -13,7 +13,9 @@ use super::control_plane::{ControlPlane, Controllers};
 use super::images;
 use super::node::{self, Node};
 use super::proxy::{self, Proxy};
+use super::shunt_images::{self, TAGS};
 use crate::place::Place;
+use crate::programs;
 
 /// What a cluster is made of.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,12 @@ pub struct Options {
     /// Who connects pods
     #[arg(long, value_enum, default_value_t)]
     pub cni: Cni,
+    /// Shunt as it is shipped, optimised, in place of the build for tests
+    #[arg(long)]
+    pub release: bool,
+    /// Also the image shunt:next, whose maps have a layout that only tests have: to upgrade to, and to roll back from
+    #[arg(long)]
+    pub next_layout: bool,
 }
 
 impl Options {
@@ -36,19 +44,43 @@ impl Options {
             proxy,
             nodes: 2,
             cni: Cni::default(),
+            release: false,
+            next_layout: false,
         }
     }
 
     /// As the cluster's program takes them.
-    pub(crate) fn arguments(self) -> [String; 6] {
-        [
+    pub(crate) fn arguments(self) -> Vec<String> {
+        let mut arguments = vec![
             "--proxy".into(),
             self.proxy.to_string(),
             "--nodes".into(),
             self.nodes.to_string(),
             "--cni".into(),
             self.cni.to_string(),
-        ]
+        ];
+        let switches = [(self.release, "--release"), (self.next_layout, "--next-layout")];
+        let given = switches.into_iter().filter(|(given, _)| *given);
+        arguments.extend(given.map(|(_, switch)| switch.to_owned()));
+        arguments
+    }
+
+    /// Archives of Shunt's images.
+    fn images(self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let mut archives = Vec::new();
+        let mut built = Vec::new();
+        if self.release {
+            archives.push(shunt_images::shipped()?);
+        } else {
+            built.push((TAGS[0], programs::shunt()?));
+        }
+        if self.next_layout {
+            built.push((TAGS[1], programs::shunt_next()?));
+        }
+        if !built.is_empty() {
+            archives.push(shunt_images::pack(folder, &built)?);
+        }
+        Ok(archives)
     }
 }
 
@@ -68,7 +100,7 @@ impl Cluster {
         let control_plane = ControlPlane::start(Controllers::All)?;
         // Beside kube-proxy it waits to be deployed.
         if options.proxy != Proxy::None {
-            archives.push(images::shunt(control_plane.folder())?);
+            archives.extend(options.images(control_plane.folder())?);
         }
         let client = control_plane.client();
         register(&client, options.nodes)?;
@@ -115,7 +147,8 @@ impl Cluster {
         self.nodes[usize::from(number) - 1].root()
     }
 
-    /// Puts this cluster's `deploy/manifests` and `deploy/cleanup` into a folder, with Shunt's image under this tag.
+    /// Puts this cluster's `deploy/manifests`, `deploy/cleanup` and `deploy/downgrade` into a folder, with Shunt's image under
+    /// this tag.
     pub fn write_deploy(&self, tag: &str) -> Result<()> {
         proxy::write_deploy(self.control_plane.folder(), tag)
     }

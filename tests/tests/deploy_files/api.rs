@@ -37,6 +37,11 @@ fn it_takes_the_bases_and_the_chart() {
         ("manifests", objects("manifests")),
         ("cleanup", objects("cleanup")),
         ("chart", rendered(&[])),
+        ("downgrade", super::downgrade::objects()),
+        (
+            "downgrade by the chart",
+            rendered(&super::downgrade::BY_THE_CHART),
+        ),
     ] {
         let said = try_out(&objects).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(

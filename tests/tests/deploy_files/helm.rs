@@ -64,14 +64,19 @@ fn bare(mut object: Value) -> Value {
 }
 
 #[test]
-fn it_renders_the_objects_of_the_kustomize_base() {
-    let mut base = documents(&output("check", &["kustomize", "deploy/manifests"]));
+fn it_renders_the_objects_of_the_kustomize_bases() {
+    renders("deploy/manifests", &[]);
+    renders("deploy/downgrade", &super::downgrade::BY_THE_CHART);
+}
+
+fn renders(base: &str, more: &[&str]) {
+    let mut base = documents(&output("check", &["kustomize", base]));
     let config = base
         .iter_mut()
         .find(|object| object["kind"] == "ConfigMap")
         .unwrap();
     config["data"]["masters"] = json!("https://192.0.2.10:6443,https://192.0.2.11:6443");
-    let chart: Vec<Value> = rendered(&[])
+    let chart: Vec<Value> = rendered(more)
         .into_iter()
         .filter(|object| !is_hook(object))
         .map(bare)
@@ -103,6 +108,7 @@ fn values_that_do_not_exist_or_can_not_be_are_refused_by_name() {
         ("image.pullPolicy=Often", "pullPolicy"),
         ("snatPorts=45000", "snatPorts"),
         ("cgroup=relative", "cgroup"),
+        ("downgradeFrom=shunt", "downgradeFrom"),
         ("cleanup.timeoutSeconds=0", "timeoutSeconds"),
     ] {
         let error = complaint("helm", &template(&["--set", MASTERS, "--set", set]));

@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod downgrade;
 mod files;
 mod helm;
 mod image;

@@ -167,3 +167,25 @@ fn every_layout_that_is_known_names_maps_that_there_are() {
         }
     }
 }
+
+#[test]
+fn a_node_that_was_only_prepared_is_left_to_the_older_layout_and_an_empty_one_is_told_apart() {
+    let node = Node::new();
+    let root = node.place.instance.clone();
+    assert!(!convert::is_present(&root).unwrap());
+    let error = node.downgrade().unwrap_err().to_string();
+    assert!(error.contains("holds no maps of layout version"), "{error}");
+    let prepared = root.clone();
+    node.here
+        .run(move || prepare::run(&prepared, SnatPorts::default(), NodePortRange::default()).unwrap());
+    assert!(convert::is_present(&root).unwrap());
+    // A second time it is done already.
+    for _ in 0..2 {
+        node.downgrade().unwrap();
+        assert!(!node.instance().version().exists());
+        assert_eq!(
+            list(&node.before().reserved_marks()).unwrap(),
+            ["30000-32767", "45000-60999"]
+        );
+    }
+}

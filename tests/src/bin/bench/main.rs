@@ -98,5 +98,5 @@ fn run(arguments: &Arguments) -> Result<()> {
         )?;
     }
     println!("{}", records.table());
-    records.write(&arguments.output)
+    record::write(&arguments.output, &records)
 }

@@ -19,7 +19,8 @@ struct Record {
 }
 
 /// All measures of a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Records(Vec<Record>);
 
 impl Records {
@@ -56,25 +57,34 @@ impl Records {
     /// The table for people.
     pub(crate) fn table(&self) -> String {
         let mut lines = vec![format!(
-            "{:<26} {:<26} {:>8} {:>12} {:<6} {}",
+            "{:<36} {:<32} {:>8} {:>12} {:<6} {}",
             "measure", "variant", "services", "median", "unit", "spread"
         )];
         for record in &self.0 {
             let [low, high] = record.spread;
             lines.push(format!(
-                "{:<26} {:<26} {:>8} {:>12.1} {:<6} {low:.1} to {high:.1}",
+                "{:<36} {:<32} {:>8} {:>12.1} {:<6} {low:.1} to {high:.1}",
                 record.name, record.variant, record.services, record.value, record.unit
             ));
         }
         lines.join("\n")
     }
 
-    /// Writes the records as JSON.
-    pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-        }
-        let text = serde_json::to_string_pretty(&self.0).context("writing the records")?;
-        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+    /// The median of one measure, and its unit.
+    pub(crate) fn median(&self, name: &str, variant: &str, services: usize) -> Option<(f64, &'static str)> {
+        let is_it = |record: &&Record| {
+            record.name == name && record.variant == variant && record.services == services
+        };
+        let record = self.0.iter().find(is_it)?;
+        Some((record.value, record.unit))
     }
+}
+
+/// Writes measures as JSON.
+pub(crate) fn write(path: &Path, measures: &impl Serialize) -> Result<()> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    }
+    let text = serde_json::to_string_pretty(measures).context("writing the records")?;
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }

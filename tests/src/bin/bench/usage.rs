@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 /// CPU time and memory of a process.
 pub(crate) struct Usage {
-    /// CPU seconds, those of its ended children among them.
+    /// CPU seconds: of itself and its ended children, or of all that have been in its cgroup.
     pub(crate) cpu: f64,
     /// Resident MiB.
     pub(crate) now: f64,
@@ -21,10 +21,10 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    pub(crate) fn of(process: u32) -> Result<Self> {
-        let place = Path::new("/proc").join(process.to_string());
-        let stat = read(place.join("stat"))?;
-        let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
+    /// Of this process and its ended children.
+    pub(crate) fn of_this() -> Result<Self> {
+        let stat = read("/proc/self/stat".into())?;
+        let (_, fields) = stat.rsplit_once(") ").context("/proc/self/stat")?;
         // utime, stime, cutime and cstime, counted from the state.
         let ticks: f64 = fields
             .split(' ')
@@ -32,12 +32,22 @@ impl Usage {
             .take(4)
             .filter_map(|ticks| ticks.parse::<f64>().ok())
             .sum();
+        Self::with(std::process::id(), ticks / 100.0)
+    }
+
+    /// Of a process, in a cgroup that nothing else is in.
+    pub(crate) fn of(process: u32, cgroup: &Path) -> Result<Self> {
+        Self::with(process, cpu(cgroup)?)
+    }
+
+    fn with(process: u32, cpu: f64) -> Result<Self> {
+        let place = Path::new("/proc").join(process.to_string());
         let status = read(place.join("status"))?;
         let mebibytes = |key: &str| -> Result<f64> {
             of_line(&status, key).with_context(|| format!("{key} of a process"))
         };
         Ok(Self {
-            cpu: ticks / 100.0,
+            cpu,
             now: mebibytes("VmRSS:")?,
             peak: mebibytes("VmHWM:")?,
             data: mebibytes("RssAnon:")?,
@@ -45,6 +55,16 @@ impl Usage {
             maps: maps(&place)?,
         })
     }
+}
+
+/// CPU seconds that a cgroup of version 2 has used.
+pub(crate) fn cpu(cgroup: &Path) -> Result<f64> {
+    let stat = read(cgroup.join("cpu.stat"))?;
+    let used = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    let used: f64 = used
+        .and_then(|text| text.parse().ok())
+        .context("cpu.stat of a cgroup has no usage_usec")?;
+    Ok(used / 1e6)
 }
 
 fn read(path: PathBuf) -> Result<String> {
@@ -110,8 +130,14 @@ mod tests {
 
     #[test]
     fn this_process_has_used_something() {
-        let usage = Usage::of(std::process::id()).unwrap();
+        // A folder that has a cgroup's file.
+        let folder = std::env::temp_dir().join(format!("shunt-usage-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("cpu.stat"), "usage_usec 1500000\nuser_usec 1000000\n").unwrap();
+        let usage = Usage::of(std::process::id(), &folder);
+        std::fs::remove_dir_all(&folder).unwrap();
+        let usage = usage.unwrap();
         assert!(usage.peak >= usage.now && usage.now > usage.data && usage.data > 0.0);
-        assert_eq!((usage.mapped, usage.maps), (0.0, 0.0));
+        assert_eq!((usage.mapped, usage.maps, usage.cpu), (0.0, 0.0, 1.5));
     }
 }

@@ -103,9 +103,13 @@ fn record(records: &mut Records, size: Size, measured: &[Measured]) {
         let values: Vec<f64> = measured.iter().map(of).collect();
         records.add(name, &variant, size.services as usize, unit, &values);
     };
-    add("objects to maps complete", "ms", |measured| measured.complete.wall);
+    add("objects to maps complete", "ms", |measured| {
+        measured.complete.wall
+    });
     add("of it CPU time", "ms", |measured| measured.complete.cpu);
-    add("of that all but map writes", "ms", |measured| measured.planned.cpu);
+    add("of that all but map writes", "ms", |measured| {
+        measured.planned.cpu
+    });
     add("its writes by calls", "", |measured| measured.calls as f64);
     add("its writes by stores", "", |measured| measured.stores as f64);
     add("one change, p50", "ms", |measured| measured.change_p50);

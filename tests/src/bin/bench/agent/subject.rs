@@ -98,7 +98,7 @@ impl Subject {
         })?;
         let capacity = datapath.capacity();
         let objects = size.objects()?;
-        let usage = Usage::of(std::process::id())?;
+        let usage = Usage::of_this()?;
         let mut reconciler = Reconciler::start(NODE, datapath)?;
         let copy = objects.clone();
         let (complete, done) = Span::of(|| reconciler.take(copy, false))?;
@@ -122,7 +122,7 @@ impl Subject {
             maps: 0.0,
         };
         self.change(size, &mut reconciler, &mut measured)?;
-        let usage = Usage::of(std::process::id())?;
+        let usage = Usage::of_this()?;
         (measured.peak, measured.mapped, measured.maps) = (usage.peak, usage.mapped, usage.maps);
         drop(reconciler);
         // Last, for it takes memory as well.

@@ -53,15 +53,15 @@ impl Api {
         })
     }
 
-    /// Adds a Service whose endpoint is the server on the node. Tells where it is served, and when the API had it whole.
+    /// Adds a Service whose endpoint is the server on the node. Tells when the API had answered that it has it whole.
     pub(super) fn add(&self, number: usize) -> Result<SystemTime> {
         let name = format!("added{number}");
         let endpoints = [lab::cluster::beside::ADDRESS];
         self.run(async |client| {
             create(&client, SERVICES, &service(&name, added_ip(number))).await?;
-            create(&client, SLICES, &slice(&name, &endpoints)).await
-        })?;
-        Ok(SystemTime::now())
+            create(&client, SLICES, &slice(&name, &endpoints)).await?;
+            Ok(SystemTime::now())
+        })
     }
 
     /// Removes it.

@@ -1,145 +1,143 @@
 //! `cargo xtask bench scale`: a proxy at scale, against a real API server.
 //!
-//! N Services of M endpoints each are in the API before the proxy starts. Then one Service after the other is added, and a
-//! client on the node calls it until it is served.
+//! N Services of M endpoints each are in the API before the proxy starts on a host beside it. Then one Service after the other
+//! is added, and a client on the host calls it until it is served. Each proxy gets a host of its own.
 
 mod api;
 mod latency;
+mod measure;
+mod page;
 mod probe;
+mod report;
 mod subject;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use lab::Place;
+use lab::cluster::iptables::Iptables;
 use lab::cluster::{ControlPlane, Controllers};
 
-use crate::record::Records;
 pub(crate) use probe::serve_probe;
 
 use self::api::Api;
-use self::probe::Probe;
-use self::subject::Subject;
+use self::measure::{Outcome, measure};
+use self::report::Report;
 
 /// How much, and who.
 #[derive(Args)]
 pub(crate) struct Scale {
-    /// How many Services there are
-    #[arg(long, value_delimiter = ',', default_value = "1000")]
+    /// How many Services there are, one after the other
+    #[arg(long, value_delimiter = ',', default_value = "1000,5000,10000")]
     services: Vec<usize>,
     /// How many endpoints each of them has
     #[arg(long, default_value_t = 10)]
     endpoints: usize,
     /// How many Services are added, one after the other
-    #[arg(long, default_value_t = 50)]
-    added: usize,
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    added: u16,
+    /// How often each of them is measured, in turn
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
     /// Who serves them, in turn
     #[arg(
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "shunt,kube-proxy-nftables,kube-proxy-iptables"
+        default_value = "shunt,kube-proxy-nftables,kube-proxy-iptables-legacy,kube-proxy-iptables"
     )]
     proxies: Vec<Proxy>,
+    /// How many seconds until all is programmed are waited for; who is not ready then is not tried with more Services
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    patience: u64,
     /// Where the records go
     #[arg(long, default_value = "target/bench/scale.json")]
     output: PathBuf,
+    /// Also write the table into docs/performance.md
+    #[arg(long)]
+    page: bool,
+}
+
+impl Scale {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
 }
 
 /// Who serves Services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Proxy {
     /// Shunt
     Shunt,
     /// kube-proxy in mode nftables
     KubeProxyNftables,
-    /// kube-proxy in mode iptables
+    /// kube-proxy in mode iptables, with the legacy programs
+    KubeProxyIptablesLegacy,
+    /// kube-proxy in mode iptables, with the programs that make rules of nf_tables: Debian's default
     KubeProxyIptables,
 }
 
 impl Proxy {
     fn name(self) -> &'static str {
         match self {
-            Self::Shunt => "shunt",
+            Self::Shunt => "Shunt",
             Self::KubeProxyNftables => "kube-proxy nftables",
-            Self::KubeProxyIptables => "kube-proxy iptables",
+            Self::KubeProxyIptablesLegacy => "kube-proxy iptables (legacy)",
+            Self::KubeProxyIptables => "kube-proxy iptables (nf_tables)",
+        }
+    }
+
+    /// kube-proxy's mode, and which programs it finds.
+    fn kube_proxy(self) -> Option<(&'static str, Iptables)> {
+        match self {
+            Self::Shunt => None,
+            Self::KubeProxyNftables => Some(("nftables", Iptables::Nft)),
+            Self::KubeProxyIptablesLegacy => Some(("iptables", Iptables::Legacy)),
+            Self::KubeProxyIptables => Some(("iptables", Iptables::Nft)),
         }
     }
 }
 
 /// Measures all of it.
 pub(crate) fn run(scale: &Scale) -> Result<()> {
-    let mut records = Records::default();
+    let mut report = Report::begin(scale)?;
     for &services in &scale.services {
         let plane = ControlPlane::start(Controllers::None)?;
-        let host = plane.host_beside()?;
         let api = Api::of(&plane)?;
         println!(
             "bench: making {services} Services of {} endpoints each",
             scale.endpoints
         );
         api.fill(services, scale.endpoints)?;
-        for &proxy in &scale.proxies {
-            measure(scale, services, proxy, &plane, &host, &api, &mut records)
-                .with_context(|| format!("{}, {services} Services", proxy.name()))?;
+        let mut rounds: BTreeMap<Proxy, Vec<measure::Values>> = BTreeMap::new();
+        for _ in 0..scale.rounds {
+            for &proxy in &scale.proxies {
+                if report.gave_up(proxy) {
+                    report.unfinished(proxy, services, "not tried".to_owned());
+                    continue;
+                }
+                let outcome = measure(scale, proxy, &plane, &api, &mut report)
+                    .with_context(|| format!("{}, {services} Services", proxy.name()))?;
+                match outcome {
+                    Outcome::Measured(values) => rounds.entry(proxy).or_default().push(values),
+                    Outcome::Unfinished(reason) => report.unfinished(proxy, services, reason),
+                }
+            }
         }
-    }
-    println!("{}", records.table());
-    records.write(&scale.output)
-}
-
-fn measure(
-    scale: &Scale,
-    services: usize,
-    proxy: Proxy,
-    plane: &ControlPlane,
-    host: &Place,
-    api: &Api,
-    records: &mut Records,
-) -> Result<()> {
-    let mut add = |name: &'static str, unit: &'static str, values: &[f64]| {
-        records.add(name, proxy.name(), services, unit, values);
-    };
-    let mut subject = Subject::start(proxy, plane, host)?;
-    let (cold, after_lists) = subject.wait_synced()?;
-    add("start to all programmed", "ms", &[cold * 1e3]);
-    if let Some(after_lists) = after_lists {
-        add("lists to all programmed", "ms", &[after_lists * 1e3]);
-    }
-    let usage = subject.usage()?;
-    add("CPU to all programmed", "ms", &[usage.cpu * 1e3]);
-    add("peak RSS, cold", "MiB", &[usage.peak]);
-    let latencies = subject.latencies();
-    let mut probe = Probe::start(host)?;
-    let mut times = Vec::new();
-    for number in 0..scale.added {
-        times.push(probe.time(|| api.add(number))? * 1e3);
-        api.remove(number)?;
-    }
-    times.sort_by(f64::total_cmp);
-    let quantile = |percent: usize| times[(times.len() - 1) * percent / 100];
-    add("added Service, p50", "ms", &[quantile(50)]);
-    add("added Service, p99", "ms", &[quantile(99)]);
-    if let (Some(before), Some(after)) = (latencies, subject.latencies()) {
-        for (name, part) in [
-            ("heard to in the maps, p50", 0.5),
-            ("heard to in the maps, p99", 0.99),
-        ] {
-            let bound = after.quantile_since(&before, part);
-            add(name, "ms", &[bound.unwrap_or_default() * 1e3]);
+        rounds.retain(|proxy, _| !report.gave_up(*proxy));
+        for (proxy, rounds) in &rounds {
+            report.add(*proxy, services, rounds);
         }
+        // What was measured is kept, whatever comes.
+        report.write(&scale.output)?;
     }
-    let end = subject.usage()?;
-    add(
-        "CPU of an added Service",
-        "ms",
-        &[(end.cpu - usage.cpu) * 1e3 / scale.added as f64],
-    );
-    add("RSS at the end", "MiB", &[end.now]);
-    add("peak RSS", "MiB", &[end.peak]);
-    add("of it data", "MiB", &[end.data]);
-    add("of it mapped BPF maps", "MiB", &[end.mapped]);
-    add("all BPF maps", "MiB", &[end.maps]);
-    subject.stop()
+    println!("{}", report.records.table());
+    let section = page::section(&report);
+    println!("\n{section}");
+    if scale.page {
+        page::write(&section)?;
+    }
+    Ok(())
 }

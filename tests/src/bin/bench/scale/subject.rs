@@ -9,109 +9,144 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
-use lab::cluster::{ControlPlane, binary};
-use lab::{Namespace, Place, programs};
+use lab::cluster::ControlPlane;
+use lab::{Place, programs};
 use serde_json::Value;
 
 use super::Proxy;
 use super::api::NODE;
 use super::latency::Latencies;
-use crate::usage::Usage;
+use crate::usage::{self, Usage};
 
-/// How long the first sync may take.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// Set by both once everything was programmed for the first time.
 const SYNCED: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
+/// How often that is asked for. What is told is when it was, so that it costs no more to ask seldom.
+const PERIOD: Duration = Duration::from_millis(200);
+/// Longer than kube-proxy leaves between two syncs if there is something to do.
+const QUIET: Duration = Duration::from_millis(1500);
+/// The part of one core's time below which nothing is done.
+const IDLE: f64 = 0.03;
 
 /// A proxy at work.
 pub(super) struct Subject {
     proxy: Proxy,
     child: Child,
     started: SystemTime,
-    namespace: Namespace,
     folder: PathBuf,
     log: PathBuf,
-    host: Place,
+    /// On the host, with a cgroup that only the proxy and what it starts is in.
+    place: Place,
+}
+
+/// How long it took until all was programmed, in seconds.
+pub(super) struct Cold {
+    /// From its start.
+    pub(super) start: f64,
+    /// From the lists' arrival, where the log tells of it.
+    pub(super) lists: Option<f64>,
 }
 
 impl Subject {
     pub(super) fn start(proxy: Proxy, plane: &ControlPlane, host: &Place) -> Result<Self> {
         let folder = plane.folder().to_owned();
-        let log = folder.join(format!("{}.log", proxy.name()));
+        let log = folder.join(format!("{proxy:?}.log"));
         let file = File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let mut command = match proxy {
-            Proxy::Shunt => shunt(plane, host)?,
-            Proxy::KubeProxyNftables => kube_proxy(plane, host, "nftables")?,
-            Proxy::KubeProxyIptables => kube_proxy(plane, host, "iptables")?,
+        let place = plane.apart(host, "proxy")?;
+        let mut command = match proxy.kube_proxy() {
+            None => shunt(plane, &place, host.cgroup())?,
+            Some((mode, iptables)) => plane.kube_proxy(&place, NODE, mode, iptables)?,
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let started = SystemTime::now();
         Ok(Self {
             proxy,
-            child: host.spawn(&mut command)?,
+            child: place.spawn(&mut command)?,
             started,
-            namespace: host.namespace().clone(),
             folder,
             log,
-            host: host.clone(),
+            place,
         })
     }
 
-    /// Seconds from the start, and from the lists' arrival where the log tells of it, until all was programmed.
-    pub(super) fn wait_synced(&mut self) -> Result<(f64, Option<f64>)> {
+    /// Waits until all was programmed; none if that takes longer than it may.
+    pub(super) fn wait_synced(&mut self, patience: Duration) -> Result<Option<Cold>> {
         let begin = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().context("asking for its end")? {
-                bail!("it ended with {status}:\n{}", self.tail());
-            }
-            ensure!(
-                begin.elapsed() < PATIENCE,
-                "no sync in {PATIENCE:?}:\n{}",
-                self.tail()
-            );
+        while begin.elapsed() < patience {
+            self.check()?;
             if let Some(synced) = self.metric(SYNCED).filter(|time| *time > 0.0) {
                 let started = self.started.duration_since(UNIX_EPOCH).context("the clock")?;
-                return Ok((synced - started.as_secs_f64(), self.since_lists()?));
+                return Ok(Some(Cold {
+                    start: synced - started.as_secs_f64(),
+                    lists: self.since_lists()?,
+                }));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(PERIOD);
         }
+        Ok(None)
+    }
+
+    /// Waits until it has done all that there was to do: no process of it has had work for longer than it would put work off.
+    /// False if that takes longer than it may.
+    pub(super) fn wait_quiet(&mut self, patience: Duration) -> Result<bool> {
+        let begin = Instant::now();
+        let (mut since, mut last) = (begin, self.cpu()?);
+        while since.elapsed() < QUIET {
+            self.check()?;
+            if begin.elapsed() > patience {
+                return Ok(false);
+            }
+            let looked = Instant::now();
+            std::thread::sleep(PERIOD);
+            let now = self.cpu()?;
+            if now - last > IDLE * looked.elapsed().as_secs_f64() {
+                since = Instant::now();
+            }
+            last = now;
+        }
+        Ok(true)
+    }
+
+    /// That it has ended is an error.
+    fn check(&mut self) -> Result<()> {
+        match self.child.try_wait().context("asking for its end")? {
+            Some(status) => bail!("it ended with {status}:\n{}", self.tail()),
+            None => Ok(()),
+        }
+    }
+
+    fn cpu(&self) -> Result<f64> {
+        usage::cpu(self.place.cgroup())
     }
 
     /// What it has used.
     pub(super) fn usage(&self) -> Result<Usage> {
-        Usage::of(self.child.id())
+        Usage::of(self.child.id(), self.place.cgroup())
     }
 
-    /// How long its changes of endpoints took, from hearing of them to their being in the maps, as it counts itself.
-    pub(super) fn latencies(&self) -> Option<Latencies> {
-        let text = self.namespace.run(scrape).ok()?;
-        (self.proxy == Proxy::Shunt).then(|| Latencies::read(&text))
+    /// How long its changes of endpoints took, from hearing of them to their being in the maps, if it counts that itself.
+    pub(super) fn latencies(&self) -> Result<Option<Latencies>> {
+        if self.proxy != Proxy::Shunt {
+            return Ok(None);
+        }
+        let text = self.place.namespace().run(scrape)?;
+        Ok(Some(Latencies::read(&text)))
     }
 
-    /// Ends it and takes away what it made.
+    /// Ends it. What Shunt has pinned does not go with its host.
     pub(super) fn stop(mut self) -> Result<()> {
         self.child.kill().context("ending it")?;
         self.child.wait().context("waiting for its end")?;
-        let mut command = match self.proxy {
-            Proxy::Shunt => {
-                let mut command = self.host.command(programs::shunt()?);
-                command
-                    .arg("cleanup")
-                    .arg("--instance")
-                    .arg(instance(&self.folder));
-                command
-            }
-            Proxy::KubeProxyNftables | Proxy::KubeProxyIptables => {
-                let mut command = self.host.command(binary("kube-proxy")?);
-                command
-                    .arg("--cleanup")
-                    .arg("--config")
-                    .arg(self.folder.join("kube-proxy.yaml"));
-                command
-            }
-        };
+        if self.proxy != Proxy::Shunt {
+            return Ok(());
+        }
+        let mut command = self.place.command(programs::shunt()?);
+        command
+            .arg("cleanup")
+            .arg("--instance")
+            .arg(instance(&self.folder));
         let output = self
-            .namespace
+            .place
+            .namespace()
             .run(|| command.output().context("starting the cleanup"))?;
         ensure!(
             output.status.success(),
@@ -123,7 +158,7 @@ impl Subject {
 
     /// A metric of IPv4, or of no family.
     fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.namespace.run(scrape).ok()?;
+        let text = self.place.namespace().run(scrape).ok()?;
         let mut lines = text.lines().filter(|line| line.starts_with(name));
         let line = lines.find(|line| !line.contains("IPv6"))?;
         line.rsplit(' ').next()?.parse().ok()
@@ -141,8 +176,11 @@ impl Subject {
             let event = events.find(|event| event["message"] == message)?;
             event["timestamp"].as_str()?.parse().ok()
         };
-        let times = time("received").zip(time("ready"));
-        Ok(times.map(|(received, ready)| ready.duration_since(received).as_secs_f64()))
+        let (received, ready) = (time("received"), time("ready"));
+        let (received, ready) = received
+            .zip(ready)
+            .context("the log does not tell of the lists")?;
+        Ok(Some(ready.duration_since(received).as_secs_f64()))
     }
 
     fn tail(&self) -> String {
@@ -165,8 +203,9 @@ fn instance(folder: &Path) -> PathBuf {
     Path::new("/sys/fs/bpf").join(format!("{id}-beside"))
 }
 
-fn shunt(plane: &ControlPlane, host: &Place) -> Result<Command> {
-    let mut command = host.command(programs::shunt()?);
+/// The agent, serving the sockets of a cgroup.
+fn shunt(plane: &ControlPlane, place: &Place, cgroup: &Path) -> Result<Command> {
+    let mut command = place.command(programs::shunt()?);
     command
         .args(["agent", "--node-name", NODE, "--log-format", "json"])
         .arg("--kubeconfig")
@@ -174,21 +213,7 @@ fn shunt(plane: &ControlPlane, host: &Place) -> Result<Command> {
         .arg("--instance")
         .arg(instance(plane.folder()))
         .arg("--cgroup")
-        .arg(host.cgroup());
-    Ok(command)
-}
-
-fn kube_proxy(plane: &ControlPlane, host: &Place, mode: &str) -> Result<Command> {
-    let config = plane.folder().join("kube-proxy.yaml");
-    let text = format!(
-        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
-         clientConnection: {{kubeconfig: {}}}\nhostnameOverride: {NODE}\nmode: {mode}\nclusterCIDR: 10.128.0.0/9\n\
-         conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}\n",
-        plane.kubeconfig().display()
-    );
-    std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
-    let mut command = host.command(binary("kube-proxy")?);
-    command.arg("--config").arg(config);
+        .arg(cgroup);
     Ok(command)
 }
 
