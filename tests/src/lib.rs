@@ -23,6 +23,7 @@ pub mod events;
 mod guard;
 mod ip;
 mod lab;
+pub mod machine;
 pub mod manifest;
 mod namespace;
 mod network;
