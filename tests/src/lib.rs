@@ -20,6 +20,7 @@ mod cgroup;
 mod clean;
 pub mod cluster;
 pub mod events;
+pub mod file_system;
 mod guard;
 mod ip;
 mod lab;
