@@ -12,7 +12,7 @@ use proxy_common::{
     rules::{Headers, quote::Said},
 };
 
-use crate::{ETHERNET, LAYER3, node::count, rewrite::at};
+use crate::{ETHERNET, LAYER3, node::count, rewrite::at, skb::GSO_BY_FRAGMENTS};
 
 /// In `__sk_buff.tc_index`: one of our programs has sent this packet, egress hooks have nothing to do.
 pub(crate) const MARK: u32 = 0x5348;
@@ -23,8 +23,6 @@ const AF_INET6: u8 = 10;
 pub(crate) const FIB_SUCCESS: i64 = 0;
 const FIB_NO_NEIGHBOUR: i64 = 7;
 const FIB_FRAGMENTATION_NEEDED: i64 = 8;
-/// `__sk_buff.gso_size` of a packet that is a list of packets (GSO_BY_FRAGS of linux/skbuff.h).
-const GSO_BY_FRAGMENTS: u32 = 0xffff;
 
 /// Where a packet leaves by.
 pub(crate) struct Hop {

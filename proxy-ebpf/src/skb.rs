@@ -6,6 +6,9 @@ use aya_ebpf::{
 };
 use proxy_common::rules::Bytes;
 
+/// `__sk_buff.gso_size` of a packet that is a list of packets, as SCTP's long ones are (GSO_BY_FRAGS of linux/skbuff.h).
+pub(crate) const GSO_BY_FRAGMENTS: u32 = 0xffff;
+
 /// A packet, behind `LINK` bytes of link-layer header.
 pub(crate) struct Packet<const LINK: u32> {
     skb: *mut __sk_buff,
@@ -20,7 +23,8 @@ impl<const LINK: u32> Packet<LINK> {
         // SAFETY: `skb` is the program's context.
         unsafe {
             let linear = (*skb).data_end.wrapping_sub((*skb).data);
-            if linear < HEADERS && linear < (*skb).len {
+            // Of a list of packets, the first would give its first bytes to the headers of all.
+            if linear < HEADERS && linear < (*skb).len && (*skb).gso_size != GSO_BY_FRAGMENTS {
                 let wanted = if (*skb).len < HEADERS { (*skb).len } else { HEADERS };
                 // If it fails, reads fall back to the helper.
                 let _pulled = bpf_skb_pull_data(skb, wanted);

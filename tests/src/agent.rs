@@ -8,8 +8,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::cgroup;
 use crate::events::{Event, Events, Mark};
-use crate::options::{Options, Xdp};
+use crate::machine;
+use crate::options::{Options, SocketLb, Xdp};
 use crate::place::Place;
 use crate::programs;
 
@@ -78,6 +80,22 @@ impl Agent {
     /// From its next start on, this is its `--xdp`.
     pub fn use_xdp(&mut self, xdp: Xdp) {
         self.options.xdp = xdp;
+    }
+
+    /// From its next start on, this is its `--socket-lb`.
+    pub fn use_socket_lb(&mut self, socket_lb: SocketLb) {
+        self.options.socket_lb = socket_lb;
+    }
+
+    /// From its next start on, its programs are attached to the root of the whole kernel's cgroups, as on a real node: the
+    /// kernel's own threads are there and nowhere else. One agent alone can be, and only in a machine of the test's own.
+    pub fn use_root_cgroup(&mut self) -> Result<()> {
+        ensure!(
+            machine::is_own(),
+            "this kernel is not the test's alone: `cargo xtask vm run` starts one that is"
+        );
+        self.cgroup = cgroup::root()?;
+        Ok(())
     }
 
     /// From now on it is of the version with the next layout, or of this one again.

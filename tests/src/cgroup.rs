@@ -64,7 +64,7 @@ impl Cgroup {
 }
 
 /// Where cgroup v2 is mounted.
-fn root() -> Result<PathBuf> {
+pub(crate) fn root() -> Result<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
     let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let mount = lines.find(|fields| fields.get(2) == Some(&"cgroup2"));

@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::machine;
+
 /// How long an event may take before a wait for it fails: the verifier needs seconds for an agent's programs, and on a
 /// busy machine many.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The same in a machine whose processor is emulated.
+const EMULATED_PATIENCE: Duration = Duration::from_secs(480);
 /// How much of the log a failed wait shows.
 const TAIL: usize = 15;
 
@@ -90,7 +94,12 @@ impl Events {
 
     /// Waits for an event after the mark; `what` names it in the error.
     pub fn wait(&self, since: Mark, what: &str, matches: impl Fn(&Event) -> bool) -> Result<Event> {
-        let deadline = Instant::now() + PATIENCE;
+        let patience = if machine::is_own() {
+            EMULATED_PATIENCE
+        } else {
+            PATIENCE
+        };
+        let deadline = Instant::now() + patience;
         let mut state = self.state();
         loop {
             if let Some(event) = state.events[since.0..].iter().find(|event| matches(event)) {

@@ -31,11 +31,22 @@ fn associations_go_through_a_service() -> Result<()> {
         calls(lab.place("a")?, Calls::new(Transport::Sctp, cluster, 12))?;
         let node_port = address::node(1).at(family, NODE_PORT);
         calls(&lab.client, Calls::new(Transport::Sctp, node_port, 12))?;
-        let long = Calls {
-            payload: 1400,
-            ..Calls::new(Transport::Sctp, node_port, 4)
-        };
-        calls(&lab.client, long)?;
+        // One message, one packet; and one of many packets, which are handed on as a list.
+        for payload in [1400, 20_000] {
+            for place in [&lab.client, lab.place("a")?] {
+                let long = Calls {
+                    payload,
+                    ..Calls::new(Transport::Sctp, node_port, 4)
+                };
+                calls(place, long)?;
+            }
+            // Past every Service: the programs see it and leave it whole.
+            let direct = Calls {
+                payload,
+                ..Calls::new(Transport::Sctp, lab.pod("c").address.at(family, ECHO_PORT), 1)
+            };
+            calls(lab.place("a")?, direct)?;
+        }
     }
     Ok(())
 }

@@ -37,6 +37,11 @@ pub(crate) fn vm() -> Result<()> {
     packages::ensure_vm_tools()
 }
 
+/// Installs the keys that Debian's packages are signed with.
+pub(crate) fn archive_keys() -> Result<()> {
+    packages::ensure_archive_keys()
+}
+
 /// One plain line about what was found or done.
 pub(crate) fn say(line: &str) {
     println!("setup: {line}");

@@ -49,9 +49,14 @@ pub(super) fn ensure_lab_tools() -> Result<()> {
     ensure_tools("lab", &LAB_TOOLS)
 }
 
+/// Installs the keys of Debian's archive.
+pub(super) fn ensure_archive_keys() -> Result<()> {
+    ensure(&[KEYS])
+}
+
 /// Installs the cluster's tools that are missing.
 pub(super) fn ensure_cluster_tools() -> Result<()> {
-    ensure(&[KEYS])?;
+    ensure_archive_keys()?;
     ensure_tools("cluster", &CLUSTER_TOOLS)
 }
 

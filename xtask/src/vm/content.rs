@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::archive::Archive;
-use super::{ENDED, kernel::Kernel};
+use super::{ENDED, kernel::Kernel, programs::PLACE};
 use crate::workspace;
 
 /// Tools beside busybox, where the machine that packs has them.
@@ -21,9 +21,8 @@ const APPLETS: [&str; 10] = [
 const EMPTY: [&str; 6] = ["/dev", "/proc", "/run", "/sys", "/tmp", "/root"];
 
 /// Packs the archive that the kernel starts with.
-pub(super) fn write(kernel: &Kernel, words: &[String], to: &Path) -> Result<()> {
-    let file = File::create(to).with_context(|| format!("making {}", to.display()))?;
-    let mut archive = Archive::new(BufWriter::new(file));
+pub(super) fn write(kernel: &Kernel, programs: &Path, words: &[String], to: &File) -> Result<()> {
+    let mut archive = Archive::new(BufWriter::new(to));
     for path in EMPTY {
         archive.directory(Path::new(path))?;
     }
@@ -46,7 +45,13 @@ pub(super) fn write(kernel: &Kernel, words: &[String], to: &Path) -> Result<()> 
     for path in own(words)? {
         program(&mut archive, &path)?;
     }
-    modules(&mut archive, &kernel.tree.join("lib"), &kernel.tree)?;
+    files(
+        &mut archive,
+        &kernel.tree.join("lib"),
+        &kernel.tree,
+        Path::new("/"),
+    )?;
+    files(&mut archive, programs, programs, Path::new(PLACE))?;
     archive.file(Path::new("/init"), init(words)?.as_bytes())?;
     archive.finish()
 }
@@ -89,16 +94,22 @@ fn libraries(said: &str) -> Vec<PathBuf> {
     said.lines().filter_map(word).collect()
 }
 
-fn modules<W: std::io::Write>(archive: &mut Archive<W>, folder: &Path, tree: &Path) -> Result<()> {
+/// The files of a folder below `root`, at the same paths below `place`.
+fn files<W: std::io::Write>(
+    archive: &mut Archive<W>,
+    folder: &Path,
+    root: &Path,
+    place: &Path,
+) -> Result<()> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     for entry in entries {
         let path = entry
             .with_context(|| format!("reading {}", folder.display()))?
             .path();
         if path.is_dir() {
-            modules(archive, &path, tree)?;
+            files(archive, &path, root, place)?;
         } else {
-            let inside = Path::new("/").join(path.strip_prefix(tree).unwrap_or(&path));
+            let inside = place.join(path.strip_prefix(root).unwrap_or(&path));
             archive.file(&inside, &read(&path)?)?;
         }
     }
@@ -113,6 +124,8 @@ fn init(words: &[String]) -> Result<String> {
     let directory = quoted(&directory.to_string_lossy());
     Ok(format!(
         "#!/bin/sh
+# The whole kernel is the command's: tests ask for this before they attach to its root cgroup.
+export SHUNT_VM=1
 export PATH=/usr/bin:/usr/sbin HOME=/root RUST_BACKTRACE=0 PROPTEST_RNG_SEED=1
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -121,6 +134,7 @@ mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup /sys/fs/cgroup
+busybox ip link set lo up
 busybox mkdir -p {directory}
 cd {directory}
 export CARGO_MANIFEST_DIR={directory}

@@ -6,13 +6,18 @@
 
 mod archive;
 mod content;
+mod debian;
 mod kernel;
+mod programs;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use crate::{lab, setup, workspace};
 
@@ -39,12 +44,10 @@ pub(crate) fn start(
 ) -> Result<i32> {
     setup::vm()?;
     let kernel = kernel::ensure(version)?;
-    let directory = tempfile()?;
-    let initramfs = directory.join("initramfs.cpio");
-    content::write(&kernel, command, &initramfs)?;
-    let result = boot(&kernel, &initramfs, heard);
-    std::fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()))?;
-    result?.with_context(|| {
+    let programs = programs::ensure()?;
+    let initramfs = nameless()?;
+    content::write(&kernel, &programs, command, &initramfs)?;
+    boot(&kernel, &initramfs, heard)?.with_context(|| {
         format!(
             "the machine with {} ended before the command did: its last lines tell why",
             kernel.release
@@ -54,10 +57,12 @@ pub(crate) fn start(
 
 fn boot(
     kernel: &kernel::Kernel,
-    initramfs: &std::path::Path,
+    initramfs: &File,
     heard: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Option<i32>> {
-    let mut child = Command::new("qemu-system-x86_64")
+    // The machine does not outlive this program, whatever ends it.
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
         .args([
             "-accel",
             "tcg",
@@ -79,7 +84,7 @@ fn boot(
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
-        .arg(initramfs)
+        .arg(format!("/proc/self/fd/{}", initramfs.as_raw_fd()))
         .args(["-append", "console=ttyS0 quiet panic=-1"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -107,8 +112,40 @@ fn boot(
     Ok(code)
 }
 
-fn tempfile() -> Result<PathBuf> {
-    let directory = workspace::root().join(format!("target/vm-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
-    Ok(directory)
+/// A file without a name, for programs started from here too: it is gone when the last of them is, however that ends.
+fn nameless() -> Result<File> {
+    let directory = workspace::root().join("target");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlag::O_TMPFILE.bits())
+        .open(&directory)
+        .with_context(|| format!("making a temporary file in {}", directory.display()))?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).context("handing a file to programs")?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn the_initramfs_has_no_name_and_another_program_can_read_it() {
+        let mut file = nameless().unwrap();
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let target = std::fs::read_link(&path).unwrap();
+        assert!(!target.exists(), "{}", target.display());
+        file.write_all(b"an archive").unwrap();
+        let mut cat = Command::new("cat")
+            .arg(path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        cat.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(cat.wait().unwrap().success());
+        assert_eq!(said, "an archive");
+    }
 }
