@@ -58,7 +58,7 @@ pub(crate) fn run(agent: &Agent) -> Result<()> {
         record(&mut records, *size, measured);
     }
     println!("{}", records.table());
-    records.write(&agent.output)
+    crate::record::write(&agent.output, &records)
 }
 
 fn sizes(agent: &Agent) -> Vec<Size> {
