@@ -1,6 +1,6 @@
 //! What the maps hold of one service port.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use proxy_common::layout::{
@@ -123,9 +123,7 @@ pub(super) struct Listed {
 
 /// What stands behind a list's backends, in one number: a table is long, and only ever compared.
 pub(super) fn fingerprint(slots: &[BackendId]) -> u64 {
-    let mut hasher = foldhash::quality::FixedState::default().build_hasher();
-    slots.hash(&mut hasher);
-    hasher.finish()
+    foldhash::quality::FixedState::default().hash_one(slots)
 }
 
 /// One service port as it stands in the maps.
