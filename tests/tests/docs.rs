@@ -121,7 +121,8 @@ fn every_complaint_has_an_answer() -> Result<()> {
         let folder = root().join("docs");
         let files = links
             .iter()
-            .map(|link| std::fs::read_to_string(folder.join(link)));
+            .map(|link| link.split_once('#').map_or(&link[..], |(file, _)| file))
+            .map(|file| std::fs::read_to_string(folder.join(file)));
         let files = files.collect::<std::io::Result<Vec<_>>>()?;
         let is_function = |word: &&str| {
             word.contains('_')
