@@ -137,7 +137,7 @@ impl<M: MapWriter> Reconciler<M> {
         if !self.is_synced && !has_unread {
             self.is_synced = true;
             let held = std::mem::take(&mut self.held);
-            done.add(self.install(held)?);
+            done.add(self.install(held.into_iter().collect())?);
             let plan = self.planner.prune();
             done.add(self.carry_out(plan)?);
         }
@@ -163,8 +163,9 @@ impl<M: MapWriter> Reconciler<M> {
 
     /// Compiles some of those Services again.
     pub fn go_on(&mut self) -> Result<Done, MapsFailed<M::Error>> {
-        let slice: BTreeSet<ObjectName> = self.later.iter().take(SLICE).cloned().collect();
-        self.later.retain(|name| !slice.contains(name));
+        let slice = std::iter::from_fn(|| self.later.pop_first())
+            .take(SLICE)
+            .collect();
         self.install(slice)
     }
 
@@ -316,15 +317,16 @@ impl<M: MapWriter> Reconciler<M> {
         names.into_iter().map(compile).collect()
     }
 
-    fn install(&mut self, mut names: BTreeSet<ObjectName>) -> Result<Done, MapsFailed<M::Error>> {
+    fn install(&mut self, names: Vec<ObjectName>) -> Result<Done, MapsFailed<M::Error>> {
         if names.is_empty() {
             return Ok(Done::default());
         }
-        self.mortal_changes.extend(names.iter().cloned());
+        let may_end = |name: &&ObjectName| self.model.is_mortal(name) || self.mortal.contains_key(*name);
+        self.mortal_changes.extend(names.iter().filter(may_end).cloned());
+        self.planner.make_room(names.len());
         let mut done = Done::default();
         // In parts, so that what is compiled and planned takes little memory however much changed at once.
-        while !names.is_empty() {
-            let part: Vec<ObjectName> = std::iter::from_fn(|| names.pop_first()).take(SLICE).collect();
+        for part in names.chunks(SLICE) {
             let mut batch = self.compile(part.iter().cloned());
             batch.retain(|ports| !self.hold(ports));
             let plan = self.planner.put_all(&batch);
@@ -338,7 +340,7 @@ impl<M: MapWriter> Reconciler<M> {
             if let Err(error) = self.write(&plan) {
                 return self.recover(&error);
             }
-            for name in &part {
+            for name in part {
                 self.check_health(name);
                 self.check_hints(name);
             }

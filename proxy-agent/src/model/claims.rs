@@ -38,6 +38,11 @@ pub(super) struct Claims {
 }
 
 impl Claims {
+    /// Makes room for this many frontends more.
+    pub(super) fn reserve(&mut self, frontends: usize) {
+        self.sole.reserve(frontends);
+    }
+
     /// Whether a Service has a frontend that it asks for.
     pub(super) fn has(&self, service: &ObjectName, frontend: &Frontend) -> bool {
         self.winner(frontend) == Some(service)
@@ -66,11 +71,9 @@ impl Claims {
         new: &[Wanted],
         warnings: &mut Vec<Warning>,
     ) -> BTreeSet<ObjectName> {
-        let before: Vec<(Frontend, Option<ObjectName>)> = old
-            .iter()
-            .chain(new)
-            .map(|wanted| (wanted.frontend, self.winner(&wanted.frontend).cloned()))
-            .collect();
+        // Of a frontend that nobody had there is nobody to lose it.
+        let winner = |wanted: &Wanted| Some((wanted.frontend, self.winner(&wanted.frontend)?.clone()));
+        let before: Vec<(Frontend, ObjectName)> = old.iter().chain(new).filter_map(winner).collect();
         for wanted in old {
             self.remove(&wanted.frontend, service);
         }
@@ -80,8 +83,8 @@ impl Claims {
         let mut others = BTreeSet::new();
         for (frontend, before) in before {
             let after = self.winner(&frontend);
-            if before.as_ref() != after {
-                others.extend(before);
+            if Some(&before) != after {
+                others.insert(before);
                 others.extend(after.cloned());
             }
         }

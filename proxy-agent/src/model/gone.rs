@@ -37,14 +37,17 @@ pub(super) fn warning(service: &Service) -> Option<Warning> {
 }
 
 impl Model {
+    /// Whether connections to a Service end with their endpoints.
+    pub fn is_mortal(&self, name: &ObjectName) -> bool {
+        let service = self.services.get(name);
+        service.is_some_and(|service| OnEndpointGone::of(service) == Ok(OnEndpointGone::Reset))
+    }
+
     /// The TCP service ports of a Service whose connections are to end with their endpoints.
     pub fn mortal(&self, name: &ObjectName) -> Vec<Mortal> {
-        let Some(service) = self.services.get(name) else {
+        let Some(service) = self.services.get(name).filter(|_| self.is_mortal(name)) else {
             return Vec::new();
         };
-        if OnEndpointGone::of(service) != Ok(OnEndpointGone::Reset) {
-            return Vec::new();
-        }
         let served = self.served(service);
         let ports = service.spec.ports.iter().enumerate();
         let tcp = ports.filter(|(_, port)| port.protocol == Protocol::Tcp);

@@ -54,8 +54,8 @@ pub struct Model {
 #[derive(Debug, Default)]
 pub struct Touched {
     /// The Services to compile again, those that are gone among them. They must reach the maps together: a frontend
-    /// may have moved from one to another.
-    pub services: BTreeSet<ObjectName>,
+    /// may have moved from one to another. In order, none twice.
+    pub services: Vec<ObjectName>,
     /// The Services to compile again because the node changed, when there is time.
     pub later: BTreeSet<ObjectName>,
     /// What is not served as the objects ask.
@@ -91,6 +91,7 @@ impl Model {
 
     /// Takes changes over.
     pub fn apply(&mut self, changes: Vec<Change>) -> Touched {
+        self.make_room(&changes);
         let mut touched = Touched::default();
         for change in changes {
             match change {
@@ -112,8 +113,28 @@ impl Model {
                 Change::Delete(ObjectKey::Node(name)) => self.set_node(&name, None, &mut touched),
             }
         }
-        touched.later.retain(|name| !touched.services.contains(name));
+        // Lists of the API are in order already.
+        touched.services.sort();
+        touched.services.dedup();
         touched
+            .later
+            .retain(|name| touched.services.binary_search(name).is_err());
+        touched
+    }
+
+    /// At the start, for all that there is: tables that grow step by step are filled twice.
+    fn make_room(&mut self, changes: &[Change]) {
+        if !self.services.is_empty() || !self.slices.is_empty() {
+            return;
+        }
+        let is_service = |change: &&Change| matches!(change, Change::Upsert(Object::Service(_)));
+        let is_slice = |change: &&Change| matches!(change, Change::Upsert(Object::Slice(_)));
+        let services = changes.iter().filter(is_service).count();
+        let slices = changes.iter().filter(is_slice).count();
+        self.services.reserve(services);
+        self.slices.reserve(services.min(slices));
+        self.slice_owners.reserve(slices);
+        self.claims.reserve(services);
     }
 
     /// The service ports of a Service; none if it is gone or not served by us.
@@ -166,7 +187,7 @@ impl Model {
             .claims
             .replace(&name, rank, &old.frontends, &new.frontends, &mut touched.warnings);
         touched.services.extend(others);
-        touched.services.insert(name);
+        touched.services.push(name);
     }
 
     fn set_slice(&mut self, name: ObjectName, slice: Option<Arc<EndpointSlice>>, touched: &mut Touched) {
@@ -201,7 +222,7 @@ impl Model {
 
     fn touch(&self, service: ObjectName, touched: &mut Touched) {
         if self.services.contains_key(&service) {
-            touched.services.insert(service);
+            touched.services.push(service);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Going on from what the maps hold: the same ids, slots and flows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use foldhash::HashMap;
 use proxy_common::layout::{Backend, BackendId, FrontendValue, ListWord, ServiceId};
@@ -9,6 +9,7 @@ use super::backends::Backends;
 use super::filter::{Filter, backend_bits, frontend_bits};
 use super::ids::Ids;
 use super::installed::{InstalledPort, Listed, PortIdentity, fingerprint, frontend_value, words};
+use super::owners::Owners;
 use super::planner::FrontendCounts;
 use super::retire::Retired;
 use super::slots::{Run, Slots};
@@ -27,7 +28,7 @@ impl Planner {
             backends: Backends::adopt(capacity.backends, &snapshot.backends),
             slots: Slots::new(capacity.slots),
             filter: Filter::adopt(&snapshot.filter),
-            owners: BTreeMap::new(),
+            owners: Owners::default(),
             vips: Vips::adopt(&snapshot.vips),
             networks: snapshot.networks,
             installed: HashMap::default(),
@@ -161,6 +162,7 @@ impl Planner {
         }
         let place = port.frontends.partition_point(|(other, _)| *other < frontend);
         port.frontends.insert(place, (frontend, value.kind));
+        self.vips.adopt_frontend(&frontend);
         self.owners.insert(frontend, value.service);
     }
 }

@@ -117,7 +117,7 @@ impl Planner {
     fn check_frontends(&self, ports: &[ServicePort]) -> Result<(), Full> {
         let mut new = FrontendCounts::default();
         for (frontend, _) in ports.iter().flat_map(|port| &port.frontends) {
-            if !self.owners.contains_key(frontend) && !self.stray_frontends.contains(frontend) {
+            if !self.owners.has(frontend) && !self.stray_frontends.contains(frontend) {
                 *new.of(frontend) += 1;
             }
         }

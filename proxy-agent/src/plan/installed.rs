@@ -72,10 +72,28 @@ fn name_hash(key: &PortKey) -> u64 {
         family,
     } = key;
     // No name holds a slash, so that the text is another one for every key.
-    let text = format!(
-        "{}/{}/{port_name}/{protocol}/{family:?}",
-        service.namespace, service.name
-    );
+    let family = match family {
+        Family::V4 => "V4",
+        Family::V6 => "V6",
+    };
+    let other;
+    let protocol = match *protocol {
+        protocol::TCP => "6",
+        protocol::UDP => "17",
+        protocol::SCTP => "132",
+        number => {
+            other = number.to_string();
+            &other
+        }
+    };
+    let text = [
+        &*service.namespace,
+        &*service.name,
+        &**port_name,
+        protocol,
+        family,
+    ]
+    .join("/");
     let [name_hash, _] = uid_words(&text);
     name_hash
 }
@@ -104,9 +122,10 @@ impl PortKey {
 
 /// `namespace/name` or `namespace/name:port`.
 fn name_of(key: &PortKey) -> String {
+    let ObjectName { namespace, name } = &key.service;
     match &*key.port_name {
-        "" => key.service.to_string(),
-        port_name => format!("{}:{port_name}", key.service),
+        "" => [&**namespace, "/", name].concat(),
+        port_name => [&**namespace, "/", name, ":", port_name].concat(),
     }
 }
 
@@ -177,6 +196,10 @@ impl InstalledPort {
         self.frontends.retain(|(other, _)| other != frontend);
     }
 
+    pub(super) fn has_run(&self, run: Run) -> bool {
+        self.lists.iter().any(|list| list.run == Some(run))
+    }
+
     /// The runs of its lists, each once.
     pub(super) fn runs(&self) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
@@ -225,5 +248,25 @@ pub(super) fn frontend_value(
         service_tag,
         kind,
         pad: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hash stands in the maps of nodes that run: another one would give each of their Services a new id.
+    #[test]
+    fn a_name_has_one_hash_for_good() {
+        let key = |port_name: &str, protocol, family| PortKey {
+            service: ObjectName::new("shop", "web"),
+            port_name: port_name.into(),
+            protocol,
+            family,
+        };
+        let [tcp, _] = uid_words("shop/web/http/6/V4");
+        assert_eq!(name_hash(&key("http", protocol::TCP, Family::V4)), tcp);
+        let [sctp, _] = uid_words("shop/web//132/V6");
+        assert_eq!(name_hash(&key("", protocol::SCTP, Family::V6)), sctp);
     }
 }

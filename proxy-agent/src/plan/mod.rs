@@ -12,6 +12,7 @@ mod installed;
 mod maglev;
 mod networks;
 mod operation;
+mod owners;
 mod part;
 mod planner;
 mod put;

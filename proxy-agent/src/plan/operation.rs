@@ -12,7 +12,7 @@ use proxy_common::layout::{
 use super::protocol_name;
 
 /// Where a Service is reached, in either family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frontend {
     /// The address; 0.0.0.0 or :: is a NodePort, which answers at every node address of the family.
     pub address: IpAddr,
@@ -20,6 +20,42 @@ pub struct Frontend {
     pub port: Port,
     /// IP protocol number.
     pub protocol: u8,
+}
+
+impl Frontend {
+    /// All that it is, as numbers: tables of every frontend compare and hash them a dozen times a Service.
+    fn words(&self) -> (u128, u64) {
+        let (family, address) = match self.address {
+            IpAddr::V4(address) => (0, u128::from(u32::from(address))),
+            IpAddr::V6(address) => (1, u128::from(address)),
+        };
+        let end = u64::from(self.port.wire()) << 8 | u64::from(self.protocol);
+        (address, family << 32 | end)
+    }
+}
+
+impl std::hash::Hash for Frontend {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let (address, rest) = self.words();
+        state.write_u128(address);
+        state.write_u64(rest);
+    }
+}
+
+impl Ord for Frontend {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let ((address, rest), (other_address, other_rest)) = (self.words(), other.words());
+        let family = (rest >> 32).cmp(&(other_rest >> 32));
+        family
+            .then(address.cmp(&other_address))
+            .then(rest.cmp(&other_rest))
+    }
+}
+
+impl PartialOrd for Frontend {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl fmt::Display for Frontend {

@@ -99,6 +99,6 @@ impl Planner {
 
     /// Whether it has put this frontend.
     pub fn has_frontend(&self, frontend: &Frontend) -> bool {
-        self.owners.contains_key(frontend)
+        self.owners.has(frontend)
     }
 }

@@ -1,6 +1,6 @@
 //! What is installed, and the way from there to what is desired.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use foldhash::HashMap;
 use proxy_common::layout::{Backend, BackendId, Networks, ServiceId};
@@ -9,12 +9,16 @@ use super::backends::Backends;
 use super::filter::Filter;
 use super::ids::Ids;
 use super::installed::{IdentityKey, InstalledPort};
+use super::owners::Owners;
 use super::retire::Retired;
 use super::slots::Slots;
 use super::takeaway::Leftover;
 use super::vips::Vips;
 use super::{Capacity, Frontend, Operation, PlanError, ServicePort, Token};
 use crate::name::ObjectName;
+
+/// What most Services come to at most; more makes the list grow.
+const OPERATIONS_OF_ONE: usize = 16;
 
 /// Owner of all ids, slots, filter bits and frontends. It holds what the maps hold once its plans are carried out.
 #[derive(Debug)]
@@ -24,8 +28,7 @@ pub struct Planner {
     pub(super) backends: Backends,
     pub(super) slots: Slots,
     pub(super) filter: Filter,
-    /// In order: all frontends of an address stand together.
-    pub(super) owners: BTreeMap<Frontend, ServiceId>,
+    pub(super) owners: Owners,
     pub(super) vips: Vips,
     /// As NETWORKS holds them.
     pub(super) networks: Networks,
@@ -90,9 +93,21 @@ impl Planner {
         plan
     }
 
+    /// At the start, when nothing is installed: makes room for this many Services, so that no table grows step by step.
+    pub fn make_room(&mut self, services: usize) {
+        if self.installed.is_empty() {
+            self.installed.reserve(services);
+            self.by_identity.reserve(services);
+            self.by_service.reserve(services);
+            self.owners.reserve(services);
+            self.vips.make_room(services);
+        }
+    }
+
     /// The first half of [`Self::apply`], of a part of a large batch: what is new is put.
     pub fn put_all(&mut self, batch: &[(ObjectName, Vec<ServicePort>)]) -> Plan {
         let mut plan = Plan::default();
+        plan.operations.reserve(batch.len() * OPERATIONS_OF_ONE);
         for (name, ports) in batch {
             match self.reserve(name, ports) {
                 Ok(drafts) => self.put(name, ports, drafts, &mut plan.operations),

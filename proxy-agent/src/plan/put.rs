@@ -56,7 +56,7 @@ impl Planner {
         self.take_identity(id, identity, origin);
         let protocol = port.key.protocol;
         for (frontend, _) in &port.frontends {
-            if !self.owners.contains_key(frontend) && !self.stray_frontends.contains(frontend) {
+            if !self.owners.has(frontend) && !self.stray_frontends.contains(frontend) {
                 self.filter.acquire(frontend_bits(frontend), operations);
             }
         }
@@ -97,12 +97,10 @@ impl Planner {
             frontends,
             ranges: port.source_ranges.clone(),
         };
-        let leftover = self
-            .installed
-            .get(&id)
-            .map(|old| Leftover::between(id, old, &new));
-        self.installed.insert(id, Box::new(new));
-        leftover
+        let installed = self.installed.get_mut(&id)?;
+        let leftover = Leftover::between(id, installed, &new);
+        **installed = new;
+        Some(leftover)
     }
 
     fn take_identity(&mut self, id: ServiceId, identity: PortIdentity, origin: Origin) {

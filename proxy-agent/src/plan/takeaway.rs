@@ -52,7 +52,6 @@ impl Leftover {
     pub(super) fn between(id: ServiceId, old: &InstalledPort, new: &InstalledPort) -> Self {
         let frontends = old.frontends.iter().map(|(frontend, _)| *frontend);
         let backends = old.backends.iter().copied();
-        let kept = new.runs();
         Self {
             id,
             whole: false,
@@ -62,7 +61,7 @@ impl Leftover {
             backends: backends
                 .filter(|(endpoint, id)| new.backend(endpoint) != Some(*id))
                 .collect(),
-            runs: old.runs().into_iter().filter(|run| !kept.contains(run)).collect(),
+            runs: old.runs().into_iter().filter(|run| !new.has_run(*run)).collect(),
             ranges: old
                 .ranges
                 .iter()
@@ -88,7 +87,7 @@ impl Planner {
         // What another service port has taken over meanwhile is no longer ours to take away.
         leftover
             .frontends
-            .retain(|frontend| self.owners.get(frontend) == Some(&leftover.id));
+            .retain(|frontend| self.owners.get(frontend) == Some(leftover.id));
         for frontend in &leftover.frontends {
             self.remove_frontend(frontend, operations);
         }
@@ -164,7 +163,7 @@ impl Planner {
             );
             self.retired.backend(id);
         }
-        self.touch_all_vips();
+        self.vips.touch_found();
         self.settle_vips(operations);
         self.filter.release_leftover(operations);
         plan.token = self.retired.end_plan();

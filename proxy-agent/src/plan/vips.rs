@@ -1,9 +1,10 @@
 //! The addresses at which Services are reached, whatever the port: an entry of VIPS each, and what it says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use proxy_common::layout::{FrontendKind, Port, V4, V6, Vip};
+use foldhash::{HashMap, HashSet};
+use proxy_common::layout::{FrontendKind, V4, V6, Vip};
 
 use super::installed::InstalledPort;
 use super::{Difference, Frontend, Operation, Planner};
@@ -11,32 +12,44 @@ use super::{Difference, Frontend, Operation, Planner};
 /// What stands in VIPS.
 #[derive(Debug, Default)]
 pub(super) struct Vips {
-    installed: BTreeMap<IpAddr, Vip>,
-    /// Addresses whose frontends changed, or whose frontends' lists.
-    touched: BTreeSet<IpAddr>,
+    installed: HashMap<IpAddr, Vip>,
+    /// Addresses whose frontends changed, or whose frontends' lists; some of them several times.
+    touched: Vec<IpAddr>,
+    /// Addresses that a restart found, and at which nothing was looked since.
+    found: HashSet<IpAddr>,
 }
 
 impl Vips {
     pub(super) fn adopt(entries: &[(IpAddr, Vip)]) -> Self {
         Self {
             installed: entries.iter().copied().collect(),
-            touched: BTreeSet::new(),
+            touched: Vec::new(),
+            found: entries.iter().map(|(address, _)| *address).collect(),
+        }
+    }
+
+    /// Makes room for this many addresses more.
+    pub(super) fn make_room(&mut self, addresses: usize) {
+        self.installed.reserve(addresses);
+    }
+
+    /// A frontend that a restart found: there may be no entry for its address.
+    pub(super) fn adopt_frontend(&mut self, frontend: &Frontend) {
+        if !frontend.address.is_unspecified() {
+            self.found.insert(frontend.address);
         }
     }
 
     /// Looks at an address again before the plan ends.
     pub(super) fn touch(&mut self, address: IpAddr) {
         if !address.is_unspecified() {
-            self.touched.insert(address);
+            self.touched.push(address);
         }
     }
 
-    /// Looks at every address again.
-    fn touch_all<'a>(&mut self, frontends: impl Iterator<Item = &'a Frontend>) {
-        self.touched.extend(self.installed.keys());
-        for frontend in frontends {
-            self.touch(frontend.address);
-        }
+    /// Looks at the addresses that a restart found, but for those that were looked at.
+    pub(super) fn touch_found(&mut self) {
+        self.touched.extend(std::mem::take(&mut self.found));
     }
 }
 
@@ -72,15 +85,14 @@ impl Planner {
         }
     }
 
-    /// Notes that nothing is known of any.
-    pub(super) fn touch_all_vips(&mut self) {
-        self.vips.touch_all(self.owners.keys());
-    }
-
     /// Brings the entries of what was touched up to date: after the frontends, so that nothing is refused that is about to
     /// be served.
     pub(super) fn settle_vips(&mut self, operations: &mut Vec<Operation>) {
-        for address in std::mem::take(&mut self.vips.touched) {
+        let mut touched = std::mem::take(&mut self.vips.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for address in touched {
+            self.vips.found.remove(&address);
             let wanted = self.vip_at(address);
             let before = match wanted {
                 Some(vip) => self.vips.installed.insert(address, vip),
@@ -95,15 +107,10 @@ impl Planner {
     }
 
     fn vip_at(&self, address: IpAddr) -> Option<Vip> {
-        let end = |number: u16, protocol: u8| Frontend {
-            address,
-            port: Port::new(number),
-            protocol,
-        };
         let mut stand = None;
-        for (frontend, id) in self.owners.range(end(0, 0)..=end(u16::MAX, u8::MAX)) {
+        for (frontend, id) in self.owners.at(address) {
             let stand: &mut Stand = stand.get_or_insert_default();
-            if let Some(port) = self.installed.get(id) {
+            if let Some(port) = self.installed.get(&id) {
                 port.add_to(frontend, stand);
             }
         }
@@ -116,7 +123,8 @@ impl Planner {
     pub fn vip_differences(&self, found: Vec<(IpAddr, Vip)>) -> Vec<Difference> {
         let mut found: BTreeMap<IpAddr, Vip> = found.into_iter().collect();
         let mut differences = Vec::new();
-        for (address, vip) in &self.vips.installed {
+        let installed: BTreeMap<_, _> = self.vips.installed.iter().collect();
+        for (address, vip) in installed {
             let problem = match found.remove(address) {
                 Some(other) if other == *vip => continue,
                 Some(_) => Difference::VIP_IS_OTHER,
