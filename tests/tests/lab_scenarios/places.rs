@@ -3,21 +3,29 @@
 //! ```text
 //! here, 10.1.0.1, fd01::1          n1                  10.4.0.N, fd04::N    a pod of n1
 //! there                            n2                  10.5.0.N, fd05::N    a pod of n2
-//! 10.1.0.N, fd01::N, N > 31        clients outside     10.96.0.N, fd60::N   cluster addresses
+//! 10.6.0.1, fd06::1                n1, its second      10.96.0.N, fd60::N   cluster addresses
+//! 10.1.0.N, fd01::N, N > 31        clients outside
 //!                                                      10.97.0.N, fd61::N   addresses that are routed to n1
 //! ```
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::address::{self, Family, Pair};
 use lab::{Lab, Place};
 
 /// Pods by their address's last number, and their nodes.
-const PODS: [(u8, &[u16]); 2] = [(1, &[1, 2, 9]), (2, &[1, 2, 9])];
+const PODS: [(u8, &[u16]); 2] = [(1, &[1, 2, 3, 4, 9]), (2, &[1, 2, 9])];
+/// An address of n1 beside its first.
+const SECOND: Pair = address::node(101);
 /// Addresses of clients by their last number, in both families.
 const CLIENTS: [u16; 2] = [0x20, 0x21];
+/// Ranges of those who are nobody, here and there.
+const NOBODYS: Pair = Pair {
+    v4: Ipv4Addr::new(192, 0, 2, 0),
+    v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0),
+};
 /// Where the endpoints of scenarios that have UDP listen.
 pub(crate) const DATAGRAM_PORT: u16 = 5353;
 
@@ -36,6 +44,11 @@ pub(crate) fn build(lab: &mut Lab) -> Result<Places> {
         names: BTreeMap::new(),
     };
     places.add(1, 1, address::node(1), "n1");
+    places.add(6, 1, SECOND, "n1");
+    lab.host(1).namespace().ip(&[
+        format!("address add {}/32 dev eth0", SECOND.v4),
+        format!("address add {}/128 dev eth0 nodad", SECOND.v6),
+    ])?;
     for (node, numbers) in PODS {
         for number in numbers {
             let name = format!("p{node}{number}");
@@ -147,6 +160,26 @@ impl Places {
         lab.place(name)
     }
 
+    /// A list of networks and words of nodePortAddresses: of networks, that of the node's second address.
+    pub(crate) fn networks(&self, list: &str) -> Result<String> {
+        let item = |item: &str| {
+            let Some((address, _)) = item.split_once('/') else {
+                return Ok(item.to_owned());
+            };
+            let address: IpAddr = address.parse()?;
+            let second = Family::BOTH
+                .into_iter()
+                .find(|family| scenario(6, 0).of(*family) == address);
+            match second {
+                Some(Family::V4) => Ok(format!("{}/32", SECOND.v4)),
+                Some(Family::V6) => Ok(format!("'{}/128'", SECOND.v6)),
+                None => bail!("the lab has nothing for {item}"),
+            }
+        };
+        let items = list.split(',').map(item).collect::<Result<Vec<_>>>()?;
+        Ok(items.join(", "))
+    }
+
     /// A manifest with the lab's names and addresses; an error if it has an address that the lab does not have.
     pub(crate) fn manifest(&self, text: &str) -> Result<String> {
         let is_word = |c: char| c.is_ascii_alphanumeric() || ".:-".contains(c);
@@ -174,6 +207,9 @@ impl Places {
         };
         if let Some(network) = after.starts_with('/').then(|| network(address)).flatten() {
             return Ok(network);
+        }
+        if after.starts_with('/') && Family::BOTH.map(|family| NOBODYS.of(family)).contains(&address) {
+            return Ok(word.to_owned());
         }
         let found = self.address(address);
         Ok(found

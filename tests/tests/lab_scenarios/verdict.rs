@@ -10,6 +10,7 @@ use lab::Lab;
 use lab::address;
 use lab::call::{Answer, Calls, Outcomes, Transport};
 use lab::scenario::Line;
+use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::places::Places;
@@ -38,18 +39,19 @@ pub(crate) struct Call<'a> {
 
 /// The call of a line; none if it says nothing that the lab can show.
 pub(crate) fn call<'a>(lab: &'a Lab, places: &'a Places, line: &'a Line) -> Option<Call<'a>> {
-    // Whose packets are not looked at go their way, and what that is depends on the network.
-    if line.answer == "not-a-service" {
-        return None;
-    }
     let from = places.address(line.from)?;
     // A caller that stands in a range, and nowhere else.
     places.name(from)?;
+    let to = places.socket(line.to)?;
+    // Whose packets are not looked at go their way: at the node's own addresses to its stack, where else depends on the network.
+    if line.answer == "not-a-service" && places.name(to.ip()) != Some("n1") {
+        return None;
+    }
     Some(Call {
         lab,
         places,
         from,
-        to: places.socket(line.to)?,
+        to,
         is_tcp: match &*line.protocol {
             "TCP" => true,
             "UDP" => false,
@@ -69,6 +71,7 @@ impl Call<'_> {
             // At the system call there is nothing to drop: a call of the host is refused.
             "drop" if self.is_host() => self.is_refused(),
             "drop" => self.is_dropped(),
+            "not-a-service" => self.is_the_nodes_own(),
             other => bail!("`{other}` is no verdict"),
         }
     }
@@ -169,6 +172,16 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// The node's stack refuses, where nobody listens: no program has counted anything.
+    fn is_the_nodes_own(&self) -> Result<()> {
+        let before = self.all_drops()?;
+        let outcomes = self.make(FEW)?;
+        ensure!(outcomes.all_refused(), "{outcomes}");
+        let after = self.all_drops()?;
+        ensure!(after == before, "a program refused it: {before} and {after}");
+        Ok(())
+    }
+
     /// The node counts that it was dropped, and by then nothing has come back.
     fn is_dropped(&self) -> Result<()> {
         let before = self.drops()?;
@@ -206,11 +219,18 @@ impl Call<'_> {
 
     /// How many new flows the first node has dropped by a rule.
     fn drops(&self) -> Result<u64> {
+        self.counted(|row| REASONS.iter().any(|name| row["name"] == *name))
+    }
+
+    /// How many packets and calls it has dropped or refused.
+    fn all_drops(&self) -> Result<u64> {
+        self.counted(|row| row["drop"] == true)
+    }
+
+    fn counted(&self, is_wanted: impl Fn(&Value) -> bool) -> Result<u64> {
         let drops = self.lab.agent(1).ask("drops")?;
         let rows = drops.as_array().context("drops are no list")?;
-        let mine = rows
-            .iter()
-            .filter(|row| REASONS.iter().any(|name| row["name"] == *name));
-        Ok(mine.filter_map(|row| row["value"].as_u64()).sum())
+        let wanted = rows.iter().filter(|row| is_wanted(row));
+        Ok(wanted.filter_map(|row| row["value"].as_u64()).sum())
     }
 }
