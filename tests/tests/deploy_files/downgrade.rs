@@ -1,7 +1,9 @@
 //! Back from a newer version whose maps have another layout: what the agents' pods do before their agent.
 
-use clap::Parser;
-use proxy_agent::cli::{Arguments, Command};
+use std::collections::BTreeSet;
+
+use clap::{Args, Parser};
+use proxy_agent::cli::{Arguments, Command, HookArguments};
 use proxy_common::layout::LAYOUT_VERSION;
 use serde_json::{Value, json};
 
@@ -81,19 +83,21 @@ fn it_has_the_agents_rights_mounts_configuration_and_cgroup() {
 
 #[test]
 fn switches_of_the_agents_that_say_where_programs_are_reach_it_and_no_others() {
-    let given = [
-        "--uplinks=eth1",
-        "--socket-lb=host-only",
-        "--attach=clsact",
-        "--instance=/sys/fs/bpf/a",
-    ];
-    let extra = format!("extraArgs={{{}}}", given.join(","));
-    let objects = rendered(&[&BY_THE_CHART[..], &["--set", &extra]].concat());
-    let arguments = containers(&objects)[1]["args"].clone();
-    let found: Vec<_> = given
-        .into_iter()
-        .filter(|one| texts(&arguments).contains(one))
+    let hooks = HookArguments::augment_args(clap::Command::new("hooks"));
+    let mut switches: BTreeSet<String> = hooks
+        .get_arguments()
+        .filter_map(|argument| Some(argument.get_long()?.to_owned()))
         .collect();
-    assert_eq!(found, [given[0], given[2], given[3]]);
-    assert!(Arguments::try_parse_from([&["shunt"][..], &texts(&arguments)].concat()).is_ok());
+    switches.insert("instance".to_owned());
+    // A value of the chart's own.
+    assert!(switches.remove("cgroup"));
+    let extra: Vec<_> = switches.iter().map(|name| format!("--{name}=x")).collect();
+    let all = format!("extraArgs={{{},--socket-lb=x,--map-memory=x}}", extra.join(","));
+    let objects = rendered(&[&BY_THE_CHART[..], &["--set", &all]].concat());
+    let arguments = containers(&objects)[1]["args"].clone();
+    let given: Vec<_> = texts(&arguments)
+        .into_iter()
+        .filter(|one| one.ends_with("=x"))
+        .collect();
+    assert_eq!(given, extra);
 }
