@@ -196,6 +196,9 @@ pub struct AgentArguments {
     /// Time between two looks at the maps: what is not as it should be is named, counted and mended. 0: never.
     #[arg(long, value_name = "PERIOD", default_value = "10m")]
     pub audit_period: Period,
+    /// Time between two looks at the hooks: programs that others have taken away are put back, named and counted. 0: never.
+    #[arg(long, value_name = "PERIOD", default_value = "30s")]
+    hook_check_period: Period,
     /// Source ports for traffic to endpoints of other nodes; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "45000-60999")]
     snat_ports: SnatPorts,
@@ -223,6 +226,7 @@ impl AgentArguments {
                 SocketLbMode::HostOnly => SocketLb::HostOnly,
             },
             ping: self.ping == Switch::Enabled,
+            hook_check_period: self.hook_check_period.0,
             snat_ports: self.snat_ports,
             node_port_range: self.node_port_range,
             memory: self.map_memory,

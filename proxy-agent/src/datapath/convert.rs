@@ -6,7 +6,7 @@ use std::path::Path;
 use aya_obj::Object;
 use proxy_common::layout::{CONFIG_PODS_SOCKET_LB, Config, names::program};
 
-use super::attach::{self, Attacher, Hook};
+use super::attach::{self, Attacher, Hook, Sockets};
 use super::capability;
 use super::classify::Selection;
 use super::conversion::{self, Conversion, Place};
@@ -120,8 +120,12 @@ fn run(
         }
     };
     conversion.take_links()?;
-    attach::attach_cgroup(&new, &programs, &as_served(&new), &options.cgroup)?;
-    let mut attacher = Attacher::new(new, programs, hook, options.xdp)?;
+    let sockets = Sockets {
+        cgroup: options.cgroup.clone(),
+        config: as_served(&new),
+    };
+    attach::attach_cgroup(&new, &programs, &sockets.config, &sockets.cgroup)?;
+    let mut attacher = Attacher::new(new, programs, sockets, hook, options.xdp)?;
     let observed = observed()?;
     let targets = selection(options).judge(&observed).targets;
     if let Some(error) = attacher.reconcile(&targets).into_iter().next() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proxy_common::layout::{Interface, Uplink, V4, V6, node_address_value};
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use super::attach::Attacher;
 use super::classify::{Desired, Selection};
 use super::error::{Context, DatapathError};
 use super::events::{Event, Events};
+use super::hooks::{Hooks, Lost};
 use super::netlink::Netlink;
 use super::node_ports::{Answering, NodePortAddresses};
 use super::observe::{Observed, Stale};
@@ -32,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(30);
 pub(super) struct Follower {
     tables: Arc<Tables>,
     selection: Selection,
-    attacher: Attacher,
+    pub(super) attacher: Attacher,
     netlink: Netlink,
     events: Events,
     observed: Observed,
@@ -45,6 +46,11 @@ pub(super) struct Follower {
     /// By element.
     uplinks: BTreeMap<u32, Uplink>,
     concerns: Vec<String>,
+    /// Hooks whose program others have taken away, and that do not have it again.
+    pub(super) lost: Vec<Lost>,
+    pub(super) hooks: watch::Sender<Hooks>,
+    /// Between two looks at the hooks; nought: never.
+    hook_check_period: Duration,
     /// Something failed: everything is looked at again after a while.
     again: bool,
 }
@@ -55,6 +61,7 @@ impl Follower {
         tables: Arc<Tables>,
         selection: Selection,
         attacher: Attacher,
+        hook_check_period: Duration,
         stop: UnixStream,
     ) -> Result<Self, DatapathError> {
         let four = tables
@@ -80,6 +87,9 @@ impl Follower {
             events: Events::open(stop)?,
             observed: Observed::default(),
             concerns: Vec::new(),
+            lost: Vec::new(),
+            hooks: watch::Sender::default(),
+            hook_check_period,
             again: false,
         })
     }
@@ -87,6 +97,11 @@ impl Follower {
     /// Where the operator's choice of addresses stands, and where NodePorts answer by it.
     pub(super) fn node_ports(&self) -> (Arc<Mutex<NodePortAddresses>>, watch::Receiver<Answering>) {
         (self.chosen.clone(), self.answering.subscribe())
+    }
+
+    /// Tells which hooks are without their programs.
+    pub(super) fn hooks(&self) -> watch::Receiver<Hooks> {
+        self.hooks.subscribe()
     }
 
     /// Reads what is stale and does what follows. An interface that refuses its programs keeps no other from getting
@@ -118,27 +133,34 @@ impl Follower {
         self.again = !failures.is_empty();
         let candidates = candidates(&desired.targets, &self.observed);
         let uplinks = self.attacher.reconcile_xdp(&candidates);
+        let is_without = self.settle(&desired.targets);
+        self.again |= is_without;
         self.write_uplinks(uplinks)?;
         written
     }
 
     /// Runs until the other end of `stop` is dropped.
     pub(super) fn run(mut self) {
+        let mut looked = Instant::now();
         loop {
             let waits = self.attacher.waits();
-            let pause = if self.again {
-                Some(RETRY)
-            } else {
-                waits.then_some(LOOK)
-            };
-            let stale = match self.events.next(pause) {
+            let due = (!self.hook_check_period.is_zero())
+                .then(|| self.hook_check_period.saturating_sub(looked.elapsed()));
+            let pauses = [self.again.then_some(RETRY), waits.then_some(LOOK), due];
+            let event = self.events.next(pauses.into_iter().flatten().min());
+            let is_due = due.is_some() && looked.elapsed() >= self.hook_check_period;
+            let has_lost = is_due && self.look();
+            if is_due {
+                looked = Instant::now();
+            }
+            let stale = match event {
                 Ok(Event::Stop) => return,
                 Ok(Event::Chosen) => {
                     let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
                     self.selection.node_ports.clone_from(&chosen);
                     if self.again { Stale::ALL } else { Stale::default() }
                 }
-                Ok(Event::Stale(_)) if self.again => Stale::ALL,
+                Ok(Event::Stale(_)) if self.again || has_lost => Stale::ALL,
                 Ok(Event::Stale(stale)) if !stale.any() && !waits => continue,
                 Ok(Event::Stale(stale)) if !stale.any() => Stale { links: true, ..stale },
                 Ok(Event::Stale(stale)) => stale,

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::dump::{self, CounterEntry};
 use super::error::DatapathError;
+use super::hooks::Hooks;
 use super::map::{Cursor, Map};
 use super::sweep::FlowCounts;
 use super::sys::Layout;
@@ -22,6 +23,7 @@ use super::{follow, netlink};
 pub struct Gauges {
     tables: Arc<Tables>,
     swept: watch::Receiver<Option<FlowCounts>>,
+    hooks: watch::Receiver<Hooks>,
 }
 
 /// How full a map is.
@@ -81,8 +83,17 @@ const FLOW_TABLES: [(&str, &str, &str, &str); 8] = [
 ];
 
 impl Gauges {
-    pub(super) fn new(tables: Arc<Tables>, swept: watch::Receiver<Option<FlowCounts>>) -> Self {
-        Self { tables, swept }
+    pub(super) fn new(
+        tables: Arc<Tables>,
+        swept: watch::Receiver<Option<FlowCounts>>,
+        hooks: watch::Receiver<Hooks>,
+    ) -> Self {
+        Self { tables, swept, hooks }
+    }
+
+    /// What is known of the hooks.
+    pub fn hooks(&self) -> Hooks {
+        self.hooks.borrow().clone()
     }
 
     /// All counters.

@@ -21,6 +21,7 @@ mod follow;
 pub mod gauges;
 mod glob;
 mod grace;
+mod hooks;
 mod instance;
 mod janitor;
 #[cfg(feature = "next-layout")]
@@ -68,6 +69,7 @@ use tokio::sync::watch;
 
 pub use error::{ApplyError, CallError, DatapathError};
 pub use grace::Grace;
+pub use hooks::Hooks;
 pub use lives::{Lives, NodePorts};
 pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
@@ -80,7 +82,7 @@ pub use size::MapSizes;
 use crate::agent::{Addresses, MapWriter, Sweeps};
 use crate::name::ObjectName;
 use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Snapshot};
-use attach::{Attacher, Hook};
+use attach::{Attacher, Hook, Sockets};
 use classify::Selection;
 use error::Context;
 use follow::Follower;
@@ -108,6 +110,7 @@ pub struct Datapath {
     threads: Vec<JoinHandle<()>>,
     sweeps: watch::Receiver<Sweeps>,
     gauges: Gauges,
+    hooks: watch::Receiver<Hooks>,
     _lock: Flock<File>,
 }
 
@@ -152,13 +155,23 @@ impl Datapath {
         attach::attach_cgroup(&instance, &programs, &config, &options.cgroup)?;
 
         let (stop, stopped) = UnixStream::pair().call("socketpair", "the wish to stop")?;
-        let attacher = Attacher::new(instance, programs, hook, options.xdp)?;
+        let sockets = Sockets {
+            cgroup: options.cgroup.clone(),
+            config,
+        };
+        let attacher = Attacher::new(instance, programs, sockets, hook, options.xdp)?;
         let selection = Selection {
             pods: options.pod_interfaces.clone(),
             uplinks: options.uplinks.clone(),
             node_ports: options.node_ports.clone(),
         };
-        let mut follower = Follower::new(tables.clone(), selection, attacher, stopped)?;
+        let mut follower = Follower::new(
+            tables.clone(),
+            selection,
+            attacher,
+            options.hook_check_period,
+            stopped,
+        )?;
         follower.step(Stale::ALL)?;
         migration.finish()?;
         Self::run(lock, tables, follower, stop)
@@ -177,6 +190,7 @@ impl Datapath {
         let (counts, swept) = watch::channel(None);
         let stop = Arc::new(stop);
         let (chosen, answering) = follower.node_ports();
+        let hooks = follower.hooks();
         let janitor = Janitor {
             sweeps,
             counts,
@@ -187,7 +201,8 @@ impl Datapath {
             mortal: BTreeMap::new(),
         };
         let mut datapath = Self {
-            gauges: Gauges::new(tables.clone(), swept),
+            gauges: Gauges::new(tables.clone(), swept, hooks.clone()),
+            hooks,
             node_ports: NodePorts {
                 tables: tables.clone(),
                 chosen,
@@ -256,6 +271,11 @@ impl Datapath {
     /// How full the maps are and what they count.
     pub fn gauges(&self) -> Gauges {
         self.gauges.clone()
+    }
+
+    /// Tells which hooks are without their programs.
+    pub fn hooks(&self) -> watch::Receiver<Hooks> {
+        self.hooks.clone()
     }
 
     /// Tells how many sweeps of the flow tables have begun and ended since the start.
@@ -344,6 +364,8 @@ mod conversion_tests;
 mod doctor_tests;
 #[cfg(test)]
 mod flow_tests;
+#[cfg(test)]
+mod hooks_tests;
 #[cfg(test)]
 mod life_tests;
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct DatapathOptions {
     pub node_ports: NodePortAddresses,
     /// Whether the addresses of Services answer ping.
     pub ping: bool,
+    /// Time between two looks at the hooks; nought: never.
+    pub hook_check_period: Duration,
     /// The BPF object.
     pub object: &'static [u8],
 }
@@ -61,6 +63,7 @@ impl DatapathOptions {
             lives: FlowLives::default(),
             node_ports: NodePortAddresses::default(),
             ping: true,
+            hook_check_period: Duration::from_secs(30),
             object: OBJECT,
         }
     }

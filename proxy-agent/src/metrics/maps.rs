@@ -8,9 +8,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::datapath::DatapathError;
 use crate::datapath::dump::CounterEntry;
 use crate::datapath::gauges::{Gauges, Idle, XdpState};
+use crate::datapath::{DatapathError, Hooks};
 
 /// The maps of the instance.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl Collector for Maps {
         if let Some(states) = told("UPLINKS", self.0.xdp()) {
             xdp(&mut encoder, &states)?;
         }
+        hooks(&mut encoder, &self.0.hooks())?;
         match told("Services without local endpoints", self.0.idle()) {
             Some(idle) => no_local_endpoints(&mut encoder, idle),
             None => Ok(()),
@@ -125,6 +126,16 @@ fn xdp(encoder: &mut DescriptorEncoder<'_>, states: &[XdpState]) -> Result<(), f
         ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+/// Programs that others took away, and what is without them.
+fn hooks(encoder: &mut DescriptorEncoder<'_>, hooks: &Hooks) -> Result<(), fmt::Error> {
+    let help = "Programs that others had taken from their hooks and that were put back";
+    let metric = encoder.encode_descriptor("shunt_hooks_restored", help, None, MetricType::Counter)?;
+    ConstCounter::new(hooks.restored).encode(metric)?;
+    let help = "Uplinks, and sockets as a whole, that are without their programs";
+    let metric = encoder.encode_descriptor("shunt_hooks_broken", help, None, MetricType::Gauge)?;
+    ConstGauge::new(signed(hooks.broken.len() as u64)).encode(metric)
 }
 
 fn signed(count: u64) -> i64 {
