@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::{Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{DatapathOptions, NodePortRange, SnatPorts, SocketLb};
+use crate::datapath::{DatapathOptions, MapEntries, NodePortRange, SnatPorts, SocketLb};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
@@ -205,9 +205,15 @@ pub struct AgentArguments {
     /// Where Kubernetes allocates NodePorts, as kube-apiserver's --service-node-port-range has it; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
     node_port_range: NodePortRange,
-    /// Memory that all maps together may take, such as 256Mi; not given: 1 % of the node's.
+    /// Memory that all maps together take at a start, such as 256Mi; not given: 1 % of the node's.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     map_memory: Option<u64>,
+    /// Memory that they may take when maps that Services have filled have grown; not given: twice as much.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    map_memory_limit: Option<u64>,
+    /// Sizes of some maps at a start, such as slots=1000000,tcp-flows=500000; the others share what is left of the memory.
+    #[arg(long, value_name = "MAP=ENTRIES", value_delimiter = ',')]
+    map_entries: Vec<MapEntries>,
     /// How to log; logs go to the standard error output. Not given: as the configuration says, else as text.
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
@@ -230,6 +236,8 @@ impl AgentArguments {
             snat_ports: self.snat_ports,
             node_port_range: self.node_port_range,
             memory: self.map_memory,
+            memory_limit: self.map_memory_limit,
+            map_entries: self.map_entries.clone(),
             lives: settings.lives,
             node_ports: settings.node_ports.clone(),
             ..hooks
@@ -308,6 +316,10 @@ mod tests {
             "40000-59999",
             "--map-memory",
             "64Mi",
+            "--map-memory-limit",
+            "1Gi",
+            "--map-entries",
+            "slots=1000000,embryos=5000",
             "--ping",
             "disabled",
         ])
@@ -324,6 +336,11 @@ mod tests {
         assert_eq!(
             (options.snat_ports.first(), options.memory, options.ping),
             (40000, Some(64 << 20), false)
+        );
+        let entries = ["slots=1000000", "embryos=5000"].map(|text| text.parse().unwrap());
+        assert_eq!(
+            (options.memory_limit, options.map_entries),
+            (Some(1 << 30), entries.into())
         );
     }
 
@@ -358,6 +375,8 @@ mod tests {
         for (switch, value, hint) in [
             ("--uplinks", "a,,b", "write them as one,two"),
             ("--map-memory", "64MB", "256Mi"),
+            ("--map-memory-limit", "64MB", "256Mi"),
+            ("--map-entries", "slot=64", "slots"),
             ("--snat-ports", "1-2", "fewer than 10000"),
             ("--attach", "xdp", "tcx"),
             ("--xdp", "on", "generic"),

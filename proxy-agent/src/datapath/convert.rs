@@ -17,7 +17,7 @@ use super::netlink::Netlink;
 use super::observe::{Observed, Stale};
 use super::options::DatapathOptions;
 use super::programs::Programs;
-use super::size::MapSizes;
+use super::size::{MapMemory, MapSizes};
 use super::specification;
 use super::sys::MapDefinition;
 use super::xdp_attach::candidates;
@@ -40,7 +40,7 @@ pub(super) fn upgrade(
         to = instance.layout(),
         "the maps' layout changes; connections live on"
     );
-    let maps = specification::maps(&MapSizes::of_node(options.memory)?);
+    let maps = specification::maps(&MapMemory::of_options(options)?.sizes);
     let (from, to) = (Place::of_other(&instance, older), Place::of_this(&instance));
     run(options, from, to, &maps, load)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,17 @@ use proxy_common::layout::{Interface, Uplink, V4, V6, node_address_value};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use super::attach::Attacher;
+use super::attach::{Attacher, Hook, Sockets, attach_cgroup};
 use super::classify::{Desired, Selection};
 use super::error::{Context, DatapathError};
 use super::events::{Event, Events};
 use super::hooks::{Hooks, Lost};
+use super::instance::Instance;
 use super::netlink::Netlink;
 use super::node_ports::{Answering, NodePortAddresses};
 use super::observe::{Observed, Stale};
+use super::options::XdpMode;
+use super::programs::Programs;
 use super::snapshot;
 use super::tables::Tables;
 use super::xdp_attach::candidates;
@@ -28,6 +32,18 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// When what stands in the way of XDP is looked at again without an event.
 const LOOK: Duration = Duration::from_secs(30);
+
+/// Maps have grown: other programs are to be at all hooks, and these tables to be followed.
+pub(super) struct Order {
+    pub(super) tables: Arc<Tables>,
+    pub(super) instance: Instance,
+    pub(super) programs: Programs,
+    pub(super) sockets: Sockets,
+    pub(super) hook: Hook,
+    pub(super) xdp: XdpMode,
+    /// Is told once the programs are there.
+    pub(super) done: Sender<Result<(), DatapathError>>,
+}
 
 /// Everything that the following needs.
 pub(super) struct Follower {
@@ -42,6 +58,7 @@ pub(super) struct Follower {
     /// What the operator says now.
     chosen: Arc<Mutex<NodePortAddresses>>,
     answering: watch::Sender<Answering>,
+    orders: Receiver<Order>,
     interfaces: BTreeMap<u32, Interface>,
     /// By element.
     uplinks: BTreeMap<u32, Uplink>,
@@ -63,6 +80,7 @@ impl Follower {
         attacher: Attacher,
         hook_check_period: Duration,
         stop: UnixStream,
+        orders: Receiver<Order>,
     ) -> Result<Self, DatapathError> {
         let four = tables
             .node_addresses4
@@ -79,6 +97,7 @@ impl Follower {
             interfaces: tables.interfaces.entries()?.into_iter().collect(),
             uplinks: known(&tables)?,
             tables,
+            orders,
             chosen: Arc::new(Mutex::new(selection.node_ports.clone())),
             answering: watch::Sender::new(Answering::Everywhere),
             selection,
@@ -156,6 +175,9 @@ impl Follower {
             let stale = match event {
                 Ok(Event::Stop) => return,
                 Ok(Event::Chosen) => {
+                    while let Ok(order) = self.orders.try_recv() {
+                        self.obey(order);
+                    }
                     let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
                     self.selection.node_ports.clone_from(&chosen);
                     if self.again { Stale::ALL } else { Stale::default() }
@@ -177,6 +199,29 @@ impl Follower {
                 warn!(%error, "following the interfaces failed; tried again in {} s", RETRY.as_secs());
                 self.again = true;
             }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let Order {
+            tables,
+            instance,
+            programs,
+            sockets,
+            hook,
+            xdp,
+            done,
+        } = order;
+        // Here, because this thread puts back what is not as it knows it.
+        let attached = attach_cgroup(&instance, &programs, &sockets.config, &sockets.cgroup);
+        let attacher = attached.and_then(|()| Attacher::new(instance, programs, sockets, hook, xdp));
+        let taken_over = attacher.and_then(|attacher| {
+            self.attacher = attacher;
+            self.tables = tables;
+            self.step(Stale::ALL)
+        });
+        if done.send(taken_over).is_err() {
+            error!("nobody waits for the programs of the larger maps");
         }
     }
 
