@@ -191,11 +191,6 @@ impl Readable for V4 {
             return Parsed::Other;
         }
         let header = (first >> 24 & 0xf) * 4;
-        let mut length = first & 0xffff;
-        if length == 0 && bytes.length() > 0xffff {
-            // BIG TCP: a segment too large for the field, which is then 0.
-            length = bytes.length();
-        }
         *packet = Headers {
             source: V4(source),
             destination: V4(destination),
@@ -204,10 +199,19 @@ impl Readable for V4 {
             fragment: ipv4_fragment(second),
             fragment_id: second >> 16,
             transport: header,
-            length,
+            length: first & 0xffff,
             ..Headers::default()
         };
-        if header < 20 || length < header || length > bytes.length() {
+        // The length is asked for where it was written: in a register of its own, the verifier of kernel 6.1 follows it being 0
+        // to where it can no longer be.
+        if packet.length == 0 {
+            if bytes.length() <= 0xffff {
+                return Parsed::Malformed;
+            }
+            // BIG TCP: a segment too large for the field, which is then 0.
+            packet.length = bytes.length();
+        }
+        if header < 20 || packet.length < header || packet.length > bytes.length() {
             return Parsed::Malformed;
         }
         if packet.protocol == protocol::ICMP {

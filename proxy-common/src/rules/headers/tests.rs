@@ -332,9 +332,14 @@ fn segments_larger_than_their_length_field_are_read() {
     six[4..6].copy_from_slice(&[0, 0]);
     let (parsed, headers) = parse::<V6>(&six);
     assert_eq!((parsed, headers.length as usize), (Parsed::Transport, six.len()));
-    let mut short = segment::<V4>(0).bytes();
-    short[2..4].copy_from_slice(&[0, 0]);
-    assert_eq!(parse::<V4>(&short).0, Parsed::Malformed);
+    // A small packet has no right to it, nor one of either size to less than a header.
+    for length in [0, 1, 19] {
+        let mut short = segment::<V4>(0).bytes();
+        short[2..4].copy_from_slice(&u16::to_be_bytes(length));
+        assert_eq!(parse::<V4>(&short).0, Parsed::Malformed, "{length}");
+    }
+    four[2..4].copy_from_slice(&[0, 1]);
+    assert_eq!(parse::<V4>(&four).0, Parsed::Malformed);
 }
 
 fn is_consistent<A: Spoken>(bytes: &[u8]) -> Result<(), TestCaseError> {
