@@ -164,10 +164,10 @@ mod tests {
         let bytes = shape.bytes();
         let packet = etherparse::SlicedPacket::from_ethernet(&bytes[..LENGTH]).unwrap();
         let Some(etherparse::NetSlice::Ipv4(ip)) = packet.net else {
-            panic!("{packet:?}");
+            panic!("no IPv4");
         };
         let Some(etherparse::TransportSlice::Udp(udp)) = packet.transport else {
-            panic!("{packet:?}");
+            panic!("no UDP");
         };
         let header = ip.header().to_header();
         assert_eq!(header.calc_header_checksum(), header.header_checksum);
