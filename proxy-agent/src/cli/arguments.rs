@@ -39,6 +39,8 @@ pub enum Command {
     Backends(ViewArguments),
     /// Shows the flows: connections and UDP exchanges, a row for each direction.
     Flows(ViewArguments),
+    /// Shows how many source ports of --snat-ports are in use towards each destination, those that use the most first.
+    Snat(ViewArguments),
     /// Shows why packets and calls were dropped or refused, and counts of rare events.
     Drops(ViewArguments),
     /// Compares what Services ask for with what is in the maps, and names each difference.

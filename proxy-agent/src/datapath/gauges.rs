@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::dump::{self, CounterEntry};
 use super::error::DatapathError;
 use super::map::{Cursor, Map};
+use super::snat::SnatReport;
 use super::sweep::FlowCounts;
 use super::sys::Layout;
 use super::tables::Tables;
@@ -22,6 +23,7 @@ use super::{follow, netlink};
 pub struct Gauges {
     tables: Arc<Tables>,
     swept: watch::Receiver<Option<FlowCounts>>,
+    source_ports: watch::Receiver<SnatReport>,
 }
 
 /// How full a map is.
@@ -81,8 +83,21 @@ const FLOW_TABLES: [(&str, &str, &str, &str); 8] = [
 ];
 
 impl Gauges {
-    pub(super) fn new(tables: Arc<Tables>, swept: watch::Receiver<Option<FlowCounts>>) -> Self {
-        Self { tables, swept }
+    pub(super) fn new(
+        tables: Arc<Tables>,
+        swept: watch::Receiver<Option<FlowCounts>>,
+        source_ports: watch::Receiver<SnatReport>,
+    ) -> Self {
+        Self {
+            tables,
+            swept,
+            source_ports,
+        }
+    }
+
+    /// Source ports in use, at the last sweep.
+    pub fn source_ports(&self) -> SnatReport {
+        self.source_ports.borrow().clone()
     }
 
     /// All counters.

@@ -44,6 +44,7 @@ mod release;
 mod reserved;
 mod size;
 mod snapshot;
+pub mod snat;
 mod sockets;
 mod specification;
 mod sweep;
@@ -91,6 +92,7 @@ use layouts::{Layout, OLDER};
 use observe::Stale;
 use programs::Programs;
 use release::Released;
+use snat::SnatReport;
 use sweep::Sweeper;
 use tables::Tables;
 
@@ -108,6 +110,7 @@ pub struct Datapath {
     threads: Vec<JoinHandle<()>>,
     sweeps: watch::Receiver<Sweeps>,
     gauges: Gauges,
+    source_ports: watch::Receiver<SnatReport>,
     _lock: Flock<File>,
 }
 
@@ -177,17 +180,20 @@ impl Datapath {
         let (counts, swept) = watch::channel(None);
         let stop = Arc::new(stop);
         let (chosen, answering) = follower.node_ports();
+        let sweeper = Sweeper::new(tables.clone(), released.clone(), grace.clone())?;
+        let source_ports = sweeper.source_ports();
         let janitor = Janitor {
             sweeps,
             counts,
-            sweeper: Sweeper::new(tables.clone(), released.clone(), grace.clone())?,
+            sweeper,
             tables: tables.clone(),
             released: released.clone(),
             errands: receiver,
             mortal: BTreeMap::new(),
         };
         let mut datapath = Self {
-            gauges: Gauges::new(tables.clone(), swept),
+            gauges: Gauges::new(tables.clone(), swept, source_ports.clone()),
+            source_ports,
             node_ports: NodePorts {
                 tables: tables.clone(),
                 chosen,
@@ -256,6 +262,11 @@ impl Datapath {
     /// How full the maps are and what they count.
     pub fn gauges(&self) -> Gauges {
         self.gauges.clone()
+    }
+
+    /// Source ports in use, after each sweep of the flow tables.
+    pub fn source_ports(&self) -> watch::Receiver<SnatReport> {
+        self.source_ports.clone()
     }
 
     /// Tells how many sweeps of the flow tables have begun and ended since the start.
