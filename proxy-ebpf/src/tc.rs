@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use proxy_common::{
-    layout::{Action, Counter, V4, V6},
+    layout::{Action, Config, Counter, V4, V6},
     rules::{Origin, Verdict, Work, headers::Readable, hook},
 };
 
@@ -126,7 +126,22 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
         None => PASS,
         Some(REDIRECT) => around::<A, LINK>(skb, work),
         Some(HAIRPIN) => hairpin::<A, LINK>(skb, work),
-        Some(_) => ended(write::<A, LINK>(skb, work)),
+        Some(_) => {
+            if origin == Origin::Network {
+                mark(skb, config);
+            }
+            ended(write::<A, LINK>(skb, work))
+        }
+    }
+}
+
+/// Lets the stack's rules tell a packet whose destination was translated here.
+#[inline(always)]
+fn mark(skb: *mut __sk_buff, config: &Config) {
+    let mark = config.mark();
+    if mark != 0 {
+        // SAFETY: `skb` is the program's context.
+        unsafe { (*skb).mark |= mark }
     }
 }
 
@@ -221,7 +236,7 @@ fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i3
         return error::answer::<A, LINK>(skb, work.packet.transport, Message::TimeExceeded);
     }
     // The way is settled before the first write.
-    let hop = match redirect::next_hop(skb, &Leaving::packet(&work.packet, &work.flow)) {
+    let hop = match redirect::next_hop(skb, &Leaving::packet(work)) {
         Ok(hop) => hop,
         Err(redirect::NoWay::TooBig(mtu)) => {
             count(Counter::TooBig as u32);
@@ -270,7 +285,7 @@ fn relay<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, action
         }
         return redirect::back::<LINK>(skb);
     }
-    let hop = match redirect::next_hop(skb, &Leaving::error(&work.packet, &work.error_after())) {
+    let hop = match redirect::next_hop(skb, &Leaving::error(work, &work.error_after())) {
         Ok(hop) => hop,
         Err(redirect::NoWay::TooBig(_)) => return dropped(Counter::TooBig as u32),
         Err(redirect::NoWay::NoRoute) => return dropped(Counter::NoRoute as u32),

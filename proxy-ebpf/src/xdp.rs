@@ -300,6 +300,11 @@ fn forward<A: Family, const BUFFERS: bool>(
         return None;
     }
     let hop = next_hop(frame, config, old, new)?;
+    let way_back = work.way_back();
+    if way_back != 0 && hop.interface != way_back {
+        // Whether there is a way by the other uplink is TC's to ask.
+        return None;
+    }
     let action = leave(frame, hop)?;
     let link = at::<[u16; 6]>(md, 0)?;
     let header = at::<A::Halves>(md, ETHERNET)?;

@@ -30,6 +30,7 @@ pub struct Agent {
     /// How it reaches the Kubernetes API; empty: its source is its folder.
     api: Vec<String>,
     map_memory: Option<&'static str>,
+    arguments: Vec<String>,
     is_next: bool,
     config: Option<PathBuf>,
     running: Option<Running>,
@@ -60,6 +61,7 @@ impl Agent {
             options,
             api: Vec::new(),
             map_memory: None,
+            arguments: Vec::new(),
             is_next: false,
             config: None,
             running: None,
@@ -75,6 +77,11 @@ impl Agent {
     /// From its next start on, this is its `--map-memory`.
     pub fn use_map_memory(&mut self, size: &'static str) {
         self.map_memory = Some(size);
+    }
+
+    /// From its next start on, it has these arguments besides all others.
+    pub fn use_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     }
 
     /// From its next start on, this is its `--xdp`.
@@ -177,6 +184,7 @@ impl Agent {
             .arg(&self.instance)
             .arg("--cgroup")
             .arg(&self.cgroup);
+        command.args(&self.arguments);
         if let Some(size) = self.map_memory {
             command.args(["--map-memory", size]);
         }

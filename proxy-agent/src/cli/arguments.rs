@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::{Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{DatapathOptions, NodePortRange, SnatPorts, SocketLb};
+use crate::datapath::{DatapathOptions, Mark, NodePortRange, SnatPorts, SocketLb};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
@@ -204,6 +204,10 @@ pub struct AgentArguments {
     /// Where Kubernetes allocates NodePorts, as kube-apiserver's --service-node-port-range has it; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
     node_port_range: NodePortRange,
+    /// One bit of the skb mark, as 0x80, that packets from outside get whose destination was translated to a pod of this node:
+    /// for rules that send answers back by the uplink that the call came in by. Not given: none.
+    #[arg(long, value_name = "BIT", value_parser = mark)]
+    dnat_mark: Option<Mark>,
     /// Memory that all maps together may take, such as 256Mi; not given: 1 % of the node's.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     map_memory: Option<u64>,
@@ -228,11 +232,24 @@ impl AgentArguments {
             snat_ports: self.snat_ports,
             node_port_range: self.node_port_range,
             memory: self.map_memory,
+            mark: self.dnat_mark,
             lives: settings.lives,
             node_ports: settings.node_ports.clone(),
             ..hooks
         }
     }
+}
+
+/// A mark with one bit.
+fn mark(text: &str) -> Result<Mark, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let mark = number.ok().and_then(Mark::new);
+    mark.ok_or_else(|| {
+        "it must have one bit set, so that it stands beside the marks of others; write it as 0x80".to_owned()
+    })
 }
 
 /// Bytes, with Ki, Mi or Gi as in Kubernetes.
@@ -268,6 +285,22 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mark_is_one_bit() {
+        for (text, bit) in [("0x80", 7), ("128", 7), ("1", 0), ("0x80000000", 31)] {
+            let options = agent(&["--dnat-mark", text]).unwrap();
+            assert_eq!(options.mark.map(Mark::bit), Some(bit), "{text}");
+        }
+        for text in ["0", "3", "0x180", "0x", "-1", "0x100000000", "mark"] {
+            let error = agent(&["--dnat-mark", text]).unwrap_err();
+            assert!(
+                error.contains("one bit") || error.contains("unexpected"),
+                "{error}"
+            );
+        }
+        assert_eq!(agent(&[]).unwrap().mark, None);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub use lives::{Lives, NodePorts};
 pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
 pub use options::{
-    AttachMode, DatapathOptions, FlowLives, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
+    AttachMode, DatapathOptions, FlowLives, Mark, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
     XdpMode,
 };
 pub use size::MapSizes;

@@ -1,6 +1,6 @@
 //! What is to be done with a packet, and where the rules put what they know of it.
 
-use crate::layout::{Action, Addr, Counter, Flow, FlowKey, protocol};
+use crate::layout::{Action, Addr, Counter, Direction, Flow, FlowKey, protocol};
 use crate::rules::Headers;
 use crate::rules::headers::Fragment;
 use crate::rules::quote::Quote;
@@ -187,6 +187,16 @@ impl<A: Addr> Work<A> {
         packet.fragment != Fragment::Whole
             && packet.protocol == protocol::SCTP
             && (packet.source_port != flow.source_port || packet.destination_port != flow.destination_port)
+    }
+
+    /// The interface that the packet should leave by, because its flow came in by it; 0: the routing table alone decides.
+    #[inline(always)]
+    pub const fn way_back(&self) -> u32 {
+        if self.key.direction == Direction::Reverse as u8 {
+            self.flow.via.interface()
+        } else {
+            0
+        }
     }
 
     /// Derives partner and other from key and flow.

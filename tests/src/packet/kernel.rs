@@ -49,6 +49,7 @@ const PROGRAMS: [&str; 6] = [
 ];
 /// Offsets in `struct __sk_buff`, and its size.
 const INGRESS_IFINDEX: usize = 36;
+const SKB_MARK: usize = 8;
 const IFINDEX: usize = 40;
 const GSO_SIZE: usize = 176;
 const CONTEXT: usize = 192;
@@ -62,6 +63,8 @@ pub struct Output {
     pub verdict: i32,
     /// The packet behind it.
     pub packet: Vec<u8>,
+    /// `skb->mark` behind it; 0 where that is not told.
+    pub mark: u32,
 }
 
 /// How a packet comes in.
@@ -231,18 +234,27 @@ impl Kernel {
         if context.is_summed {
             let (verdict, length) = run_summed(program.fd()?.as_fd(), frame, &skb, &mut packet)?;
             packet.truncate(length);
-            return Ok(Output { verdict, packet });
+            let mark = 0;
+            return Ok(Output {
+                verdict,
+                packet,
+                mark,
+            });
         }
+        let mut left = [0; CONTEXT];
         let result = program.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut packet),
             ctx_in: Some(&skb),
+            ctx_out: Some(&mut left),
             ..TestRunOptions::default()
         })?;
         packet.truncate(result.data_size_out as usize);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|byte| left[SKB_MARK + byte]);
         Ok(Output {
             verdict: result.return_value as i32,
             packet,
+            mark: u32::from_ne_bytes([a, b, c, d]),
         })
     }
 
@@ -267,6 +279,7 @@ impl Kernel {
         Ok(Output {
             verdict: result.return_value as i32,
             packet,
+            mark: 0,
         })
     }
 
