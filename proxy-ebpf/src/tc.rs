@@ -7,7 +7,7 @@ use proxy_common::{
 };
 
 use crate::{
-    LAYER3,
+    LAYER3, ahead,
     answer::{self, Answer},
     error::{self, Message},
     maps::Maps,
@@ -34,21 +34,23 @@ impl Family for V6 {}
 #[inline(always)]
 pub(crate) fn ingress<const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
     // SAFETY: `skb` is the program's context.
-    let ours = unsafe {
-        if (*skb).tc_index == MARK {
-            // Left by another node on this machine, over a veth.
+    let (ours, round) = unsafe {
+        let round = ahead::round((*skb).tc_index);
+        if (*skb).tc_index == MARK || round != 0 {
+            // The mark was left by another node on this machine, over a veth.
             (*skb).tc_index = 0;
         }
-        (*skb).vlan_present == 0
-            && (origin == Origin::Pod || LINK == LAYER3 || (*skb).pkt_type == PACKET_HOST)
+        let ours = (*skb).vlan_present == 0
+            && (origin == Origin::Pod || LINK == LAYER3 || (*skb).pkt_type == PACKET_HOST);
+        (ours, round)
     };
     if !ours {
         return PASS;
     }
     // SAFETY: `skb` is the program's context.
     match unsafe { (*skb).protocol } {
-        IPV4 => ingress_family::<V4, LINK>(skb, origin),
-        IPV6 => ingress_family::<V6, LINK>(skb, origin),
+        IPV4 => ingress_family::<V4, LINK>(skb, origin, round),
+        IPV6 => ingress_family::<V6, LINK>(skb, origin, round),
         _ => PASS,
     }
 }
@@ -95,7 +97,7 @@ fn is_done(skb: *mut __sk_buff) -> bool {
 }
 
 #[inline(always)]
-fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
+fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origin, round: u32) -> i32 {
     let Some(config) = config() else { return PASS };
     let bytes = Packet::<LINK>::new(skb);
     if hook::ingress_ignores::<A, _, _>(&Tables, config, &bytes) {
@@ -107,11 +109,19 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
     const REDIRECT: u8 = Action::Redirect as u8;
     const HAIRPIN: u8 = Action::Hairpin as u8;
     if let Some(counter) = verdict.dropped() {
+        if counter == Counter::FragmentWithoutFirst as u32
+            && let Some(verdict) = ahead::again(skb, round)
+        {
+            return verdict;
+        }
         return dropped(counter);
     }
     if let Some(counter) = verdict.rejected() {
         count(counter);
         return answer::reject::<A, LINK>(skb, &work.packet);
+    }
+    if verdict == Verdict::AWAIT_FIRST {
+        return ahead::again(skb, round).unwrap_or(PASS);
     }
     if verdict == Verdict::ANSWER_ECHO {
         return match answer::echo::<A, LINK>(skb, &work.packet) {

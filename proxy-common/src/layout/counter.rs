@@ -102,6 +102,8 @@ counters! {
     PingAnswered = "ping_answered", false;
     /// XDP translated a packet and sent it on.
     XdpForwarded = "xdp_forwarded", false;
+    /// A fragment ahead of its first came in again, to find it: how often it did is not counted.
+    FragmentAhead = "fragment_ahead", false;
 }
 
 /// What a hook does with a counter if another hook decides on the same packet again, as TC does on what XDP lets pass.

@@ -36,6 +36,8 @@ pub enum Decision {
     Drop(Counter),
     /// Answer an echo request, or a fragment of one, in the name of its destination.
     AnswerEcho,
+    /// Pass it on as it is, unless it can wait for the first fragment of its datagram, which it has overtaken.
+    AwaitFirst,
 }
 
 impl Verdict {
@@ -46,6 +48,9 @@ impl Verdict {
 
     /// [`Decision::AnswerEcho`].
     pub const ANSWER_ECHO: Self = Self(5 << 8);
+
+    /// [`Decision::AwaitFirst`].
+    pub const AWAIT_FIRST: Self = Self(6 << 8);
 
     /// [`Decision::Pass`].
     pub const PASS: Self = Self(0);
@@ -134,6 +139,9 @@ impl Verdict {
         }
         if self == Self::ANSWER_ECHO {
             return Decision::AnswerEcho;
+        }
+        if self == Self::AWAIT_FIRST {
+            return Decision::AwaitFirst;
         }
         match self.dropped().and_then(counter) {
             Some(counter) => Decision::Drop(counter),
@@ -229,6 +237,7 @@ mod tests {
         }
         assert_eq!(Verdict::PASS.decision(), Decision::Pass);
         assert_eq!(Verdict::ANSWER_ECHO.decision(), Decision::AnswerEcho);
+        assert_eq!(Verdict::AWAIT_FIRST.decision(), Decision::AwaitFirst);
         assert_eq!(Verdict::of_action(Action::Foreign as u8), Verdict::PASS);
         assert_eq!(Verdict::of_error(Action::Foreign as u8), Verdict::PASS);
     }

@@ -543,16 +543,21 @@ impl Kernel {
 
     /// When the bucket of ICMP errors will be full, on every CPU: nanoseconds of the monotonic clock.
     pub fn set_error_limit(&mut self, full: u64) {
-        let map = self
-            .ebpf
-            .map_mut(names::ERROR_LIMIT)
-            .unwrap_or_else(|| panic!("no limit of errors"));
-        let mut map =
-            PerCpuArray::<_, u64>::try_from(map).unwrap_or_else(|error| panic!("ERROR_LIMIT: {error}"));
+        self.set_limit(names::ERROR_LIMIT, full);
+    }
+
+    /// Whether fragments ahead of their first come in again, of which a test run sees no more than the first time.
+    pub fn let_fragments_come_again(&mut self, they_do: bool) {
+        self.set_limit(names::AHEAD_LIMIT, if they_do { 0 } else { u64::MAX / 2 });
+    }
+
+    fn set_limit(&mut self, name: &str, full: u64) {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no {name}"));
+        let mut map = PerCpuArray::<_, u64>::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"));
         let cpus = aya::util::nr_cpus().unwrap_or_else(|error| panic!("how many CPUs there are: {error:?}"));
         let values = PerCpuValues::try_from(vec![full; cpus]).unwrap_or_else(|error| panic!("{error}"));
         map.set(0, values, 0)
-            .unwrap_or_else(|error| panic!("ERROR_LIMIT: {error}"));
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
     /// Empties the tables of flows, fragments, session affinity and network namespaces.
@@ -586,6 +591,7 @@ impl Kernel {
         self.set_networks(&Networks::default());
         self.clear::<[u8; 4], [u8; 32]>(names::INTERFACES);
         self.set_error_limit(0);
+        self.let_fragments_come_again(false);
         for index in 0..UPLINKS {
             self.set_uplink(&Uplink {
                 index,
