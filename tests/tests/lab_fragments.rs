@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lab::address::{self, Family};
 use lab::manifest::Service;
 use lab::options::SocketLb;
@@ -91,7 +91,7 @@ impl Caller {
             });
             barrier.wait();
             self.send(one)?;
-            second.join().expect("a sender does not panic")
+            second.join().map_err(|_| anyhow!("a sender panicked"))?
         })
     }
 
