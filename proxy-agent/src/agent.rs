@@ -18,11 +18,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::name::ObjectName;
-use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Snapshot, Token};
+use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Shortage, Snapshot, Token};
 use crate::source::Batch;
 
 /// What stands at the Services' addresses, and ranges of addresses.
 pub type Addresses = (Vec<(IpAddr, Vip)>, Networks);
+
+/// What became of the wish for larger maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// They are larger.
+    Made,
+    /// They stay as they are, and why.
+    Refused(String),
+}
 
 /// The maps, as the agent writes them.
 pub trait MapWriter {
@@ -65,6 +74,9 @@ pub trait MapWriter {
 
     /// How much the maps can hold.
     fn capacity(&self) -> Capacity;
+
+    /// Gives maps that were full more entries, if that may be. All that they hold stays where it is.
+    fn make_room(&mut self, shortages: &[Shortage]) -> Result<Room, Self::Error>;
 
     /// Waits until every program that runs now has ended.
     fn wait_for_readers(&mut self) -> Result<(), Self::Error>;

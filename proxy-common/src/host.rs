@@ -121,6 +121,11 @@ impl<A: Addr + Hash> HostNode<A> {
         self.counters.borrow()[counter as usize]
     }
 
+    /// How often each event was counted, in the order of [`Counter::ALL`].
+    pub fn counts(&self) -> [u64; Counter::ALL.len()] {
+        *self.counters.borrow()
+    }
+
     /// Sets a bit of the prefilter.
     pub fn set_filter(&mut self, bit: FilterBit) {
         *self.filter.entry(bit.word()).or_default() |= bit.mask();

@@ -8,8 +8,8 @@ use aya_ebpf::{
     helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head},
 };
 use proxy_common::{
-    layout::{Addr, Counter, Family, Port, V4, V6, protocol},
-    rules::{Work, quote::Said},
+    layout::{Addr, Counter, Family, Flow, Port, V4, V6, protocol},
+    rules::{Headers, Work, quote::Said},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ const FIB_FRAGMENTATION_NEEDED: i64 = 8;
 
 /// Where a packet leaves by.
 pub(crate) struct Hop {
-    interface: u32,
+    pub(crate) interface: u32,
     /// For bpf_redirect_neigh: the next hop's address.
     neighbour: bpf_redir_neigh,
 }
@@ -145,10 +145,7 @@ pub(crate) struct Leaving<'a, A> {
 
 impl<'a, A: Addr> Leaving<'a, A> {
     #[inline(always)]
-    pub(crate) fn packet(work: &'a Work<A>) -> Self {
-        let Work {
-            packet, flow: new, ..
-        } = work;
+    pub(crate) fn packet(packet: &Headers<A>, new: &'a Flow<A>, way_back: u32) -> Self {
         Self {
             source: &new.source,
             destination: &new.destination,
@@ -156,7 +153,7 @@ impl<'a, A: Addr> Leaving<'a, A> {
             ports: (new.source_port, new.destination_port),
             length: packet.length,
             headers: packet.payload,
-            way_back: work.way_back(),
+            way_back,
         }
     }
 

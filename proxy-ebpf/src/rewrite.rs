@@ -10,7 +10,11 @@ use aya_ebpf::{
 };
 use proxy_common::{
     layout::{Addr, CONFIG_CHECKSUM_IPV6, Family, Flow, V4, V6, protocol},
-    rules::{Headers, Work, checksum, crc32c, headers::Fragment, quote::Said},
+    rules::{
+        Headers, Work, checksum, crc32c,
+        headers::{Fragment, Readable},
+        quote::Said,
+    },
 };
 
 /// The difference concerns the pseudo-header as well.
@@ -164,6 +168,18 @@ pub(crate) fn translate<A: Rewrite, const LINK: u32>(
         return translate_sctp(skb, transport, old, new);
     }
     write_ports(skb, transport, old, new)?;
+    fix_transport(skb, transport, config_flags, old, new)
+}
+
+/// The checksum of a TCP or UDP packet whose addresses and ports were written.
+#[inline(always)]
+fn fix_transport<A: Rewrite>(
+    skb: *mut __sk_buff,
+    transport: u32,
+    config_flags: u32,
+    old: &Headers<A>,
+    new: &Flow<A>,
+) -> Option<()> {
     let (field, mangled) = match old.protocol {
         protocol::TCP => (transport + 16, 0),
         _ => (transport + 6, BPF_F_MARK_MANGLED_0),
@@ -181,6 +197,26 @@ pub(crate) fn translate<A: Rewrite, const LINK: u32>(
     } else {
         fix_checksum(skb, field, ports, mangled)
     }
+}
+
+/// [`translate`] of a whole TCP or UDP packet whose network header has no options.
+#[inline(always)]
+pub(crate) fn translate_plain<A: Rewrite + Readable, const LINK: u32>(
+    skb: *mut __sk_buff,
+    config_flags: u32,
+    old: &Headers<A>,
+    new: &Flow<A>,
+) -> Option<()> {
+    let transport = LINK + A::HEADER;
+    A::write_addresses::<LINK>(
+        skb,
+        (&old.source, &old.destination),
+        (&new.source, &new.destination),
+    )?;
+    let ports = at::<[u16; 2]>(skb, transport)?;
+    // SAFETY: `at` checked the bounds; BPF needs no alignment.
+    unsafe { *ports = [new.source_port.wire(), new.destination_port.wire()] }
+    fix_transport(skb, transport, config_flags, old, new)
 }
 
 /// SCTP's checksum covers its own packet alone: of a translation the ports.

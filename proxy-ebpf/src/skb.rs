@@ -15,6 +15,12 @@ pub(crate) struct Packet<const LINK: u32> {
 }
 
 impl<const LINK: u32> Packet<LINK> {
+    /// One whose headers [`Self::new`] has made readable.
+    #[inline(always)]
+    pub(crate) fn with(skb: *mut __sk_buff) -> Self {
+        Self { skb }
+    }
+
     /// Makes the headers readable in place: a GRO packet may hold them in a page of its own.
     #[inline(always)]
     pub(crate) fn new(skb: *mut __sk_buff) -> Self {

@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use proxy_common::{
-    layout::{Action, Config, Counter, V4, V6},
-    rules::{Origin, Verdict, Work, headers::Readable, hook},
+    layout::{Action, Config, Counter, Flow, V4, V6},
+    rules::{Origin, Verdict, Work, headers::Readable, hook, settled},
 };
 
 use crate::{
@@ -96,16 +96,80 @@ fn is_done(skb: *mut __sk_buff) -> bool {
     }
 }
 
+/// What [`follow_ingress`] and its like give for a packet on which the whole rule must decide.
+const UNSETTLED: i32 = i32::MIN;
+
 #[inline(always)]
 fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origin, round: u32) -> i32 {
     let Some(config) = config() else { return PASS };
-    let bytes = Packet::<LINK>::new(skb);
-    if hook::ingress_ignores::<A, _, _>(&Tables, config, &bytes) {
-        return PASS;
+    if let Some(seen) = A::glance(&Packet::<LINK>::new(skb)) {
+        let may_be_frontend = hook::may_be_frontend(&Tables, &seen);
+        if !may_be_frontend && !hook::in_snat_range(config, seen.destination_port) {
+            return PASS;
+        }
+        let is_pod = (origin == Origin::Pod) as u32;
+        let followed = follow_ingress::<A, LINK>(skb, may_be_frontend as u32, is_pod);
+        if followed != UNSETTLED {
+            return followed;
+        }
     }
-    let Some(work) = work::<A>() else { return PASS };
+    decide_ingress::<A, LINK>(skb, (origin == Origin::Pod) as u32, round)
+}
+
+/// Sends a packet on of which nothing is new. Not inlined, as its like: the whole rule needs the stack.
+#[inline(never)]
+fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_frontend: u32, is_pod: u32) -> i32 {
+    const STACK: u8 = Action::Stack as u8;
+    const REDIRECT: u8 = Action::Redirect as u8;
+    let (Some(config), Some(packet)) = (config(), A::plain(&Packet::<LINK>::with(skb))) else {
+        return UNSETTLED;
+    };
     let node = Node::new(skb, config);
-    let verdict = hook::ingress(&node, origin, &bytes, work);
+    let mut flow = Flow::default();
+    if !settled::ingress(&node, &packet, may_be_frontend != 0, &mut flow) {
+        return UNSETTLED;
+    }
+    match flow.action {
+        STACK => {
+            if is_pod == 0 {
+                mark(skb, config);
+            }
+            ended(rewrite::translate_plain::<A, LINK>(
+                skb,
+                config.flags,
+                &packet,
+                &flow,
+            ))
+        }
+        REDIRECT if packet.hop_limit > 1 => {
+            let Ok(hop) = redirect::next_hop(skb, &Leaving::packet(&packet, &flow, 0)) else {
+                return UNSETTLED;
+            };
+            // What may be an answer, and would leave by another uplink than the call came in by.
+            let via = flow.via.interface();
+            if via != 0 && hop.interface != via && hook::in_snat_range(config, packet.destination_port) {
+                return UNSETTLED;
+            }
+            if rewrite::translate_plain::<A, LINK>(skb, config.flags, &packet, &flow).is_none()
+                || A::set_hop_limit::<LINK>(skb, packet.hop_limit.wrapping_sub(1)).is_none()
+            {
+                return dropped(Counter::RewriteFailed as u32);
+            }
+            redirect::send::<LINK>(skb, hop)
+        }
+        _ => UNSETTLED,
+    }
+}
+
+/// Decides by the whole rule.
+#[inline(always)]
+fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32, round: u32) -> i32 {
+    let origin = if is_pod != 0 { Origin::Pod } else { Origin::Network };
+    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+        return PASS;
+    };
+    let node = Node::new(skb, config);
+    let verdict = hook::ingress(&node, origin, &Packet::<LINK>::with(skb), work);
     const REDIRECT: u8 = Action::Redirect as u8;
     const HAIRPIN: u8 = Action::Hairpin as u8;
     if let Some(counter) = verdict.dropped() {
@@ -157,29 +221,98 @@ fn mark(skb: *mut __sk_buff, config: &Config) {
 
 #[inline(always)]
 fn egress_pod_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
-    let Some(config) = config() else { return PASS };
-    let bytes = Packet::<LINK>::new(skb);
-    if hook::egress_pod_ignores::<A, _, _>(&Tables, &bytes) {
-        return PASS;
+    if let Some(seen) = A::glance(&Packet::<LINK>::new(skb)) {
+        if !hook::may_be_reply(&Tables, &seen) {
+            return PASS;
+        }
+        let followed = follow_egress_pod::<A, LINK>(skb);
+        if followed != UNSETTLED {
+            return followed;
+        }
     }
-    let Some(work) = work::<A>() else { return PASS };
+    decide_egress_pod::<A, LINK>(skb)
+}
+
+/// [`follow_ingress`] at the egress of a pod interface.
+#[inline(never)]
+fn follow_egress_pod<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    let (Some(config), Some(packet)) = (config(), A::plain(&Packet::<LINK>::with(skb))) else {
+        return UNSETTLED;
+    };
     let node = Node::new(skb, config);
-    let verdict = hook::egress_pod(&node, &bytes, work);
+    let mut flow = Flow::default();
+    if !settled::egress_pod(&node, &packet, &mut flow) || flow.action != Action::Stack as u8 {
+        return UNSETTLED;
+    }
+    ended(rewrite::translate_plain::<A, LINK>(
+        skb,
+        config.flags,
+        &packet,
+        &flow,
+    ))
+}
+
+#[inline(always)]
+fn decide_egress_pod<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+        return PASS;
+    };
+    let node = Node::new(skb, config);
+    let verdict = hook::egress_pod(&node, &Packet::<LINK>::with(skb), work);
     egress::<A, LINK>(skb, work, verdict)
+}
+
+/// Whether a packet came in by the interface that it leaves by.
+#[inline(always)]
+fn turns_back(skb: *mut __sk_buff) -> bool {
+    // SAFETY: `skb` is the program's context.
+    unsafe { (*skb).ingress_ifindex == (*skb).ifindex }
 }
 
 #[inline(always)]
 fn egress_uplink_family<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
     let Some(config) = config() else { return PASS };
-    let bytes = Packet::<LINK>::new(skb);
-    // SAFETY: `skb` is the program's context.
-    let turns_back = unsafe { (*skb).ingress_ifindex == (*skb).ifindex };
-    if hook::egress_uplink_ignores::<A, _, _>(&Tables, config, &bytes, turns_back) {
-        return PASS;
+    if let Some(seen) = A::glance(&Packet::<LINK>::new(skb)) {
+        if hook::may_be_reply(&Tables, &seen) {
+            let followed = follow_egress_uplink::<A, LINK>(skb);
+            if followed != UNSETTLED {
+                return followed;
+            }
+        } else if !hook::leaves_wrongly(&Tables, config, &seen, turns_back(skb)) {
+            return PASS;
+        }
     }
-    let Some(work) = work::<A>() else { return PASS };
+    decide_egress_uplink::<A, LINK>(skb)
+}
+
+/// [`follow_ingress`] at the egress of an uplink.
+#[inline(never)]
+fn follow_egress_uplink<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    let (Some(config), Some(packet)) = (config(), A::plain(&Packet::<LINK>::with(skb))) else {
+        return UNSETTLED;
+    };
     let node = Node::new(skb, config);
-    let verdict = hook::egress_uplink(&node, &bytes, work, turns_back);
+    let mut flow = Flow::default();
+    if !settled::egress_uplink(&node, &packet, turns_back(skb), &mut flow)
+        || flow.action != Action::Stack as u8
+    {
+        return UNSETTLED;
+    }
+    ended(rewrite::translate_plain::<A, LINK>(
+        skb,
+        config.flags,
+        &packet,
+        &flow,
+    ))
+}
+
+#[inline(always)]
+fn decide_egress_uplink<A: Family, const LINK: u32>(skb: *mut __sk_buff) -> i32 {
+    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+        return PASS;
+    };
+    let node = Node::new(skb, config);
+    let verdict = hook::egress_uplink(&node, &Packet::<LINK>::with(skb), work, turns_back(skb));
     if let Some(counter) = verdict.rejected() {
         count(counter);
         return answer::reject_sender::<A, LINK>(skb, &work.packet);
@@ -246,7 +379,7 @@ fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i3
         return error::answer::<A, LINK>(skb, work.packet.transport, Message::TimeExceeded);
     }
     // The way is settled before the first write.
-    let hop = match redirect::next_hop(skb, &Leaving::packet(work)) {
+    let hop = match redirect::next_hop(skb, &Leaving::packet(&work.packet, &work.flow, work.way_back())) {
         Ok(hop) => hop,
         Err(redirect::NoWay::TooBig(mtu)) => {
             count(Counter::TooBig as u32);

@@ -9,6 +9,7 @@
     reason = "the modules are the data path's own, and only some of each is used here"
 )]
 
+mod live;
 mod maps;
 mod node;
 mod redirect;
@@ -98,6 +99,27 @@ fn xdp_bare(ctx: XdpContext) -> u32 {
         Some(_) => xdp_action::XDP_TX,
         None => xdp_action::XDP_PASS,
     }
+}
+
+/// Makes a frame of the bench of packets a second, and sends it.
+#[xdp]
+#[inline(always)]
+fn xdp_make(ctx: XdpContext) -> u32 {
+    live::make(ctx.ctx)
+}
+
+/// Where such frames leave the machine, as far as is measured.
+#[classifier]
+#[inline(always)]
+fn sink(ctx: TcContext) -> i32 {
+    live::sink(ctx.skb.skb)
+}
+
+/// [`sink`] at XDP.
+#[xdp]
+#[inline(always)]
+fn xdp_sink(ctx: XdpContext) -> u32 {
+    live::xdp_sink(ctx.ctx)
 }
 
 /// Parses a packet with the data path's own parser: 0 for TCP and UDP, else -1.

@@ -13,7 +13,7 @@ use proxy_common::{
         Action, Addr, CONFIG_HOPS_BY_PORT, Config, Counter, Family as Ip, Flow, Twice, UPLINK_SENDS,
         UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink, V4, V6, protocol,
     },
-    rules::{Bytes, Headers, Work, checksum, headers::Readable, hook},
+    rules::{Bytes, Headers, checksum, headers::Readable, hook, settled},
 };
 
 use crate::{
@@ -90,12 +90,14 @@ impl<const BUFFERS: bool> Bytes for Frame<BUFFERS> {
 
     #[inline(always)]
     fn glance<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
-        // The verifier wants a bound, and what XDP reads of whole packets is far below this one.
+        // The verifier wants a bound, and what XDP reads of whole packets is far below this one. It wants it of the very number
+        // that is added: most kernels do not see that a sum is bounded since one of its parts is.
         const FARTHEST: u32 = 0xfff;
+        let offset = ETHERNET.wrapping_add(offset);
         if offset > FARTHEST {
             return None;
         }
-        let words = at::<[u32; N]>(self.md, ETHERNET + offset)?;
+        let words = at::<[u32; N]>(self.md, offset)?;
         // SAFETY: `at` checked the bounds; BPF needs no alignment.
         Some(unsafe { *words })
     }
@@ -121,6 +123,12 @@ impl<const BUFFERS: bool> Bytes for Frame<BUFFERS> {
     #[inline(always)]
     fn length(&self) -> u32 {
         self.size().saturating_sub(ETHERNET)
+    }
+
+    #[inline(always)]
+    fn reaches(&self, length: u32) -> bool {
+        // The first buffer tells without a call.
+        length.wrapping_add(ETHERNET) <= first_buffer(self.md) || BUFFERS && length <= self.length()
     }
 }
 
@@ -159,8 +167,6 @@ impl<const BUFFERS: bool> Arrival for Frame<BUFFERS> {
 
 /// Writes an address family's header.
 trait Write: Addr {
-    /// Bytes of the network header.
-    const HEADER: u32;
     /// The header in halves of a word.
     type Halves;
     /// Writes addresses and hop limit.
@@ -171,7 +177,6 @@ trait Write: Addr {
 }
 
 impl Write for V4 {
-    const HEADER: u32 = 20;
     type Halves = [u16; 10];
 
     #[inline(always)]
@@ -192,7 +197,6 @@ impl Write for V4 {
 }
 
 impl Write for V6 {
-    const HEADER: u32 = 40;
     type Halves = [u16; 20];
 
     #[inline(always)]
@@ -236,30 +240,66 @@ fn frame<A: Family, const BUFFERS: bool>(md: *mut xdp_md) -> Option<u32> {
     let frame = Frame::<BUFFERS> { md };
     let seen = A::glance(&frame)?;
     // A partial CRC can't be told from a complete one: SCTP is TC's.
-    if seen.protocol == protocol::SCTP || !hook::ingress_concerns(&Tables, config, &seen) {
+    if seen.protocol == protocol::SCTP {
+        return None;
+    }
+    let may_be_frontend = hook::may_be_frontend(&Tables, &seen);
+    if !may_be_frontend && !hook::in_snat_range(config, seen.destination_port) {
         return None;
     }
     let uplink = uplink_of(frame.interface())?;
     if uplink.flags & UPLINK_TAKES == 0 || !is_for(md, uplink) {
         return None;
     }
+    match follow::<A, BUFFERS>(md, may_be_frontend as u32) {
+        UNSETTLED => decide::<A, BUFFERS>(md, config),
+        action => Some(action),
+    }
+}
+
+/// What [`follow`] gives for a frame on which the whole rule must decide.
+const UNSETTLED: u32 = u32::MAX;
+
+/// What becomes of most frames: of those of a flow about which nothing is new. Not inlined: the whole rule needs the stack.
+#[inline(never)]
+fn follow<A: Family, const BUFFERS: bool>(md: *mut xdp_md, may_be_frontend: u32) -> u32 {
+    let frame = Frame::<BUFFERS> { md };
+    let (Some(config), Some(packet)) = (config(), A::plain(&frame)) else {
+        return UNSETTLED;
+    };
+    let node = Node::new(frame, config);
+    let mut flow = Flow::default();
+    if !settled::ingress(&node, &packet, may_be_frontend != 0, &mut flow) {
+        return UNSETTLED;
+    }
+    let sent = if flow.action == Action::Redirect as u8 {
+        forward(&node.arrival, config, &packet, &flow)
+    } else {
+        None
+    };
+    sent.unwrap_or(xdp_action::XDP_PASS)
+}
+
+/// Decides by the whole rule.
+#[inline(always)]
+fn decide<A: Family, const BUFFERS: bool>(md: *mut xdp_md, config: &'static Config) -> Option<u32> {
     let work = work::<A>()?;
     *tries()? = Tries::default();
-    let node = Node::new(frame, config);
+    let node = Node::new(Frame::<BUFFERS> { md }, config);
     let verdict = hook::ingress_whole(&node, &node.arrival, work);
     let action = verdict.action()?;
     node.arrival.count_tries();
     if action != Action::Redirect as u8 {
         return None;
     }
-    Some(send::<A, BUFFERS>(md, work))
+    Some(send::<A, BUFFERS>(md, &work.packet, &work.flow))
 }
 
 /// Sends a frame on as its flow says, or lets it pass. Not inlined: the rules need the stack.
 #[inline(never)]
-fn send<A: Family, const BUFFERS: bool>(md: *mut xdp_md, work: &Work<A>) -> u32 {
+fn send<A: Family, const BUFFERS: bool>(md: *mut xdp_md, packet: &Headers<A>, flow: &Flow<A>) -> u32 {
     let frame = Frame::<BUFFERS> { md };
-    let sent = config().and_then(|config| forward(&frame, config, work));
+    let sent = config().and_then(|config| forward(&frame, config, packet, flow));
     sent.unwrap_or(xdp_action::XDP_PASS)
 }
 
@@ -274,8 +314,13 @@ fn uplink_of(index: u32) -> Option<&'static Uplink> {
 /// Whether a frame is to this interface's own link-layer address.
 #[inline(always)]
 fn is_for(md: *mut xdp_md, uplink: &Uplink) -> bool {
+    let Some(to) = at::<[u16; 3]>(md, 0) else {
+        return false;
+    };
+    let own = &raw const uplink.link;
+    // In two steps: a word, and the half behind it.
     // SAFETY: `at` checked the bounds; BPF needs no alignment.
-    at::<[u16; 3]>(md, 0).is_some_and(|to| unsafe { *to } == uplink.link)
+    unsafe { *to.cast::<u32>() == *own.cast::<u32>() && (*to)[2] == (*own)[2] }
 }
 
 /// Writes a translation into a frame and sends it on; `None`, and nothing is written, if that can't be done here.
@@ -283,10 +328,10 @@ fn is_for(md: *mut xdp_md, uplink: &Uplink) -> bool {
 fn forward<A: Family, const BUFFERS: bool>(
     frame: &Frame<BUFFERS>,
     config: &Config,
-    work: &Work<A>,
+    old: &Headers<A>,
+    new: &Flow<A>,
 ) -> Option<u32> {
     let md = frame.md;
-    let (old, new) = (&work.packet, &work.flow);
     // Time exceeded is TC's to say.
     if old.hop_limit <= 1 {
         return None;
@@ -300,9 +345,10 @@ fn forward<A: Family, const BUFFERS: bool>(
         return None;
     }
     let hop = next_hop(frame, config, old, new)?;
-    let way_back = work.way_back();
-    if way_back != 0 && hop.interface != way_back {
-        // Whether there is a way by the other uplink is TC's to ask.
+    // What may be an answer, and would leave by another uplink than the call came in by: whether there is a way by that one is
+    // TC's to ask.
+    let via = new.via.interface();
+    if via != 0 && hop.interface != via && hook::in_snat_range(config, old.destination_port) {
         return None;
     }
     let action = leave(frame, hop)?;

@@ -30,7 +30,8 @@ pub struct Agent {
     /// How it reaches the Kubernetes API; empty: its source is its folder.
     api: Vec<String>,
     map_memory: Option<&'static str>,
-    arguments: Vec<String>,
+    /// Further switches.
+    more: Vec<String>,
     is_next: bool,
     config: Option<PathBuf>,
     running: Option<Running>,
@@ -61,7 +62,7 @@ impl Agent {
             options,
             api: Vec::new(),
             map_memory: None,
-            arguments: Vec::new(),
+            more: Vec::new(),
             is_next: false,
             config: None,
             running: None,
@@ -79,9 +80,9 @@ impl Agent {
         self.map_memory = Some(size);
     }
 
-    /// From its next start on, it has these arguments besides all others.
-    pub fn use_arguments(&mut self, arguments: &[&str]) {
-        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    /// From its next start on, it has these switches too.
+    pub fn use_switches(&mut self, switches: &[&str]) {
+        self.more = switches.iter().map(|switch| (*switch).to_owned()).collect();
     }
 
     /// From its next start on, this is its `--xdp`.
@@ -184,10 +185,10 @@ impl Agent {
             .arg(&self.instance)
             .arg("--cgroup")
             .arg(&self.cgroup);
-        command.args(&self.arguments);
         if let Some(size) = self.map_memory {
             command.args(["--map-memory", size]);
         }
+        command.args(&self.more);
         if let Some(file) = &self.config {
             command.arg("--config").arg(file);
         }
@@ -232,6 +233,29 @@ impl Agent {
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Bytes of its own memory that are resident.
+    pub fn resident(&self) -> Result<u64> {
+        let running = self.running.as_ref();
+        let running = running.with_context(|| format!("no agent runs on {}", self.node()))?;
+        let path = format!("/proc/{}/status", running.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+        kibibytes
+            .map(|kibibytes| kibibytes * 1024)
+            .with_context(|| format!("{path} has no line VmRSS"))
+    }
+
+    /// One of its counters.
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        let counters = self.ask("drops")?;
+        let entries = counters.as_array().context("drops are no list")?;
+        let entry = entries.iter().find(|entry| entry["name"] == name);
+        entry
+            .and_then(|entry| entry["value"].as_u64())
+            .with_context(|| format!("no counter {name}"))
     }
 
     /// Its events.

@@ -21,6 +21,7 @@ mod clean;
 pub mod cluster;
 pub mod events;
 pub mod file_system;
+pub mod flood;
 mod guard;
 mod ip;
 mod lab;

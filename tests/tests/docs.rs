@@ -141,3 +141,80 @@ fn every_complaint_has_an_answer() -> Result<()> {
     ensure!(rows.len() == 37, "{} lines", rows.len());
     Ok(())
 }
+
+/// All that stands in Rust files of the workspace.
+fn sources() -> Result<String> {
+    let mut all = String::new();
+    let mut folders = [
+        "proxy-agent",
+        "proxy-common",
+        "proxy-ebpf",
+        "tests",
+        "fuzz",
+        "xtask",
+    ]
+    .map(|name| root().join(name))
+    .to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all +=
+                    &std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Scenarios as a page names them: their rule, and words; those that end in `-*` stand for several.
+fn scenarios(text: &str) -> Vec<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+    let is_scenario = |word: &&str| {
+        let (rule, rest) = word.split_once('-').unwrap_or((word, ""));
+        let (letter, number) = rule.split_at(rule.len().min(1));
+        (letter == "a" || letter == "e")
+            && !number.is_empty()
+            && !rest.is_empty()
+            && number.parse::<u8>().is_ok()
+    };
+    words.filter(is_scenario).collect()
+}
+
+/// No line of the contract is empty-handed, and what it names is there.
+#[test]
+fn every_line_of_the_contract_is_shown() -> Result<()> {
+    let page = root().join("docs/contract.md");
+    let text = std::fs::read_to_string(&page).context("reading docs/contract.md")?;
+    let sources = sources()?;
+    let files: Vec<String> = std::fs::read_dir(root().join("tests/scenarios"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    let mut count = [0, 0];
+    for row in text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| --- "))
+    {
+        let shown = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        ensure!(!shown.trim().is_empty(), "nothing shows it: {row}");
+        for name in scenarios(shown) {
+            let is_it = |file: &String| match name.strip_suffix('-') {
+                Some(_) => file.starts_with(name),
+                None => file.strip_suffix(".scenario") == Some(name),
+            };
+            ensure!(files.iter().any(is_it), "there is no scenario {name}: {row}");
+            count[0] += 1;
+        }
+        let is_test = |word: &&str| word.matches('_').count() > 1 && !word.starts_with("shunt_");
+        for name in shown.split('`').skip(1).step_by(2).filter(is_test) {
+            let mut definitions = ["(", "<"].map(|end| format!("fn {name}{end}")).into_iter();
+            let is_there = definitions.any(|definition| sources.contains(&definition));
+            ensure!(is_there, "there is no test {name}: {row}");
+            count[1] += 1;
+        }
+    }
+    ensure!(count[0] > 100 && count[1] > 60, "only {count:?} were found");
+    Ok(())
+}

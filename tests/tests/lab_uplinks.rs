@@ -117,7 +117,7 @@ fn scene(options: Options, arguments: &[&str], ways: &[&str]) -> Result<Lab> {
         };
         run(&node, "ip", &words)?;
     }
-    lab.agent_mut(1).use_arguments(arguments);
+    lab.agent_mut(1).use_switches(arguments);
     lab.start_agents()?;
     lab.agent(1)
         .events()?

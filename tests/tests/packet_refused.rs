@@ -6,7 +6,7 @@ use lab::in_both_families;
 use lab::packet::pieces::split;
 use lab::packet::stage::*;
 use lab::packet::{Context, Error, Frame, Kin, PASS, REDIRECT, SHOT, Transport};
-use proxy_common::layout::{Counter, Family, Port, V4, When, names::program, protocol};
+use proxy_common::layout::{Counter, Direction, Family, FlowTable, Port, V4, When, names::program, protocol};
 use proxy_common::rules::headers::tcp;
 
 in_both_families!(
@@ -319,10 +319,37 @@ fn exhausted_source_ports_drop<A: Kin>() {
     for call in calls((client::<A>(), 40000), (balancer(), 80)) {
         let seen = stage.send(program::FROM_NETWORK, &call, REDIRECT);
         assert_eq!(seen.source.port(), SNAT.0);
-        let second = Frame {
-            source: (call.source.ip(), 40001).into(),
-            ..call
+        let client = |port| Frame {
+            source: (call.source.ip(), port).into(),
+            ..call.clone()
         };
+        // Its client has not answered yet: another gets the port.
+        let other = client(40003);
+        let counts = [
+            (Counter::SourcePortReclaimed, 1),
+            (Counter::FlowCreated, 1),
+            (Counter::ReverseCollision, 11),
+        ];
+        counted(&mut stage, &counts, |stage| {
+            let seen = stage.send(program::FROM_NETWORK, &other, REDIRECT);
+            assert_eq!(seen.source.port(), SNAT.0);
+        });
+        assert!(
+            stage
+                .flow(FlowTable::Embryos, &call, Direction::Forward)
+                .is_none()
+        );
+        let answer = seen.turned().numbered(tcp::SYN | tcp::ACK, 5000, 1001);
+        let shown = stage.send(program::FROM_NETWORK, &answer, REDIRECT);
+        assert_eq!(shown.destination, other.source);
+        let proof = if let Transport::Tcp(..) = call.transport {
+            5001
+        } else {
+            5000
+        };
+        let proof = other.clone().numbered(tcp::ACK, 1001, proof);
+        stage.send(program::FROM_NETWORK, &proof, REDIRECT);
+        let second = client(40001);
         is_dropped_after_collisions(&mut stage, &second, Counter::SourcePortsExhausted, 11);
     }
     // Without any port nothing is even tried.

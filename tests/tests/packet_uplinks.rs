@@ -5,7 +5,7 @@
 
 use lab::in_both_families;
 use lab::packet::stage::*;
-use lab::packet::{Context, Frame, Kin, Output, PASS, REDIRECT, SHOT, XDP_PASS, XDP_TX};
+use lab::packet::{Context, Frame, Kin, Output, PASS, REDIRECT, SHOT, Transport, XDP_PASS, XDP_TX};
 use proxy_common::layout::{
     CONFIG_MARK, CONFIG_MARK_BIT, Counter, Direction, Family, FlowTable, names::program,
 };
@@ -17,6 +17,7 @@ in_both_families!(
     calls_leave_as_the_routing_table_says,
     xdp_leaves_another_way_to_tc,
     a_call_to_a_pod_of_this_node_carries_the_mark,
+    an_established_flow_keeps_its_uplink_and_its_mark,
 );
 
 /// A client that nobody is next to.
@@ -135,6 +136,59 @@ fn xdp_leaves_another_way_to_tc<A: Kin>() {
                 stage.run(program::FROM_NETWORK, &answer.bytes()).verdict,
                 REDIRECT
             );
+        }
+    }
+}
+
+/// Of which nothing is new any more: there is a short way for such packets.
+fn an_established_flow_keeps_its_uplink_and_its_mark<A: Kin>() {
+    for (backend, is_local) in [(remote(1), false), (local(1), true)] {
+        let mut stage = stage::<A>(&[backend]);
+        stage.host.config.flags |= CONFIG_MARK | 7 << CONFIG_MARK_BIT;
+        stage.install();
+        let [uplink, narrow] = [stage.wire.uplink, stage.wire.narrow];
+        for (port, interface) in [(40_000, uplink), (40_001, narrow)] {
+            for call in calls((far::<A>(), port), (balancer(), 80)) {
+                let seen = Frame::read(&arrives(&stage, interface, &call).packet);
+                let back = if is_local {
+                    program::TO_NETWORK
+                } else {
+                    program::FROM_NETWORK
+                };
+                let opened = seen.clone().turned().numbered(tcp::SYN | tcp::ACK, 5000, 1001);
+                stage.run(back, &opened.bytes());
+                let proof = if matches!(call.transport, Transport::Sctp(..)) {
+                    5000
+                } else {
+                    5001
+                };
+                let data = call.clone().numbered(tcp::ACK, 1001, proof);
+                for _ in 0..3 {
+                    let output = arrives(&stage, interface, &data);
+                    if is_local {
+                        assert_eq!((output.verdict, output.mark), (PASS, 0x80), "{call:?}");
+                    } else {
+                        assert_eq!((output.verdict, output.mark), (REDIRECT, 0), "{call:?}");
+                    }
+                }
+                assert!(
+                    stage.flow(FlowTable::Flows, &call, Direction::Forward).is_some(),
+                    "{call:?} is established"
+                );
+                if is_local {
+                    continue;
+                }
+                let large = Frame {
+                    payload: vec![7; 1340],
+                    ..seen.turned().numbered(tcp::ACK, 5001, 1002)
+                };
+                for _ in 0..3 {
+                    let before = stage.kernel.counted(Counter::TooBig);
+                    stage.run(program::FROM_NETWORK, &large.bytes());
+                    let is_too_big = stage.kernel.counted(Counter::TooBig) != before;
+                    assert_eq!(is_too_big, interface == narrow, "{call:?}");
+                }
+            }
         }
     }
 }

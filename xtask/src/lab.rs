@@ -20,7 +20,9 @@ pub(crate) fn demo() -> Result<()> {
 /// Runs the benches, of an optimised build.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let toolchain = setup::run()?;
-    if arguments.first().is_some_and(|part| part == "scale") {
+    let is_alone = arguments.first().is_some_and(|part| part == "agent")
+        || arguments.iter().any(|argument| argument == "--packets-only");
+    if !is_alone {
         // A real API server, and kube-proxy in the tree of its image.
         setup::cluster()?;
     }

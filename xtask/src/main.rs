@@ -3,6 +3,7 @@
 mod cluster;
 mod command;
 mod image;
+mod kernels;
 mod lab;
 mod lint;
 mod object;
@@ -41,6 +42,7 @@ enum Task {
     /// Check formatting and lints, warnings are errors
     Lint,
     /// Set up, lint, build and run every layer of tests
+    #[command(args_conflicts_with_subcommands = true)]
     Test {
         /// Every layer, also those that take long
         #[arg(long)]
@@ -48,6 +50,8 @@ enum Task {
         /// Only these layers
         #[arg(long, value_enum)]
         layer: Vec<test::Layer>,
+        #[command(subcommand)]
+        task: Option<TestTask>,
     },
     /// Keep a lab of two nodes, pods and a client standing, for hand use
     Lab {
@@ -79,6 +83,20 @@ enum Task {
         /// --rounds N, --connections N, --services N,N,..., --packets-only; or agent or scale, each with its own --help
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum TestTask {
+    /// Load every program on each kernel that is served, in virtual machines, with what the DaemonSet may do, and compare what
+    /// the verifier says with tests/tests/kernels_programs/verified.txt
+    Kernels {
+        /// On this kernel alone, like 6.12; may be given more than once
+        #[arg(long)]
+        kernel: Vec<String>,
+        /// Write what was measured into the table
+        #[arg(long)]
+        write: bool,
     },
 }
 
@@ -115,7 +133,11 @@ fn run(task: Task) -> Result<()> {
         }),
         Task::Image(options) => image::run(&options),
         Task::Lint => lint::run(),
-        Task::Test { all, layer } => test::run(all, &layer),
+        Task::Test {
+            task: Some(TestTask::Kernels { kernel, write }),
+            ..
+        } => kernels::run(&kernel, write),
+        Task::Test { all, layer, .. } => test::run(all, &layer),
         Task::Lab { arguments } => lab::lab(&arguments),
         Task::Vm {
             task: VmTask::Run { kernel, command },

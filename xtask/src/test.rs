@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{cluster, command, image, lab, lint, object, setup, vm, workspace};
+use crate::{cluster, command, image, kernels, lab, lint, object, setup, vm, workspace};
 
 /// Where property tests get their seed from.
 const SEED: &str = "PROPTEST_RNG_SEED";
@@ -33,6 +33,9 @@ pub(crate) enum Layer {
     Api,
     /// On another kernel, in a virtual machine: what this machine's may lack. Runs with `--all` or by name
     Vm,
+    /// Every program on the oldest kernel that is served, in a virtual machine; `cargo xtask test kernels` has them all. Runs
+    /// with `--all` or by name
+    Kernels,
     /// A real Kubernetes; its programs are built from the Go module proxy, once. Runs with `--all` or by name
     Cluster,
     /// The image, the manifests and all else that is shipped; builds the optimised binary. Runs with `--all` or by name
@@ -41,17 +44,18 @@ pub(crate) enum Layer {
 
 /// One test program, built.
 #[derive(Debug, PartialEq)]
-struct Program {
-    layer: Layer,
-    name: String,
+pub(crate) struct Program {
+    pub(crate) layer: Layer,
+    pub(crate) name: String,
     file: PathBuf,
     directory: PathBuf,
 }
 
+/// How many tests there were.
 #[derive(Clone, Copy, Default)]
-struct Count {
-    passed: u32,
-    failed: u32,
+pub(crate) struct Count {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
 }
 
 /// Sets up, lints, builds, and runs the layers; an error if anything failed.
@@ -81,9 +85,22 @@ pub(crate) fn run(all: bool, only: &[Layer]) -> Result<()> {
     summary(&counts)
 }
 
+/// Sets up, builds, and gives the test programs.
+pub(crate) fn prepare() -> Result<Vec<Program>> {
+    let toolchain = setup::run()?;
+    object::build_with(&toolchain)?;
+    lab::build_programs()?;
+    build()
+}
+
 fn chosen(all: bool, only: &[Layer]) -> Vec<Layer> {
     let wanted = |layer: &Layer| match only {
-        [] => all || !matches!(layer, Layer::Vm | Layer::Api | Layer::Cluster | Layer::Deploy),
+        [] => {
+            all || !matches!(
+                layer,
+                Layer::Vm | Layer::Kernels | Layer::Api | Layer::Cluster | Layer::Deploy
+            )
+        }
         only => only.contains(layer),
     };
     Layer::value_variants().iter().copied().filter(wanted).collect()
@@ -102,8 +119,10 @@ fn run_layer(layer: Layer, programs: &[Program]) -> Result<Count> {
 
 /// Runs one test program and counts by what it prints; one that ends badly without a failed test counts as one failure.
 fn run_program(program: &Program) -> Result<Count> {
-    if program.layer == Layer::Vm {
-        return run_on_another_kernel(program);
+    match program.layer {
+        Layer::Vm => return run_on(KERNEL, program, &mut |_| {}),
+        Layer::Kernels => return kernels::run_on_oldest(program),
+        _ => {}
     }
     let mut command = Command::new(&program.file);
     if std::env::var_os(SEED).is_none() {
@@ -136,11 +155,13 @@ fn run_program(program: &Program) -> Result<Count> {
     Ok(count)
 }
 
-/// The same in a virtual machine.
-fn run_on_another_kernel(program: &Program) -> Result<Count> {
+/// The same in a virtual machine, where one test runs after another and all that they print is `heard`.
+pub(crate) fn run_on(kernel: &str, program: &Program, heard: &mut dyn FnMut(&str)) -> Result<Count> {
     let mut count = Count::default();
-    let words = [program.file.to_string_lossy().into_owned()];
-    let code = vm::start(KERNEL, &words, &mut |line| {
+    let file = program.file.to_string_lossy();
+    let words = [&*file, "--nocapture", "--test-threads=1"].map(str::to_owned);
+    let code = vm::start(kernel, &words, &mut |line| {
+        heard(line);
         if let Some(result) = result(line) {
             count.passed += result.passed;
             count.failed += result.failed;
@@ -259,6 +280,7 @@ fn layer(package: &str, target: &str) -> Option<Layer> {
         }
         "tests" if target.starts_with("deploy") => Some(Layer::Deploy),
         "tests" if target.starts_with("vm") => Some(Layer::Vm),
+        "tests" if target.starts_with("kernels") => Some(Layer::Kernels),
         "tests" if target == "api" => Some(Layer::Api),
         "tests" if target.starts_with("cluster") => Some(Layer::Cluster),
         "tests" => Some(Layer::Lab),
@@ -296,6 +318,7 @@ mod tests {
     fn what_takes_long_runs_with_all_or_by_name() {
         assert!(!chosen(false, &[]).contains(&Layer::Cluster));
         assert!(!chosen(false, &[]).contains(&Layer::Deploy));
+        assert!(!chosen(false, &[]).contains(&Layer::Kernels));
         assert_eq!(chosen(true, &[]), Layer::value_variants());
         assert_eq!(chosen(false, &[Layer::Cluster]), [Layer::Cluster]);
     }

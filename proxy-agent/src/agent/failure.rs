@@ -29,13 +29,13 @@ pub enum Cause {
 }
 
 impl Failure {
-    /// No room, as the plan says.
-    pub(super) fn of_plan(error: &PlanError) -> Self {
+    /// No room, as the plan says, and why the map does not grow.
+    pub(super) fn of_plan(error: &PlanError, why: &str) -> Self {
         Self {
             service: error.service.clone(),
             uid: error.uid.clone(),
             cause: Cause::NoRoom,
-            text: error.to_string(),
+            text: format!("{error}: {why}"),
         }
     }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod done;
 mod recover;
+mod room;
 mod slow_start;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +16,15 @@ use self::slow_start::SlowStart;
 use super::{Failure, MapWriter};
 use crate::model::{DetectLocal, ExternalIps, HealthCheck, Model, Warning};
 use crate::name::ObjectName;
-use crate::plan::{Mortal, Plan, Planner, ServicePort, Snapshot, Token, UnknownRanges};
+use crate::plan::{Mortal, Plan, PlanError, Planner, ServicePort, Snapshot, Token, UnknownRanges};
 use crate::source::Change;
 
 /// First pause before a Service that failed is tried again; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause before a Service that failed is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often in one go maps grow: a Service that found room in one may find none in the next.
+const MOST_GROWTHS: usize = 8;
 /// Services compiled and planned in one go.
 const SLICE: usize = 64;
 
@@ -58,6 +61,8 @@ pub struct Reconciler<M> {
     warnings: Vec<Warning>,
     /// Services that failed, and not told yet.
     failures: Vec<Failure>,
+    /// What Services found no room for since maps were last asked to grow.
+    shortages: Vec<PlanError>,
     /// Endpoints that get their share step by step.
     slow_start: SlowStart,
     /// The audit that is under way.
@@ -95,6 +100,7 @@ impl<M: MapWriter> Reconciler<M> {
             unknown_ranges: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
+            shortages: Vec::new(),
             slow_start: SlowStart::default(),
             audit: None,
             is_synced: false,
@@ -283,12 +289,23 @@ impl<M: MapWriter> Reconciler<M> {
         failed.chain(self.slow_start.next()).min()
     }
 
-    /// Compiles the Services again whose time has come.
+    /// Compiles the Services again whose time has come. What found no room twice gets it by larger maps, if they may be.
     pub fn retry(&mut self, now: Instant) -> Result<Done, MapsFailed<M::Error>> {
         let failed = self.failed.iter().filter(|(_, retry)| retry.at <= now);
         let failed = failed.map(|(name, _)| name);
-        let due = failed.chain(self.slow_start.due(now)).cloned().collect();
-        self.install(due)
+        let due: Vec<ObjectName> = failed.chain(self.slow_start.due(now)).cloned().collect();
+        self.shortages.clear();
+        let mut done = self.install(due)?;
+        for _ in 0..MOST_GROWTHS {
+            if !self.make_room()? {
+                return Ok(done);
+            }
+            // Those whose time has not come, too: they share the maps.
+            let failed = self.failed.keys().cloned().collect();
+            done.add(self.install(failed)?);
+        }
+        self.tell_shortages("it has grown, and is full again");
+        Ok(done)
     }
 
     /// A grace period has passed since the plan of this token: there may be room now for what failed.
@@ -382,8 +399,8 @@ impl<M: MapWriter> Reconciler<M> {
 
     fn note_failed(&mut self, plan: &Plan) {
         for error in &plan.failed {
-            tracing::error!(service = %error.service, %error, "no room");
-            self.failures.push(Failure::of_plan(error));
+            tracing::warn!(service = %error.service, %error, "no room as yet; tried again");
+            self.shortages.push(error.clone());
             self.fail(&error.service);
         }
     }
@@ -415,6 +432,8 @@ fn read_back<M: MapWriter>(maps: &mut M) -> Result<Snapshot, MapsFailed<M::Error
     maps.snapshot().map_err(MapsFailed)
 }
 
+#[cfg(test)]
+mod growth_tests;
 #[cfg(test)]
 mod maps_tests;
 #[cfg(test)]

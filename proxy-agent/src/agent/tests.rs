@@ -25,6 +25,10 @@ impl MapWriter for Shared {
         self.0.lock().unwrap().capacity()
     }
 
+    fn make_room(&mut self, shortages: &[Shortage]) -> Result<Room, Self::Error> {
+        self.0.lock().unwrap().make_room(shortages)
+    }
+
     fn wait_for_readers(&mut self) -> Result<(), Self::Error> {
         self.0.lock().unwrap().wait_for_readers()
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::{Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{DatapathOptions, Mark, NodePortRange, SnatPorts, SocketLb};
+use crate::datapath::{DatapathOptions, MapEntries, Mark, NodePortRange, SnatPorts, SocketLb};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
@@ -198,6 +198,9 @@ pub struct AgentArguments {
     /// Time between two looks at the maps: what is not as it should be is named, counted and mended. 0: never.
     #[arg(long, value_name = "PERIOD", default_value = "10m")]
     pub audit_period: Period,
+    /// Time between two looks at the hooks: programs that others have taken away are put back, named and counted. 0: never.
+    #[arg(long, value_name = "PERIOD", default_value = "30s")]
+    hook_check_period: Period,
     /// Source ports for traffic to endpoints of other nodes; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "45000-60999")]
     snat_ports: SnatPorts,
@@ -208,9 +211,15 @@ pub struct AgentArguments {
     /// for rules that send answers back by the uplink that the call came in by. Not given: none.
     #[arg(long, value_name = "BIT", value_parser = mark)]
     dnat_mark: Option<Mark>,
-    /// Memory that all maps together may take, such as 256Mi; not given: 1 % of the node's.
+    /// Memory that all maps together take at a start, such as 256Mi; not given: 1 % of the node's.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     map_memory: Option<u64>,
+    /// Memory that they may take when maps that Services have filled have grown; not given: twice as much.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    map_memory_limit: Option<u64>,
+    /// Sizes of some maps at a start, such as slots=1000000,tcp-flows=500000; the others share what is left of the memory.
+    #[arg(long, value_name = "MAP=ENTRIES", value_delimiter = ',')]
+    map_entries: Vec<MapEntries>,
     /// How to log; logs go to the standard error output. Not given: as the configuration says, else as text.
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
@@ -229,10 +238,13 @@ impl AgentArguments {
                 SocketLbMode::HostOnly => SocketLb::HostOnly,
             },
             ping: self.ping == Switch::Enabled,
+            hook_check_period: self.hook_check_period.0,
             snat_ports: self.snat_ports,
             node_port_range: self.node_port_range,
             memory: self.map_memory,
             mark: self.dnat_mark,
+            memory_limit: self.map_memory_limit,
+            map_entries: self.map_entries.clone(),
             lives: settings.lives,
             node_ports: settings.node_ports.clone(),
             ..hooks
@@ -339,6 +351,10 @@ mod tests {
             "40000-59999",
             "--map-memory",
             "64Mi",
+            "--map-memory-limit",
+            "1Gi",
+            "--map-entries",
+            "slots=1000000,embryos=5000",
             "--ping",
             "disabled",
         ])
@@ -355,6 +371,11 @@ mod tests {
         assert_eq!(
             (options.snat_ports.first(), options.memory, options.ping),
             (40000, Some(64 << 20), false)
+        );
+        let entries = ["slots=1000000", "embryos=5000"].map(|text| text.parse().unwrap());
+        assert_eq!(
+            (options.memory_limit, options.map_entries),
+            (Some(1 << 30), entries.into())
         );
     }
 
@@ -389,6 +410,8 @@ mod tests {
         for (switch, value, hint) in [
             ("--uplinks", "a,,b", "write them as one,two"),
             ("--map-memory", "64MB", "256Mi"),
+            ("--map-memory-limit", "64MB", "256Mi"),
+            ("--map-entries", "slot=64", "slots"),
             ("--snat-ports", "1-2", "fewer than 10000"),
             ("--attach", "xdp", "tcx"),
             ("--xdp", "on", "generic"),

@@ -38,6 +38,7 @@ impl Telling {
     ) -> Result<(Self, impl Observer + use<>), ServingError> {
         let health = Health::new(without_node);
         health.set_late(configuration.settings.late);
+        health.follow_hooks(datapath.hooks());
         let metrics = Arc::new(Metrics::new(datapath.gauges(), source));
         let (sender, receiver) = watch::channel(in_force(node_name, configuration));
         let settings = &configuration.settings;

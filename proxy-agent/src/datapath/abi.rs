@@ -101,6 +101,14 @@ pub(crate) struct RawLinkInfo {
     pub(crate) detail: [u32; 4],
 }
 
+/// The beginning of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RawProgramInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+}
+
 /// What a link is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkTarget {

@@ -115,20 +115,30 @@ pub(super) struct Attacher {
     pub(super) instance: Instance,
     pub(super) programs: Programs,
     pub(super) xdp: XdpAttacher,
-    hook: Hook,
-    netlink: Netlink,
-    attached: BTreeMap<u32, Target>,
+    pub(super) sockets: Sockets,
+    pub(super) hook: Hook,
+    pub(super) netlink: Netlink,
+    pub(super) attached: BTreeMap<u32, Target>,
+}
+
+/// Whose sockets have programs.
+#[derive(Clone, Debug)]
+pub(super) struct Sockets {
+    pub(super) cgroup: PathBuf,
+    pub(super) config: Config,
 }
 
 impl Attacher {
     pub(super) fn new(
         instance: Instance,
         programs: Programs,
+        sockets: Sockets,
         hook: Hook,
         xdp: XdpMode,
     ) -> Result<Self, DatapathError> {
         Ok(Self {
             xdp: XdpAttacher::new(xdp),
+            sockets,
             instance,
             programs,
             hook,
@@ -263,7 +273,7 @@ impl Attacher {
     }
 }
 
-fn program_name(target: &Target, side: Side) -> &'static str {
+pub(super) fn program_name(target: &Target, side: Side) -> &'static str {
     match (target.role, target.layer3, side) {
         (Role::Pod, _, Side::Ingress) => program::FROM_POD,
         (Role::Pod, _, Side::Egress) => program::TO_POD,
@@ -274,7 +284,7 @@ fn program_name(target: &Target, side: Side) -> &'static str {
     }
 }
 
-fn link_path(instance: &Instance, index: u32, side: Side) -> PathBuf {
+pub(super) fn link_path(instance: &Instance, index: u32, side: Side) -> PathBuf {
     instance.tcx_links().join(format!("{index}-{}", side.name()))
 }
 

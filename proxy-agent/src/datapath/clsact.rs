@@ -11,6 +11,7 @@ const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_ID: u16 = 11;
 const DIRECT_ACTION: u32 = 1;
 /// Of the qdisc.
 const QDISC_HANDLE: u32 = 0xffff_0000;
@@ -117,6 +118,8 @@ pub(super) fn remove_filter(netlink: &mut Netlink, interface: u32, side: Side) -
 pub(super) struct Filter {
     /// It has our handle and a name of ours.
     pub(super) ours: bool,
+    /// Its program's id; 0 if it is of another kind.
+    pub(super) program: u32,
 }
 
 /// The filters on one side of an interface; none if it has no clsact qdisc.
@@ -133,10 +136,16 @@ pub(super) fn filters(netlink: &mut Netlink, interface: u32, side: Side) -> io::
 fn filter(message: &Message) -> Option<Filter> {
     let handle = u32::from_ne_bytes(integer(&message.body, 8)?);
     let options = attributes(message.body.get(20..)?).find(|(kind, _)| *kind == TCA_OPTIONS);
-    let name = options.and_then(|(_, inner)| attributes(inner).find(|(kind, _)| *kind == TCA_BPF_NAME));
-    let named = name.is_some_and(|(_, value)| text(value).starts_with(NAME));
+    let option = |wanted: u16| {
+        let (_, inner) = options?;
+        let (_, value) = attributes(inner).find(|(kind, _)| *kind == wanted)?;
+        Some(value)
+    };
+    let named = option(TCA_BPF_NAME).is_some_and(|value| text(value).starts_with(NAME));
+    let program = option(TCA_BPF_ID).and_then(|value| integer(value, 0));
     (handle != 0).then_some(Filter {
         ours: handle == HANDLE && named,
+        program: program.map_or(0, u32::from_ne_bytes),
     })
 }
 

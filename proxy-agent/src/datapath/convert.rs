@@ -6,7 +6,7 @@ use std::path::Path;
 use aya_obj::Object;
 use proxy_common::layout::{CONFIG_PODS_SOCKET_LB, Config, names::program};
 
-use super::attach::{self, Attacher, Hook};
+use super::attach::{self, Attacher, Hook, Sockets};
 use super::capability;
 use super::classify::Selection;
 use super::conversion::{self, Conversion, Place};
@@ -17,7 +17,7 @@ use super::netlink::Netlink;
 use super::observe::{Observed, Stale};
 use super::options::DatapathOptions;
 use super::programs::Programs;
-use super::size::MapSizes;
+use super::size::{MapMemory, MapSizes};
 use super::specification;
 use super::sys::MapDefinition;
 use super::xdp_attach::candidates;
@@ -40,7 +40,7 @@ pub(super) fn upgrade(
         to = instance.layout(),
         "the maps' layout changes; connections live on"
     );
-    let maps = specification::maps(&MapSizes::of_node(options.memory)?);
+    let maps = specification::maps(&MapMemory::of_options(options)?.sizes);
     let (from, to) = (Place::of_other(&instance, older), Place::of_this(&instance));
     run(options, from, to, &maps, load)
 }
@@ -120,8 +120,12 @@ fn run(
         }
     };
     conversion.take_links()?;
-    attach::attach_cgroup(&new, &programs, &as_served(&new), &options.cgroup)?;
-    let mut attacher = Attacher::new(new, programs, hook, options.xdp)?;
+    let sockets = Sockets {
+        cgroup: options.cgroup.clone(),
+        config: as_served(&new),
+    };
+    attach::attach_cgroup(&new, &programs, &sockets.config, &sockets.cgroup)?;
+    let mut attacher = Attacher::new(new, programs, sockets, hook, options.xdp)?;
     let observed = observed()?;
     let targets = selection(options).judge(&observed).targets;
     if let Some(error) = attacher.reconcile(&targets).into_iter().next() {

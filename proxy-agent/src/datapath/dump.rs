@@ -113,7 +113,7 @@ pub struct FlowEntry {
     pub backend: u32,
     /// The backend's generation when the flow was made.
     pub generation: u32,
-    /// `replied`, `established`, `fin-forward`, `fin-reverse`, `reset`.
+    /// `replied`, `established`, `fin-forward`, `fin-reverse`, `reset`, `joined`.
     pub state: Vec<&'static str>,
     /// Seconds since it was last seen, at most one too many.
     pub idle_seconds: u32,
@@ -352,6 +352,7 @@ fn state_names(bits: u8) -> Vec<&'static str> {
         (state::FIN_FORWARD, "fin-forward"),
         (state::FIN_REVERSE, "fin-reverse"),
         (state::RESET, "reset"),
+        (state::JOINED, "joined"),
     ];
     names
         .iter()

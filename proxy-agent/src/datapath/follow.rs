@@ -4,20 +4,25 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proxy_common::layout::{Interface, Uplink, V4, V6, node_address_value};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use super::attach::Attacher;
+use super::attach::{Attacher, Hook, Sockets, attach_cgroup};
 use super::classify::{Desired, Selection};
 use super::error::{Context, DatapathError};
 use super::events::{Event, Events};
+use super::hooks::{Hooks, Lost};
+use super::instance::Instance;
 use super::netlink::Netlink;
 use super::node_ports::{Answering, NodePortAddresses};
 use super::observe::{Observed, Stale};
+use super::options::XdpMode;
+use super::programs::Programs;
 use super::snapshot;
 use super::tables::Tables;
 use super::xdp_attach::candidates;
@@ -28,11 +33,23 @@ const RETRY: Duration = Duration::from_secs(5);
 /// When what stands in the way of XDP is looked at again without an event.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// Maps have grown: other programs are to be at all hooks, and these tables to be followed.
+pub(super) struct Order {
+    pub(super) tables: Arc<Tables>,
+    pub(super) instance: Instance,
+    pub(super) programs: Programs,
+    pub(super) sockets: Sockets,
+    pub(super) hook: Hook,
+    pub(super) xdp: XdpMode,
+    /// Is told once the programs are there.
+    pub(super) done: Sender<Result<(), DatapathError>>,
+}
+
 /// Everything that the following needs.
 pub(super) struct Follower {
     tables: Arc<Tables>,
     selection: Selection,
-    attacher: Attacher,
+    pub(super) attacher: Attacher,
     netlink: Netlink,
     events: Events,
     observed: Observed,
@@ -41,10 +58,16 @@ pub(super) struct Follower {
     /// What the operator says now.
     chosen: Arc<Mutex<NodePortAddresses>>,
     answering: watch::Sender<Answering>,
+    orders: Receiver<Order>,
     interfaces: BTreeMap<u32, Interface>,
     /// By element.
     uplinks: BTreeMap<u32, Uplink>,
     concerns: Vec<String>,
+    /// Hooks whose program others have taken away, and that do not have it again.
+    pub(super) lost: Vec<Lost>,
+    pub(super) hooks: watch::Sender<Hooks>,
+    /// Between two looks at the hooks; nought: never.
+    hook_check_period: Duration,
     /// Something failed: everything is looked at again after a while.
     again: bool,
 }
@@ -55,7 +78,9 @@ impl Follower {
         tables: Arc<Tables>,
         selection: Selection,
         attacher: Attacher,
+        hook_check_period: Duration,
         stop: UnixStream,
+        orders: Receiver<Order>,
     ) -> Result<Self, DatapathError> {
         let four = tables
             .node_addresses4
@@ -72,6 +97,7 @@ impl Follower {
             interfaces: tables.interfaces.entries()?.into_iter().collect(),
             uplinks: known(&tables)?,
             tables,
+            orders,
             chosen: Arc::new(Mutex::new(selection.node_ports.clone())),
             answering: watch::Sender::new(Answering::Everywhere),
             selection,
@@ -80,6 +106,9 @@ impl Follower {
             events: Events::open(stop)?,
             observed: Observed::default(),
             concerns: Vec::new(),
+            lost: Vec::new(),
+            hooks: watch::Sender::default(),
+            hook_check_period,
             again: false,
         })
     }
@@ -87,6 +116,11 @@ impl Follower {
     /// Where the operator's choice of addresses stands, and where NodePorts answer by it.
     pub(super) fn node_ports(&self) -> (Arc<Mutex<NodePortAddresses>>, watch::Receiver<Answering>) {
         (self.chosen.clone(), self.answering.subscribe())
+    }
+
+    /// Tells which hooks are without their programs.
+    pub(super) fn hooks(&self) -> watch::Receiver<Hooks> {
+        self.hooks.subscribe()
     }
 
     /// Reads what is stale and does what follows. An interface that refuses its programs keeps no other from getting
@@ -118,27 +152,37 @@ impl Follower {
         self.again = !failures.is_empty();
         let candidates = candidates(&desired.targets, &self.observed);
         let uplinks = self.attacher.reconcile_xdp(&candidates);
+        let is_without = self.settle(&desired.targets);
+        self.again |= is_without;
         self.write_uplinks(uplinks)?;
         written
     }
 
     /// Runs until the other end of `stop` is dropped.
     pub(super) fn run(mut self) {
+        let mut looked = Instant::now();
         loop {
             let waits = self.attacher.waits();
-            let pause = if self.again {
-                Some(RETRY)
-            } else {
-                waits.then_some(LOOK)
-            };
-            let stale = match self.events.next(pause) {
+            let due = (!self.hook_check_period.is_zero())
+                .then(|| self.hook_check_period.saturating_sub(looked.elapsed()));
+            let pauses = [self.again.then_some(RETRY), waits.then_some(LOOK), due];
+            let event = self.events.next(pauses.into_iter().flatten().min());
+            let is_due = due.is_some() && looked.elapsed() >= self.hook_check_period;
+            let has_lost = is_due && self.look();
+            if is_due {
+                looked = Instant::now();
+            }
+            let stale = match event {
                 Ok(Event::Stop) => return,
                 Ok(Event::Chosen) => {
+                    while let Ok(order) = self.orders.try_recv() {
+                        self.obey(order);
+                    }
                     let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
                     self.selection.node_ports.clone_from(&chosen);
                     if self.again { Stale::ALL } else { Stale::default() }
                 }
-                Ok(Event::Stale(_)) if self.again => Stale::ALL,
+                Ok(Event::Stale(_)) if self.again || has_lost => Stale::ALL,
                 Ok(Event::Stale(stale)) if !stale.any() && !waits => continue,
                 Ok(Event::Stale(stale)) if !stale.any() => Stale { links: true, ..stale },
                 Ok(Event::Stale(stale)) => stale,
@@ -155,6 +199,29 @@ impl Follower {
                 warn!(%error, "following the interfaces failed; tried again in {} s", RETRY.as_secs());
                 self.again = true;
             }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let Order {
+            tables,
+            instance,
+            programs,
+            sockets,
+            hook,
+            xdp,
+            done,
+        } = order;
+        // Here, because this thread puts back what is not as it knows it.
+        let attached = attach_cgroup(&instance, &programs, &sockets.config, &sockets.cgroup);
+        let attacher = attached.and_then(|()| Attacher::new(instance, programs, sockets, hook, xdp));
+        let taken_over = attacher.and_then(|attacher| {
+            self.attacher = attacher;
+            self.tables = tables;
+            self.step(Stale::ALL)
+        });
+        if done.send(taken_over).is_err() {
+            error!("nobody waits for the programs of the larger maps");
         }
     }
 

@@ -1,29 +1,32 @@
 //! How full the maps are and what they count, for those who watch.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use proxy_common::layout::{
     Addr, FrontendKey, FrontendKind, FrontendValue, ListWord, ServiceId, When, names,
 };
+use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use super::dump::{self, CounterEntry};
 use super::error::DatapathError;
+use super::hooks::Hooks;
+use super::instance::Instance;
 use super::map::{Cursor, Map};
 use super::snat::SnatReport;
 use super::sweep::FlowCounts;
 use super::sys::Layout;
-use super::tables::Tables;
+use super::tables::{Current, Tables};
 use super::xdp::{Reason, Way};
-use super::{follow, netlink};
+use super::{follow, growth, netlink};
 
 /// Reads an instance's maps; a clone can be asked on another thread.
 #[derive(Clone, Debug)]
 pub struct Gauges {
-    tables: Arc<Tables>,
+    tables: Current,
+    instance: Instance,
+    limit: u64,
     swept: watch::Receiver<Option<FlowCounts>>,
     source_ports: watch::Receiver<SnatReport>,
+    hooks: watch::Receiver<Hooks>,
 }
 
 /// How full a map is.
@@ -48,6 +51,9 @@ pub struct FlowFill {
     pub state: &'static str,
     /// Entries whose time is not up.
     pub live: u64,
+    /// Seconds for which the one of them was not used that was not used for longest. Of a full table: how soon an entry is
+    /// pushed out.
+    pub oldest_seconds: u32,
 }
 
 /// How XDP takes part at an uplink.
@@ -84,14 +90,20 @@ const FLOW_TABLES: [(&str, &str, &str, &str); 8] = [
 
 impl Gauges {
     pub(super) fn new(
-        tables: Arc<Tables>,
+        tables: Current,
+        instance: Instance,
+        limit: u64,
         swept: watch::Receiver<Option<FlowCounts>>,
         source_ports: watch::Receiver<SnatReport>,
+        hooks: watch::Receiver<Hooks>,
     ) -> Self {
         Self {
             tables,
+            instance,
+            limit,
             swept,
             source_ports,
+            hooks,
         }
     }
 
@@ -100,14 +112,24 @@ impl Gauges {
         self.source_ports.borrow().clone()
     }
 
+    /// What is known of the hooks.
+    pub fn hooks(&self) -> Hooks {
+        self.hooks.borrow().clone()
+    }
+
     /// All counters.
     pub fn counters(&self) -> Result<Vec<CounterEntry>, DatapathError> {
-        dump::counters_of(&self.tables)
+        dump::counters_of(&self.tables.get())
+    }
+
+    /// Bytes that all maps take together when they are full, and bytes that they may grow to.
+    pub fn memory(&self) -> Result<(u64, u64), DatapathError> {
+        Ok((growth::bytes(&self.instance)?, self.limit))
     }
 
     /// How full the maps are; flow tables only once they were swept.
     pub fn fills(&self) -> Result<Vec<Fill>, DatapathError> {
-        let tables = &*self.tables;
+        let tables = self.tables.get();
         let fill = |map, entries, capacity: u32| Fill {
             map,
             entries,
@@ -126,11 +148,11 @@ impl Gauges {
                 tables.frontends6.capacity(),
             ),
             fill(names::SERVICES, services.len() as u64, tables.services.len()),
-            fill(names::SLOTS, self.slots(&services), tables.slots.len()),
+            fill(names::SLOTS, slots(&tables, &services), tables.slots.len()),
             fill(names::BACKENDS, tables.backends.alive(), tables.backends.len()),
         ];
         if let Some(swept) = *self.swept.borrow() {
-            let capacities = self.flow_capacities();
+            let capacities = flow_capacities(&tables);
             let counts = FLOW_TABLES.iter().zip(swept.all).zip(capacities);
             fills.extend(counts.map(|(((map, ..), entries), capacity)| fill(map, entries, capacity)));
         }
@@ -139,21 +161,24 @@ impl Gauges {
 
     /// Flows that live, once they were swept.
     pub fn flows(&self) -> Vec<FlowFill> {
-        let live = self.swept.borrow().map(|swept| swept.live);
-        let live = live.into_iter().flatten();
-        let tables = FLOW_TABLES.iter().zip(live);
-        let tables = tables.map(|((_, family, protocol, state), live)| FlowFill {
-            family,
-            protocol,
-            state,
-            live,
-        });
+        let swept = *self.swept.borrow();
+        let counts = swept.map(|swept| swept.live.into_iter().zip(swept.oldest));
+        let tables = FLOW_TABLES.iter().zip(counts.into_iter().flatten());
+        let tables = tables.map(
+            |((_, family, protocol, state), (live, oldest_seconds))| FlowFill {
+                family,
+                protocol,
+                state,
+                live,
+                oldest_seconds,
+            },
+        );
         tables.collect()
     }
 
     /// How XDP takes part at the uplinks.
     pub fn xdp(&self) -> Result<Vec<XdpState>, DatapathError> {
-        let uplinks = follow::known(&self.tables)?.into_values();
+        let uplinks = follow::known(&self.tables.get())?.into_values();
         let states = uplinks.map(|uplink| XdpState {
             interface: netlink::text(&uplink.name),
             mode: Way::of_byte(uplink.mode).map_or("tc", Way::name),
@@ -164,59 +189,63 @@ impl Gauges {
 
     /// Service ports that drop because of a Local traffic policy, of IPv4 and of IPv6.
     pub fn idle(&self) -> Result<[Idle; 2], DatapathError> {
+        let tables = self.tables.get();
         Ok([
-            self.idle_of(&self.tables.frontends4)?,
-            self.idle_of(&self.tables.frontends6)?,
+            idle(&tables, &tables.frontends4)?,
+            idle(&tables, &tables.frontends6)?,
         ])
     }
+}
 
-    fn idle_of<A: Addr>(&self, frontends: &Map<FrontendKey<A>, FrontendValue>) -> Result<Idle, DatapathError>
-    where
-        FrontendKey<A>: Layout,
-    {
-        let mut reached: BTreeMap<ServiceId, (bool, bool)> = BTreeMap::new();
-        each(frontends, |_, value| {
-            let (inside, outside) = reached.entry(value.service).or_default();
-            let is_cluster_ip = FrontendKind::from_byte(value.kind) == Some(FrontendKind::ClusterIp);
-            *inside |= is_cluster_ip;
-            *outside |= !is_cluster_ip;
-        })?;
-        let drops = |list: ListWord| list.count() == 0 && list.when_empty() == When::Drop;
-        let mut idle = Idle::default();
-        for (id, (inside, outside)) in reached {
-            if let Some(service) = self.tables.services.get(id) {
-                idle.internal += u64::from(inside && drops(service.internal));
-                idle.external += u64::from(outside && drops(service.external));
-            }
+fn idle<A: Addr>(
+    tables: &Tables,
+    frontends: &Map<FrontendKey<A>, FrontendValue>,
+) -> Result<Idle, DatapathError>
+where
+    FrontendKey<A>: Layout,
+{
+    let mut reached: BTreeMap<ServiceId, (bool, bool)> = BTreeMap::new();
+    each(frontends, |_, value| {
+        let (inside, outside) = reached.entry(value.service).or_default();
+        let is_cluster_ip = FrontendKind::from_byte(value.kind) == Some(FrontendKind::ClusterIp);
+        *inside |= is_cluster_ip;
+        *outside |= !is_cluster_ip;
+    })?;
+    let drops = |list: ListWord| list.count() == 0 && list.when_empty() == When::Drop;
+    let mut idle = Idle::default();
+    for (id, (inside, outside)) in reached {
+        if let Some(service) = tables.services.get(id) {
+            idle.internal += u64::from(inside && drops(service.internal));
+            idle.external += u64::from(outside && drops(service.external));
         }
-        Ok(idle)
     }
+    Ok(idle)
+}
 
-    /// Slots that lists show.
-    fn slots(&self, services: &[ServiceId]) -> u64 {
-        let mut runs: BTreeMap<u32, u32> = BTreeMap::new();
-        for service in services.iter().filter_map(|id| self.tables.services.get(*id)) {
-            for list in [service.internal, service.external, service.shortcut] {
-                let run = runs.entry(list.first()).or_default();
-                *run = self.tables.slots.length(list).max(*run);
-            }
+/// Slots that lists show.
+fn slots(tables: &Tables, services: &[ServiceId]) -> u64 {
+    let mut runs: BTreeMap<u32, u32> = BTreeMap::new();
+    for service in services.iter().filter_map(|id| tables.services.get(*id)) {
+        for list in [service.internal, service.external, service.shortcut] {
+            let run = runs.entry(list.first()).or_default();
+            *run = tables.slots.length(list).max(*run);
         }
-        runs.values().map(|count| u64::from(*count)).sum()
     }
+    runs.values().map(|count| u64::from(*count)).sum()
+}
 
-    fn flow_capacities(&self) -> [u32; 8] {
-        let (four, six) = (&self.tables.flows4, &self.tables.flows6);
-        [
-            four.tcp_embryos.capacity(),
-            four.tcp_flows.capacity(),
-            four.udp_embryos.capacity(),
-            four.udp_flows.capacity(),
-            six.tcp_embryos.capacity(),
-            six.tcp_flows.capacity(),
-            six.udp_embryos.capacity(),
-            six.udp_flows.capacity(),
-        ]
-    }
+fn flow_capacities(tables: &Tables) -> [u32; 8] {
+    let (four, six) = (&tables.flows4, &tables.flows6);
+    [
+        four.tcp_embryos.capacity(),
+        four.tcp_flows.capacity(),
+        four.udp_embryos.capacity(),
+        four.udp_flows.capacity(),
+        six.tcp_embryos.capacity(),
+        six.tcp_flows.capacity(),
+        six.udp_embryos.capacity(),
+        six.udp_flows.capacity(),
+    ]
 }
 
 fn count<K: Layout, V: Layout>(map: &Map<K, V>) -> Result<u64, DatapathError> {

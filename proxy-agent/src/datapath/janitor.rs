@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use proxy_common::layout::{Backend, BackendId};
@@ -29,8 +29,17 @@ const SHORT_PAUSE: Duration = Duration::from_secs(5);
 pub(super) enum Errand {
     /// A UDP backend serves no more.
     Gone(BackendId, Backend),
+    /// Maps grow: rest until the other end says with which tables to go on, or that it goes on with these.
+    Rest(Rest),
     /// Connections through these service ports of a Service end with their endpoints, and through no others of it.
     EndWithEndpoints(ObjectName, Vec<Mortal>),
+}
+
+/// A pause in which nothing is read or written.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) rests: Sender<()>,
+    pub(super) go_on: Receiver<Arc<Tables>>,
 }
 
 /// Everything that the janitor needs.
@@ -51,7 +60,11 @@ impl Janitor {
         loop {
             match self.errands.recv_timeout(pause) {
                 Err(RecvTimeoutError::Disconnected) => return,
-                Ok(first) => self.run_errands(first),
+                Ok(first) => {
+                    if let Some(rest) = self.run_errands(first) {
+                        self.rest(rest);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if !self.sweeper.is_running() {
@@ -80,13 +93,25 @@ impl Janitor {
         if self.released.any() { SHORT_PAUSE } else { PAUSE }
     }
 
+    /// A sweep that had begun begins anew on other tables: programs enter flows into those.
+    fn rest(&mut self, Rest { rests, go_on }: Rest) {
+        if rests.send(()).is_err() {
+            return;
+        }
+        if let Ok(tables) = go_on.recv() {
+            self.sweeper.go_on_with(tables.clone());
+            self.tables = tables;
+        }
+    }
+
     /// One dump of sockets for all that is known by now.
-    fn run_errands(&mut self, first: Errand) {
+    fn run_errands(&mut self, first: Errand) -> Option<Rest> {
         let errands: Vec<Errand> = std::iter::once(first).chain(self.errands.try_iter()).collect();
-        let (mut gone, mut ends) = (Vec::new(), false);
+        let (mut gone, mut ends, mut rest) = (Vec::new(), false, None);
         for errand in errands {
             match errand {
                 Errand::Gone(id, backend) => gone.push((id, backend)),
+                Errand::Rest(wish) => rest = Some(wish),
                 Errand::EndWithEndpoints(service, ports) => {
                     ends = true;
                     if ports.is_empty() {
@@ -103,6 +128,7 @@ impl Janitor {
         if ends {
             self.end_connections();
         }
+        rest
     }
 
     fn destroy(&self, gone: &[(BackendId, Backend)]) {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use proxy_common::layout::Config;
 use proxy_common::layout::names::program;
 
-use super::attach::{Attacher, Hook};
+use super::attach::{Attacher, Hook, Sockets};
 use super::classify::{Role, Target};
 use super::clsact::{self, Side};
 use super::doctor::{self, DoctorOptions};
@@ -271,8 +272,12 @@ fn an_interface_that_refuses_keeps_no_other_from_its_programs() {
         (pod, target("pod0", Role::Pod)),
         (up, target("up0", Role::Uplink)),
     ]);
+    let sockets = Sockets {
+        cgroup: node.place.cgroup.clone(),
+        config: Config::default(),
+    };
     let failures = node.here.run(move || {
-        let mut attacher = Attacher::new(instance, tiny(), Hook::Clsact, XdpMode::Off).unwrap();
+        let mut attacher = Attacher::new(instance, tiny(), sockets, Hook::Clsact, XdpMode::Off).unwrap();
         attacher
             .reconcile(&targets)
             .iter()

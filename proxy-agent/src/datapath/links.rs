@@ -50,6 +50,13 @@ pub(super) fn attached_to(path: &Path) -> Result<Option<LinkTarget>, DatapathErr
     }
 }
 
+/// Whether a link is pinned at `path` that is attached to `target` and runs the program of this id.
+pub(super) fn runs(path: &Path, target: LinkTarget, program: u32) -> Result<bool, DatapathError> {
+    let Some(link) = open(path)? else { return Ok(false) };
+    let found = sys::link_info(link.as_fd()).file("BPF_OBJ_GET_INFO_BY_FD", path)?;
+    Ok(found.target == target && found.program == program)
+}
+
 fn target(link: BorrowedFd<'_>, path: &Path) -> Result<LinkTarget, DatapathError> {
     Ok(sys::link_info(link).file("BPF_OBJ_GET_INFO_BY_FD", path)?.target)
 }

@@ -10,18 +10,19 @@ use super::config;
 use super::error::{Context, DatapathError};
 use super::node_ports::{Answering, NodePortAddresses};
 use super::options::FlowLives;
-use super::tables::Tables;
+use super::tables::Current;
 
 /// Changes the lives of flows; a clone can do so on another thread.
 #[derive(Clone, Debug)]
-pub struct Lives(pub(super) Arc<Tables>);
+pub struct Lives(pub(super) Current);
 
 impl Lives {
     /// From now on flows live so long, those that are there too.
     pub fn set(&self, lives: FlowLives) -> Result<(), DatapathError> {
-        let mut config = self.0.config.get(&0)?.unwrap_or_default();
+        let tables = self.0.get();
+        let mut config = tables.config.get(&0)?.unwrap_or_default();
         config::set_lives(&mut config, lives);
-        Ok(self.0.config.put(&0, &config)?)
+        Ok(tables.config.put(&0, &config)?)
     }
 }
 
@@ -29,7 +30,7 @@ impl Lives {
 /// both write CONFIG.
 #[derive(Clone, Debug)]
 pub struct NodePorts {
-    pub(super) tables: Arc<Tables>,
+    pub(super) tables: Current,
     pub(super) chosen: Arc<Mutex<NodePortAddresses>>,
     /// Wakes the thread that follows the addresses; gone with the data path.
     pub(super) wake: Weak<UnixStream>,
@@ -39,13 +40,19 @@ pub struct NodePorts {
 impl NodePorts {
     /// From now on NodePorts answer there. Connections that are there go on.
     pub fn set(&self, addresses: &NodePortAddresses) -> Result<(), DatapathError> {
-        let mut config = self.tables.config.get(&0)?.unwrap_or_default();
+        let tables = self.tables.get();
+        let mut config = tables.config.get(&0)?.unwrap_or_default();
         config::set_node_ports(&mut config, addresses);
-        self.tables.config.put(&0, &config)?;
+        tables.config.put(&0, &config)?;
         self.chosen
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone_from(addresses);
+        self.wake()
+    }
+
+    /// The thread that follows interfaces looks at what it is told.
+    pub(super) fn wake(&self) -> Result<(), DatapathError> {
         match self.wake.upgrade() {
             Some(wake) => Ok((&*wake)
                 .write_all(&[0])

@@ -13,7 +13,7 @@ use super::DatapathError;
 use super::clock::{self, Clock};
 use super::instance::{Instance, list};
 use super::migration::Migration;
-use super::size::MapSizes;
+use super::size::{MapMemory, MapSizes};
 use super::specification;
 use super::tables::Tables;
 use super::testing::{Namespace, Place, start};
@@ -46,7 +46,7 @@ impl Node {
 
     /// Does what a start does until all is copied, and ends.
     fn begin(&self, memory: u64) -> (Tables, Migration) {
-        Tables::prepare(&self.instance(), &sizes(memory)).unwrap()
+        Tables::prepare(&self.instance(), &specification::maps(&sizes(memory))).unwrap()
     }
 
     /// Entries that the pinned map of established TCP flows of IPv4 has room for.
@@ -60,7 +60,7 @@ impl Node {
 }
 
 pub(super) fn sizes(memory: u64) -> MapSizes {
-    MapSizes::of_node(Some(memory)).unwrap()
+    MapMemory::of_node(Some(memory), None, &[]).unwrap().sizes
 }
 
 /// The flow with this number, last seen so many seconds ago.
@@ -281,9 +281,7 @@ fn programs_that_can_not_be_loaded_leave_the_maps_as_they_were() {
     options.memory = Some(LARGE);
     let refused = node.here.run(move || {
         let load = |_: &Instance| Err(DatapathError::Refused("no".to_owned()));
-        Datapath::start_with(&options, &[], &load)
-            .unwrap_err()
-            .to_string()
+        Datapath::start_with(&options, &[], load).unwrap_err().to_string()
     });
     assert_eq!(refused, "no");
     assert!(!node.instance().next().exists());

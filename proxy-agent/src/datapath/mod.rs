@@ -21,6 +21,8 @@ mod follow;
 pub mod gauges;
 mod glob;
 mod grace;
+mod growth;
+mod hooks;
 mod instance;
 mod janitor;
 #[cfg(feature = "next-layout")]
@@ -42,6 +44,7 @@ pub mod prepare;
 mod programs;
 mod release;
 mod reserved;
+mod room;
 mod size;
 mod snapshot;
 pub mod snat;
@@ -69,6 +72,7 @@ use tokio::sync::watch;
 
 pub use error::{ApplyError, CallError, DatapathError};
 pub use grace::Grace;
+pub use hooks::Hooks;
 pub use lives::{Lives, NodePorts};
 pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
@@ -76,16 +80,17 @@ pub use options::{
     AttachMode, DatapathOptions, FlowLives, Mark, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
     XdpMode,
 };
-pub use size::MapSizes;
+pub use size::{MapEntries, MapMemory, MapSizes};
 
-use crate::agent::{Addresses, MapWriter, Sweeps};
+use crate::agent::{Addresses, MapWriter, Room, Sweeps};
 use crate::name::ObjectName;
-use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Snapshot};
-use attach::{Attacher, Hook};
+use crate::plan::{Capacity, Frontend, Mortal, Operation, Part, Shortage, Snapshot};
+use attach::{Attacher, Hook, Sockets};
 use classify::Selection;
 use error::Context;
 use follow::Follower;
 use gauges::Gauges;
+use growth::Grower;
 use instance::Instance;
 use janitor::{Errand, Janitor};
 use layouts::{Layout, OLDER};
@@ -94,7 +99,7 @@ use programs::Programs;
 use release::Released;
 use snat::SnatReport;
 use sweep::Sweeper;
-use tables::Tables;
+use tables::{Current, Tables};
 
 /// A running data path: maps, programs, attachments, and the threads that follow interfaces and sweep flows.
 ///
@@ -104,6 +109,8 @@ pub struct Datapath {
     tables: Arc<Tables>,
     released: Arc<Released>,
     grace: Grace,
+    current: Current,
+    grower: Grower,
     errands: Option<Sender<Errand>>,
     stop: Option<Arc<UnixStream>>,
     node_ports: NodePorts,
@@ -111,6 +118,7 @@ pub struct Datapath {
     sweeps: watch::Receiver<Sweeps>,
     gauges: Gauges,
     source_ports: watch::Receiver<SnatReport>,
+    hooks: watch::Receiver<Hooks>,
     _lock: Flock<File>,
 }
 
@@ -118,27 +126,29 @@ impl Datapath {
     /// Opens or makes the maps, loads the programs, attaches them and follows the interfaces from now on; all in the
     /// calling thread's network namespace.
     pub fn start(options: &DatapathOptions) -> Result<Self, DatapathError> {
-        Self::start_with(options, OLDER, &|instance| {
-            Programs::load(options.object, instance, options.xdp)
+        let (object, xdp) = (options.object, options.xdp);
+        Self::start_with(options, OLDER, move |instance| {
+            Programs::load(object, instance, xdp)
         })
     }
 
     fn start_with(
         options: &DatapathOptions,
         known: &[Layout],
-        load: &convert::Load<'_>,
+        load: impl Fn(&Instance) -> Result<Programs, DatapathError> + Send + 'static,
     ) -> Result<Self, DatapathError> {
         let instance = Instance::new(&options.instance);
         capability::check()?;
         attach::check_cgroup2(&options.cgroup)?;
         let hook = Hook::choose(options.attach)?;
         instance.check_file_system()?;
-        convert::upgrade(options, known, load)?;
+        convert::upgrade(options, known, &load)?;
         instance.prepare()?;
         let lock = instance.lock()?;
         // Another version may have begun to convert the maps before the lock was ours.
         instance.check_alone()?;
-        let (tables, migration) = Tables::prepare(&instance, &MapSizes::of_node(options.memory)?)?;
+        let memory = MapMemory::of_options(options)?;
+        let (tables, migration) = Tables::prepare(&instance, &specification::maps(&memory.sizes))?;
         let tables = Arc::new(tables);
         let programs = match load(&instance) {
             Ok(programs) => programs,
@@ -155,16 +165,37 @@ impl Datapath {
         attach::attach_cgroup(&instance, &programs, &config, &options.cgroup)?;
 
         let (stop, stopped) = UnixStream::pair().call("socketpair", "the wish to stop")?;
-        let attacher = Attacher::new(instance, programs, hook, options.xdp)?;
+        let sockets = Sockets {
+            cgroup: options.cgroup.clone(),
+            config,
+        };
+        let attacher = Attacher::new(instance.clone(), programs, sockets.clone(), hook, options.xdp)?;
         let selection = Selection {
             pods: options.pod_interfaces.clone(),
             uplinks: options.uplinks.clone(),
             node_ports: options.node_ports.clone(),
         };
-        let mut follower = Follower::new(tables.clone(), selection, attacher, stopped)?;
+        let (orders, obeyed) = mpsc::channel();
+        let mut follower = Follower::new(
+            tables.clone(),
+            selection,
+            attacher,
+            options.hook_check_period,
+            stopped,
+            obeyed,
+        )?;
         follower.step(Stale::ALL)?;
         migration.finish()?;
-        Self::run(lock, tables, follower, stop)
+        let grower = Grower {
+            instance,
+            load: Box::new(load),
+            hook,
+            xdp: options.xdp,
+            sockets,
+            limit: memory.limit,
+            orders,
+        };
+        Self::run(lock, tables, follower, stop, grower)
     }
 
     fn run(
@@ -172,6 +203,7 @@ impl Datapath {
         tables: Arc<Tables>,
         follower: Follower,
         stop: UnixStream,
+        grower: Grower,
     ) -> Result<Self, DatapathError> {
         let grace = Grace::new()?;
         let released = Arc::new(Released::default());
@@ -182,6 +214,8 @@ impl Datapath {
         let (chosen, answering) = follower.node_ports();
         let sweeper = Sweeper::new(tables.clone(), released.clone(), grace.clone())?;
         let source_ports = sweeper.source_ports();
+        let hooks = follower.hooks();
+        let current = Current::new(tables.clone());
         let janitor = Janitor {
             sweeps,
             counts,
@@ -192,15 +226,25 @@ impl Datapath {
             mortal: BTreeMap::new(),
         };
         let mut datapath = Self {
-            gauges: Gauges::new(tables.clone(), swept, source_ports.clone()),
+            gauges: Gauges::new(
+                current.clone(),
+                grower.instance.clone(),
+                grower.limit,
+                swept,
+                source_ports.clone(),
+                hooks.clone(),
+            ),
             source_ports,
+            hooks,
             node_ports: NodePorts {
-                tables: tables.clone(),
+                tables: current.clone(),
                 chosen,
                 wake: Arc::downgrade(&stop),
                 answering,
             },
             tables,
+            current,
+            grower,
             released,
             grace,
             errands: Some(errands),
@@ -251,7 +295,7 @@ impl Datapath {
 
     /// Changes how long flows live.
     pub fn lives(&self) -> Lives {
-        Lives(self.tables.clone())
+        Lives(self.current.clone())
     }
 
     /// Changes at which addresses NodePorts answer, and tells which they are.
@@ -267,6 +311,11 @@ impl Datapath {
     /// Source ports in use, after each sweep of the flow tables.
     pub fn source_ports(&self) -> watch::Receiver<SnatReport> {
         self.source_ports.clone()
+    }
+
+    /// Tells which hooks are without their programs.
+    pub fn hooks(&self) -> watch::Receiver<Hooks> {
+        self.hooks.clone()
     }
 
     /// Tells how many sweeps of the flow tables have begun and ended since the start.
@@ -324,6 +373,10 @@ impl MapWriter for Datapath {
         Self::capacity(self)
     }
 
+    fn make_room(&mut self, shortages: &[Shortage]) -> Result<Room, DatapathError> {
+        Self::make_room(self, shortages)
+    }
+
     fn wait_for_readers(&mut self) -> Result<(), DatapathError> {
         Ok(self.grace.wait()?)
     }
@@ -355,6 +408,8 @@ mod conversion_tests;
 mod doctor_tests;
 #[cfg(test)]
 mod flow_tests;
+#[cfg(test)]
+mod hooks_tests;
 #[cfg(test)]
 mod life_tests;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::DatapathError;
 use super::node_ports::NodePortAddresses;
 use super::object::OBJECT;
+use super::size::MapEntries;
 
 /// Fewest ports that a range for SNAT may have.
 const FEWEST_SNAT_PORTS: u16 = 10_000;
@@ -32,8 +33,12 @@ pub struct DatapathOptions {
     pub snat_ports: SnatPorts,
     /// Where Kubernetes allocates NodePorts.
     pub node_port_range: NodePortRange,
-    /// Bytes that all maps together may take; none: 1 % of the node's memory.
+    /// Bytes that all maps together take at a start; none: 1 % of the node's memory.
     pub memory: Option<u64>,
+    /// Bytes that they may take when they have grown; none: twice as many.
+    pub memory_limit: Option<u64>,
+    /// Sizes of maps that are said one by one.
+    pub map_entries: Vec<MapEntries>,
     /// How long flows live without traffic.
     pub lives: FlowLives,
     /// At which addresses NodePorts answer.
@@ -42,6 +47,8 @@ pub struct DatapathOptions {
     pub ping: bool,
     /// What the skb mark of packets from an uplink to a backend of this node gets.
     pub mark: Option<Mark>,
+    /// Time between two looks at the hooks; nought: never.
+    pub hook_check_period: Duration,
     /// The BPF object.
     pub object: &'static [u8],
 }
@@ -60,10 +67,13 @@ impl DatapathOptions {
             snat_ports: SnatPorts::default(),
             node_port_range: NodePortRange::default(),
             memory: None,
+            memory_limit: None,
+            map_entries: Vec::new(),
             lives: FlowLives::default(),
             node_ports: NodePortAddresses::default(),
             ping: true,
             mark: None,
+            hook_check_period: Duration::from_secs(30),
             object: OBJECT,
         }
     }

@@ -109,7 +109,7 @@ fn an_instance_is_its_owners_alone() {
     drop(node.run(move || {
         unshare(CloneFlags::CLONE_FS).unwrap();
         umask(Mode::from_bits_truncate(0o022));
-        Datapath::start_with(&options, &[], &|_| Ok(tiny())).unwrap()
+        Datapath::start_with(&options, &[], |_| Ok(tiny())).unwrap()
     }));
     let (mut directories, mut pins) = (0, 0);
     let mut ways = vec![place.instance.clone()];

@@ -58,6 +58,8 @@ pub(super) struct FlowCounts {
     pub(super) live: [u64; 2 * TABLES],
     /// All that are in the tables now.
     pub(super) all: [u64; 2 * TABLES],
+    /// Seconds for which the one of those that live was not used that was not used for longest.
+    pub(super) oldest: [u32; 2 * TABLES],
 }
 
 /// What a slice did.
@@ -87,6 +89,12 @@ impl Sweeper {
             running: None,
             source_ports: watch::Sender::default(),
         })
+    }
+
+    /// Other tables: what was swept of these does not count.
+    pub(super) fn go_on_with(&mut self, tables: Arc<Tables>) {
+        self.tables = tables;
+        self.running = None;
     }
 
     /// Whether a sweep has begun and not ended.
@@ -209,6 +217,9 @@ impl Judge {
                     *sweep.loads.entry(flow.backend).or_default() += 1;
                 }
                 sweep.counts.live[sweep.table] += 1;
+                let age = lifetime::age(flow.meta, self.now) / self.config.ticks_per_second.max(1);
+                let oldest = &mut sweep.counts.oldest[sweep.table];
+                *oldest = age.max(*oldest);
             } else if self.is_long_gone(&key, &flow) {
                 is_there = !self.delete(map, &key)?;
                 deleted += usize::from(!is_there);

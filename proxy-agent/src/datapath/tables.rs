@@ -1,6 +1,7 @@
 //! All maps of an instance, open and typed.
 
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use proxy_common::layout::{
     Affinity, AffinityKey, BackendId, Config, Flow, FlowKey, FrontendKey, FrontendValue, Identity, Interface,
@@ -58,21 +59,23 @@ pub(super) struct FlowTables<A> {
 impl Tables {
     /// Opens what is pinned if it fits, and makes and pins what is missing. What has another size than wanted is replaced:
     /// that ends with [`Migration::finish`].
-    pub(super) fn prepare(instance: &Instance, sizes: &MapSizes) -> Result<(Self, Migration), DatapathError> {
-        let definitions = specification::maps(sizes);
+    pub(super) fn prepare(
+        instance: &Instance,
+        definitions: &[MapDefinition<'static>],
+    ) -> Result<(Self, Migration), DatapathError> {
         // Everything pinned is judged before the first map is made: a refusal leaves no half of an instance.
-        for definition in &definitions {
+        for definition in definitions {
             open_fitting(instance, &instance.map(definition.name), definition)?;
             open_fitting(instance, &instance.newest(definition.name), definition)?;
         }
-        for definition in &definitions {
+        for definition in definitions {
             let path = instance.map(definition.name);
             if open_pin(&path)?.is_none() {
                 let made = map::create(definition)?;
                 sys::object_pin(&path, std::os::fd::AsFd::as_fd(&made)).file("BPF_OBJ_PIN", &path)?;
             }
         }
-        let migration = Migration::begin(instance, &definitions)?;
+        let migration = Migration::begin(instance, definitions)?;
         Ok((Self::open(instance)?, migration))
     }
 
@@ -118,6 +121,24 @@ impl Tables {
             sockets: opener.map(names::SOCKETS)?,
             counters: CounterMap::new(opener.open(names::COUNTERS)?, names::COUNTERS),
         })
+    }
+}
+
+/// The tables of the moment, for those who read them while maps grow.
+#[derive(Clone, Debug)]
+pub(super) struct Current(Arc<RwLock<Arc<Tables>>>);
+
+impl Current {
+    pub(super) fn new(tables: Arc<Tables>) -> Self {
+        Self(Arc::new(RwLock::new(tables)))
+    }
+
+    pub(super) fn get(&self) -> Arc<Tables> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, tables: Arc<Tables>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tables;
     }
 }
 

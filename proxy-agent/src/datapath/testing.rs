@@ -141,6 +141,24 @@ impl Place {
         start(node, self.options())
     }
 
+    /// The same with these sizes of maps, and so much memory for all when they have grown.
+    pub(crate) fn start_with_entries(
+        &self,
+        node: &Namespace,
+        entries: &[&str],
+        limit: u64,
+    ) -> Result<Datapath, DatapathError> {
+        let entries: Result<_, _> = entries.iter().map(|text| text.parse()).collect();
+        start(
+            node,
+            DatapathOptions {
+                memory_limit: Some(limit),
+                map_entries: entries?,
+                ..self.options()
+            },
+        )
+    }
+
     /// The same with maps of so many bytes together.
     pub(crate) fn start_with_memory(&self, node: &Namespace, memory: u64) -> Result<Datapath, DatapathError> {
         start(
@@ -155,7 +173,7 @@ impl Place {
 
 /// Starts a data path with programs of two instructions.
 pub(super) fn start(node: &Namespace, options: DatapathOptions) -> Result<Datapath, DatapathError> {
-    node.run(move || Datapath::start_with(&options, &[], &|_| Ok(tiny())))
+    node.run(move || Datapath::start_with(&options, &[], |_| Ok(tiny())))
 }
 
 impl Drop for Place {

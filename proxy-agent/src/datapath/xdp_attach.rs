@@ -34,6 +34,16 @@ impl XdpAttacher {
         }
     }
 
+    /// How it takes part at an interface.
+    pub(super) fn way(&self, index: u32) -> Option<Way> {
+        self.tried.get(&index).and_then(|(_, outcome)| outcome.ok())
+    }
+
+    /// Tries anew at an interface.
+    pub(super) fn forget(&mut self, index: u32) {
+        self.tried.remove(&index);
+    }
+
     /// Whether something stands in the way that can go without an event.
     pub(super) fn waits(&self) -> bool {
         let mut outcomes = self.tried.values().map(|(_, outcome)| outcome);
@@ -229,7 +239,7 @@ fn pin_name(index: u32, way: Way) -> String {
     format!("{index}-{}", way.name())
 }
 
-fn xdp_path(instance: &Instance, index: u32, way: Way) -> PathBuf {
+pub(super) fn xdp_path(instance: &Instance, index: u32, way: Way) -> PathBuf {
     instance.xdp_links().join(pin_name(index, way))
 }
 

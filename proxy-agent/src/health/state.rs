@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::datapath::Hooks;
 
 /// A change that has waited for longer than this makes the proxy unhealthy, if nothing else is said: twice kube-proxy's
 /// syncPeriod.
@@ -33,6 +36,8 @@ struct State {
     node: NodeFitness,
     queued: Option<Instant>,
     synced: Option<Timestamp>,
+    /// None: nothing is known of hooks.
+    hooks: Option<watch::Receiver<Hooks>>,
 }
 
 /// The answer's body. Families differ in nothing: a change reaches both at once.
@@ -43,6 +48,9 @@ pub struct Report {
     current_time: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     node_eligible: Option<bool>,
+    /// What is without programs; not in kube-proxy's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    broken: Vec<String>,
     /// All of it is well.
     pub healthy: bool,
     status: Status,
@@ -71,6 +79,7 @@ impl Health {
             node,
             queued: None,
             synced: None,
+            hooks: None,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -92,6 +101,11 @@ impl Health {
     /// The node was heard of.
     pub fn node(&self, node: NodeFitness) {
         self.state().node = node;
+    }
+
+    /// From now on hooks without programs make the node unhealthy.
+    pub fn follow_hooks(&self, hooks: watch::Receiver<Hooks>) {
+        self.state().hooks = Some(hooks);
     }
 
     /// A change that waits for longer makes the proxy unhealthy.
@@ -130,7 +144,12 @@ impl State {
 
     fn report(&self, now: Instant, time: Timestamp, node_eligible: Option<bool>) -> Report {
         let is_live = self.is_live(now);
-        let healthy = is_live && node_eligible.unwrap_or(true);
+        // As with the Node, a restart of the agent would mend nothing: liveness is not asked for it.
+        let broken = match (&self.hooks, node_eligible) {
+            (Some(hooks), Some(_)) => hooks.borrow().broken.clone(),
+            _ => Vec::new(),
+        };
+        let healthy = is_live && node_eligible.unwrap_or(true) && broken.is_empty();
         let synced = self.synced.unwrap_or(time);
         let family = FamilyStatus {
             last_updated: if is_live { time } else { synced },
@@ -141,6 +160,7 @@ impl State {
             last_updated: if healthy { time } else { synced },
             current_time: time,
             node_eligible,
+            broken,
             healthy,
             status: Status {
                 v4: family,
@@ -196,6 +216,22 @@ mod tests {
             health.node(NodeFitness::Eligible);
             assert!(health.healthz(start, ASKED).healthy);
         }
+    }
+
+    #[test]
+    fn hooks_without_programs_keep_traffic_away() {
+        let (health, start) = (Health::new(NodeFitness::Eligible), Instant::now());
+        health.synced(SYNCED);
+        let hooks = watch::Sender::new(Hooks::default());
+        health.follow_hooks(hooks.subscribe());
+        assert!(health.healthz(start, ASKED).healthy);
+        hooks.send_modify(|hooks| hooks.broken = vec!["uplink eth0: it has no programs".to_owned()]);
+        assert!(health.livez(start, ASKED).healthy);
+        let text = serde_json::to_string(&health.healthz(start, ASKED)).unwrap();
+        let part = r#""nodeEligible":true,"broken":["uplink eth0: it has no programs"],"healthy":false,"#;
+        assert!(text.contains(part), "{text}");
+        hooks.send_modify(|hooks| hooks.broken.clear());
+        assert!(health.healthz(start, ASKED).healthy);
     }
 
     #[test]

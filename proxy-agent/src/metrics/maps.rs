@@ -8,9 +8,12 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::datapath::DatapathError;
 use crate::datapath::dump::CounterEntry;
-use crate::datapath::gauges::{Gauges, Idle, XdpState};
+use crate::datapath::gauges::{FlowFill, Gauges, Idle, XdpState};
+use crate::datapath::{DatapathError, Hooks};
+
+/// A figure of a flow table.
+type OfTable = fn(&FlowFill) -> u64;
 
 /// The maps of the instance.
 #[derive(Debug)]
@@ -38,10 +41,29 @@ impl Collector for Maps {
                 capacities,
             )?;
         }
+        if let Some((bytes, limit)) = told("the memory of the maps", self.0.memory()) {
+            let sizes = [
+                (
+                    "shunt_map_memory_bytes",
+                    "Memory that all maps take together when they are full",
+                    bytes,
+                ),
+                (
+                    "shunt_map_memory_limit_bytes",
+                    "Memory that maps may take when they have grown",
+                    limit,
+                ),
+            ];
+            for (name, help, value) in sizes {
+                let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                ConstGauge::new(signed(value)).encode(metric)?;
+            }
+        }
         self.flows(&mut encoder)?;
         if let Some(states) = told("UPLINKS", self.0.xdp()) {
             xdp(&mut encoder, &states)?;
         }
+        hooks(&mut encoder, &self.0.hooks())?;
         match told("Services without local endpoints", self.0.idle()) {
             Some(idle) => no_local_endpoints(&mut encoder, idle),
             None => Ok(()),
@@ -51,18 +73,29 @@ impl Collector for Maps {
 
 impl Maps {
     fn flows(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (name, help) = (
-            "shunt_flow_entries",
-            "Entries of flows that live, two a flow, at the last sweep",
-        );
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for flows in self.0.flows() {
-            let labels = [
-                ("ip_family", flows.family),
-                ("protocol", flows.protocol),
-                ("state", flows.state),
-            ];
-            ConstGauge::new(signed(flows.live)).encode(metric.encode_family(&labels)?)?;
+        let gauges: [(&str, &str, OfTable); 2] = [
+            (
+                "shunt_flow_entries",
+                "Entries of flows that live, two a flow, at the last sweep",
+                |flows| flows.live,
+            ),
+            (
+                "shunt_flow_oldest_seconds",
+                "Time without use of the flow unused for longest, at the last sweep; of a full table, how soon flows are pushed out",
+                |flows| u64::from(flows.oldest_seconds),
+            ),
+        ];
+        let tables = self.0.flows();
+        for (name, help, value) in gauges {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for flows in &tables {
+                let labels = [
+                    ("ip_family", flows.family),
+                    ("protocol", flows.protocol),
+                    ("state", flows.state),
+                ];
+                ConstGauge::new(signed(value(flows))).encode(metric.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }
@@ -125,6 +158,16 @@ fn xdp(encoder: &mut DescriptorEncoder<'_>, states: &[XdpState]) -> Result<(), f
         ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+/// Programs that others took away, and what is without them.
+fn hooks(encoder: &mut DescriptorEncoder<'_>, hooks: &Hooks) -> Result<(), fmt::Error> {
+    let help = "Programs that others had taken from their hooks and that were put back";
+    let metric = encoder.encode_descriptor("shunt_hooks_restored", help, None, MetricType::Counter)?;
+    ConstCounter::new(hooks.restored).encode(metric)?;
+    let help = "Uplinks, and sockets as a whole, that are without their programs";
+    let metric = encoder.encode_descriptor("shunt_hooks_broken", help, None, MetricType::Gauge)?;
+    ConstGauge::new(signed(hooks.broken.len() as u64)).encode(metric)
 }
 
 fn signed(count: u64) -> i64 {

@@ -4,6 +4,7 @@ use proxy_common::layout::{Family, FrontendKind, When};
 
 use super::choice::Choice;
 use super::endpoints::Candidate;
+use super::nobody::without_endpoints;
 use super::{Model, rule};
 use crate::name::ObjectName;
 use crate::plan::{Frontend, List, PortKey, Range, ServicePort, Weight};
@@ -50,12 +51,13 @@ fn service_port(
     let mut candidates = model.candidates(name, &port.name, port.protocol, family);
     candidates.retain(|candidate| candidate.conditions.ready() || candidate.conditions.serving());
     let choice = model.choose(&candidates);
+    let nobody = without_endpoints(service);
     let reached = |wanted: fn(FrontendKind) -> bool| frontends.iter().any(|(_, kind)| wanted(*kind));
     let inside = reached(|kind| kind == FrontendKind::ClusterIp);
     let outside = reached(|kind| kind != FrontendKind::ClusterIp);
     let list = |used: bool, policy| {
         if used {
-            policy_list(&choice, policy)
+            policy_list(&choice, policy, nobody)
         } else {
             List::empty(When::Reject)
         }
@@ -113,12 +115,12 @@ fn affinity_seconds(service: &Service) -> u32 {
     }
 }
 
-fn policy_list(choice: &Choice, policy: TrafficPolicy) -> List {
+fn policy_list(choice: &Choice, policy: TrafficPolicy, nobody: When) -> List {
     let members = match policy {
         TrafficPolicy::Cluster => &choice.cluster,
         TrafficPolicy::Local => &choice.local,
     };
-    let when_empty = if choice.has_any { When::Drop } else { When::Reject };
+    let when_empty = if choice.has_any { When::Drop } else { nobody };
     List {
         members: members.clone(),
         when_empty,

@@ -10,6 +10,7 @@ mod frontends;
 mod gone;
 mod health_check;
 mod networks;
+mod nobody;
 mod reasons;
 mod rule;
 mod warning;
@@ -173,15 +174,8 @@ impl Model {
             .map(|service| self.served(service))
             .unwrap_or_default();
         touched.warnings.extend(new.warnings);
-        touched
-            .warnings
-            .extend(service.as_deref().and_then(gone::warning));
-        touched
-            .warnings
-            .extend(service.as_deref().and_then(rule::warning));
-        touched
-            .warnings
-            .extend(service.as_deref().and_then(rule::slow_start_warning));
+        let annotations = service.as_deref().map(warning::of_annotations);
+        touched.warnings.extend(annotations.into_iter().flatten());
         let rank = service.as_deref().map(|service| Rank::of(&service.metadata));
         let others = self
             .claims

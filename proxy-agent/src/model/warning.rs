@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use proxy_common::layout::{Family, HintFallback};
 
+use super::{gone, nobody, rule};
 use crate::name::ObjectName;
 use crate::plan::{Frontend, RangeKind, TableSize, UnknownRanges, family_name};
-use crate::source::{EndpointAddress, EndpointSlice, SliceAddressType};
+use crate::source::{EndpointAddress, EndpointSlice, Service, SliceAddressType};
 
 /// Something that an object asks for and does not get. Found once a change of that object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,6 +120,16 @@ pub enum Warning {
         /// The annotation's value.
         value: String,
     },
+    /// An annotation asks for what nobody can do.
+    #[error(
+        "Service {service}: its annotation shunt.dev/without-endpoints is `{value}` and counts as `reject`: write `reject` or `drop`"
+    )]
+    UnknownWithoutEndpoints {
+        /// The Service.
+        service: ObjectName,
+        /// The annotation's value.
+        value: String,
+    },
     /// A weight that is none.
     #[error(
         "EndpointSlice {slice}: its annotation shunt.dev/weight is `{value}` and counts as `1`: write a number from 1 to 255"
@@ -164,6 +175,7 @@ impl Warning {
             | Self::UnknownOnEndpointGone { service, .. }
             | Self::UnknownChoice { service, .. }
             | Self::UnknownSlowStart { service, .. }
+            | Self::UnknownWithoutEndpoints { service, .. }
             | Self::FamilyNotServed { service, .. }
             | Self::FrontendTaken { loser: service, .. } => Some(service),
             Self::SliceWithoutService { .. }
@@ -188,6 +200,17 @@ fn list(addresses: &[IpAddr]) -> String {
         .join(", ")
 }
 
+/// What of a Service's annotations is not understood.
+pub(super) fn of_annotations(service: &Service) -> impl Iterator<Item = Warning> + use<> {
+    let warnings = [
+        gone::warning(service),
+        rule::warning(service),
+        rule::slow_start_warning(service),
+        nobody::warning(service),
+    ];
+    warnings.into_iter().flatten()
+}
+
 /// What of a slice is not used.
 pub(super) fn of_slice(name: &ObjectName, slice: &EndpointSlice) -> Vec<Warning> {
     let labels = &slice.metadata.labels;
@@ -208,6 +231,6 @@ pub(super) fn of_slice(name: &ObjectName, slice: &EndpointSlice) -> Vec<Warning>
         slice: name.clone(),
         index,
     });
-    let weight = super::rule::slice_warning(name, slice);
+    let weight = rule::slice_warning(name, slice);
     weight.into_iter().chain(ports).chain(endpoints).collect()
 }

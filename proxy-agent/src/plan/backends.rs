@@ -30,6 +30,10 @@ impl Backends {
         backends
     }
 
+    pub(super) fn grow(&mut self, capacity: u32) {
+        self.ids.grow(capacity);
+    }
+
     /// An id that nobody uses.
     pub(super) fn take(&mut self) -> Option<BackendId> {
         self.ids.take().map(BackendId)

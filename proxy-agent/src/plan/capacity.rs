@@ -23,11 +23,20 @@ pub struct Capacity {
     pub ranges6: u32,
 }
 
+/// A map that was full, and how many entries more than it has were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The map.
+    pub map: &'static str,
+    /// Entries that it must have more, at least.
+    pub needed: u32,
+}
+
 /// A Service does not fit. It stays as it was; other Services are not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "Service {service} stays as it was: the map {map} has no room ({needed} more of its {capacity} entries are \
-     needed at once); give the maps more memory with --map-memory"
+     needed at once; --map-memory-limit says how far maps grow)"
 )]
 pub struct PlanError {
     /// The Service.

@@ -21,6 +21,11 @@ impl Ids {
         Self { next, capacity, free }
     }
 
+    /// There are ids below this from now on.
+    pub(super) fn grow(&mut self, capacity: u32) {
+        self.capacity = self.capacity.max(capacity);
+    }
+
     pub(super) fn take(&mut self) -> Option<u32> {
         if let Some(id) = self.free.pop_front() {
             return Some(id);
@@ -60,6 +65,16 @@ mod tests {
         ids.give_back(4);
         ids.give_back(2);
         assert_eq!((ids.take(), ids.take(), ids.take()), (Some(4), Some(2), None));
+    }
+
+    #[test]
+    fn what_a_map_grows_by_comes_last_and_once() {
+        let mut ids = Ids::new(3, &[1]);
+        assert_eq!((ids.take(), ids.take()), (Some(2), None));
+        ids.grow(5);
+        ids.give_back(1);
+        let taken: Vec<u32> = std::iter::from_fn(|| ids.take()).collect();
+        assert_eq!(taken, [1, 3, 4]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod view;
 mod vips;
 
 pub use audit::{Audit, Difference};
-pub use capacity::{Capacity, PlanError};
+pub use capacity::{Capacity, PlanError, Shortage};
 pub use desired::{Endpoint, List, Mortal, PortKey, ServicePort, family_name, protocol_name};
 pub use maglev::TableSize;
 pub use networks::{RangeKind, Ranges, UnknownRanges, ranges_of};

@@ -11,7 +11,7 @@ use super::ids::Ids;
 use super::installed::{IdentityKey, InstalledPort};
 use super::owners::Owners;
 use super::retire::Retired;
-use super::slots::Slots;
+use super::slots::{Run, Slots};
 use super::takeaway::Leftover;
 use super::vips::Vips;
 use super::{Capacity, Frontend, Operation, PlanError, ServicePort, Token};
@@ -91,6 +91,20 @@ impl Planner {
         plan.operations.extend(rest.operations);
         plan.token = rest.token;
         plan
+    }
+
+    /// The maps hold more from now on, and all that they held where it was.
+    pub fn grow(&mut self, capacity: Capacity) {
+        self.ids.grow(capacity.services);
+        self.backends.grow(capacity.backends);
+        let (before, after) = (self.capacity.slots, capacity.slots);
+        if after > before {
+            self.slots.give_back(Run {
+                first: before,
+                length: after - before,
+            });
+        }
+        self.capacity = capacity;
     }
 
     /// At the start, when nothing is installed: makes room for this many Services, so that no table grows step by step.

@@ -102,6 +102,10 @@ counters! {
     PingAnswered = "ping_answered", false;
     /// XDP translated a packet and sent it on.
     XdpForwarded = "xdp_forwarded", false;
+    /// Every source port tried for SNAT was in use: one was taken from a flow whose client had not answered.
+    SourcePortReclaimed = "source_port_reclaimed", false;
+    /// A packet in the middle of a connection that nobody knew was balanced by its hash (Maglev).
+    FlowJoined = "flow_joined", false;
     /// A fragment ahead of its first came in again, to find it: how often it did is not counted.
     FragmentAhead = "fragment_ahead", false;
 }
@@ -128,6 +132,8 @@ impl Counter {
             | Self::LostRace
             | Self::UdpRebalanced
             | Self::ForeignPort
+            | Self::SourcePortReclaimed
+            | Self::FlowJoined
             | Self::XdpForwarded => Twice::Made,
             Self::ReverseCollision | Self::AffinityKept => Twice::Tried,
             _ => Twice::Seen,

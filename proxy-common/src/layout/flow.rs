@@ -103,6 +103,8 @@ pub mod state {
     pub const FIN_FORWARD: u8 = 4;
     /// The same from the backend.
     pub const FIN_REVERSE: u8 = 8;
+    /// It began here in the middle of a connection, whose backend the hash found; no SYN-ACK or INIT ACK since.
+    pub const JOINED: u8 = 32;
     /// RST, or SCTP's ABORT or SHUTDOWN COMPLETE, seen from either side and no data since.
     pub const RESET: u8 = 16;
 }

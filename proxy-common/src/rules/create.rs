@@ -7,12 +7,14 @@ use crate::layout::{
 use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
 use crate::rules::forward::{find, live, note};
-use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, load};
+use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, lifetime, load};
 
 /// How many backends are drawn until one serves and its reverse key is free.
 const BACKENDS_TRIED: u32 = 3;
 /// How many source ports are tried after that.
 const PORTS_TRIED: u32 = 8;
+/// How many flows that wait for their client are compared, if all those ports were in use.
+const PORTS_COMPARED: u32 = 4;
 
 /// What is to be done with a packet whose key has no flow.
 #[cfg_attr(target_arch = "bpf", inline(never))]
@@ -39,10 +41,11 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
             When::Drop => Verdict::drop(Counter::NoLocalEndpoint),
         };
     }
+    let begun = if may_begin(&work.packet) { 0 } else { state::JOINED };
     work.flow = Flow {
         meta: Meta::new(
             work.key.tag(),
-            super::state::after(0, Direction::Forward, &work.packet),
+            super::state::after(begun, Direction::Forward, &work.packet),
             node.now(),
         ),
         service: found.service,
@@ -109,6 +112,10 @@ fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, 
     if !has_collided {
         return refusal;
     }
+    if !may_begin(&work.packet) {
+        // Its backend knows it by this port.
+        return without_flow(node, work);
+    }
     // Towards the last backend that could be had.
     for _ in 0..PORTS_TRIED {
         work.flow.source_port = random_port(node, work);
@@ -116,7 +123,61 @@ fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, 
             return publish(node, work);
         }
     }
+    // A flood of clients that never answer has no more than the range, and takes it from itself: of some ports the one that has
+    // waited longest.
+    let (mut longest, mut port) = (0, Port::default());
+    for _ in 0..PORTS_COMPARED {
+        let waited = draw_waiting(node, work);
+        if waited > longest {
+            (longest, port) = (waited, work.flow.source_port);
+        }
+    }
+    if longest != 0 {
+        work.flow.source_port = port;
+        reclaim(node, work);
+        if reserve_reverse(node, work) {
+            return publish(node, work);
+        }
+    }
     Verdict::drop(Counter::SourcePortsExhausted)
+}
+
+/// Draws a source port, and tells for how long the flow that has it has waited for its client: ticks and one; 0 if it does not.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn draw_waiting<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> u32 {
+    work.flow.source_port = random_port(node, work);
+    work.partner = work.key.partner(&work.flow);
+    if waits(node, work) {
+        lifetime::age(work.spare.meta, node.now()).saturating_add(1)
+    } else {
+        0
+    }
+}
+
+/// Takes the work's source port from the flow that has it and waits for its client.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn reclaim<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
+    work.partner = work.key.partner(&work.flow);
+    if !waits(node, work) {
+        return;
+    }
+    load::end(node, &work.spare);
+    node.remove_flow(FlowTable::Embryos, &work.partner);
+    // Its forward entry, unless it has become another's.
+    work.partner = work.partner.partner(&work.spare);
+    if node.flow(FlowTable::Embryos, &work.partner, &mut work.spare)
+        && work.spare.source_port == work.flow.source_port
+    {
+        node.remove_flow(FlowTable::Embryos, &work.partner);
+    }
+    node.count(Counter::SourcePortReclaimed);
+}
+
+/// Whether a flow has the reverse key whose client has not answered yet.
+#[inline(always)]
+fn waits<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
+    live(node, FlowTable::Embryos, &work.partner, &mut work.spare)
+        && work.spare.action != Action::Foreign as u8
 }
 
 /// Draws a backend and settles how its packets go on; with affinity the client keeps it.
@@ -296,7 +357,7 @@ fn renew<A: Addr, N: FlowStore<A>>(
 fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     if node.insert_flow(FlowTable::Embryos, &work.key, &work.flow) {
         load::begin(node, &work.flow);
-        node.count(Counter::FlowCreated);
+        count_made(node, work);
         return work.verdict();
     }
     if live(node, FlowTable::Embryos, &work.key, &mut work.spare) {
@@ -310,11 +371,19 @@ fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     // An expired entry does not exist.
     if node.put_flow(FlowTable::Embryos, &work.key, &work.flow) {
         load::begin(node, &work.flow);
-        node.count(Counter::FlowCreated);
+        count_made(node, work);
         return work.verdict();
     }
     node.remove_flow(FlowTable::Embryos, &work.partner);
     Verdict::drop(Counter::FlowTableRefused)
+}
+
+#[inline(always)]
+fn count_made<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) {
+    node.count(Counter::FlowCreated);
+    if work.flow.meta.state() & state::JOINED != 0 {
+        node.count(Counter::FlowJoined);
+    }
 }
 
 /// Enters a tuple that netfilter's masquerade took out of our range, so that no flow of ours uses it (rule 3). It lives as

@@ -154,9 +154,10 @@ fn is_taken<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>
         .any(|table| live(node, table, key, old) && !old.same_tuple(flow))
 }
 
-/// Moves a flow from EMBRYOS to FLOWS: reverse first; the embryos go last, so that no packet finds nothing.
+/// Moves a flow from EMBRYOS to FLOWS, by the entry of the packet's direction: the other's first; the embryos go last, so that
+/// no packet finds nothing.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn promote<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
+pub(crate) fn promote<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
     load::change(node, &work.flow, bits);
     work.flow.meta = work.flow.meta.with(bits, node.now());
     work.derive_partner();

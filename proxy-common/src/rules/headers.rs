@@ -19,6 +19,11 @@ pub trait Bytes {
     }
     /// Bytes from the network header to the end of the packet.
     fn length(&self) -> u32;
+    /// Whether there are so many of them.
+    #[inline(always)]
+    fn reaches(&self, length: u32) -> bool {
+        length <= self.length()
+    }
 }
 
 /// Flags of a TCP header.
@@ -147,9 +152,14 @@ pub struct Glance<A> {
 
 /// An address family's packets can be read.
 pub trait Readable: Addr {
+    /// Bytes of a network header without options or extension headers.
+    const HEADER: u32;
     /// The tuple of a whole TCP, UDP or SCTP packet without IP options or extension headers, which nearly all packets are;
     /// `None` for any other, which [`Self::parse`] must read.
     fn glance<B: Bytes>(bytes: &B) -> Option<Glance<Self>>;
+    /// The headers of a whole TCP or UDP packet that [`Self::glance`] can read, as [`Self::parse`] reads them; `None` for any
+    /// other, and for one of which something is not at hand or not as usual.
+    fn plain<B: Bytes>(bytes: &B) -> Option<Headers<Self>>;
     /// Reads the headers of a packet of this family into `packet`, whose old content does not matter.
     fn parse<B: Bytes>(bytes: &B, packet: &mut Headers<Self>) -> Parsed;
     /// Reads what an ICMP error quotes of a packet: addresses, protocol and, but for a later fragment, ports. The rest may
@@ -161,6 +171,30 @@ pub trait Readable: Addr {
 const EXTENSION_HEADERS: u32 = 6;
 
 impl Readable for V4 {
+    const HEADER: u32 = 20;
+
+    #[inline(always)]
+    fn plain<B: Bytes>(bytes: &B) -> Option<Headers<Self>> {
+        let [first, second, third, source, destination, ports, behind] = bytes.glance::<7>(0)?;
+        let (first, second, third) = (u32::from_be(first), u32::from_be(second), u32::from_be(third));
+        if first >> 24 != 0x45 || second & 0x3fff != 0 {
+            return None;
+        }
+        let packet = Headers {
+            source: V4(source),
+            destination: V4(destination),
+            source_port: Port::from_wire(first_half(ports)),
+            destination_port: Port::from_wire(second_half(ports)),
+            protocol: (third >> 16) as u8,
+            hop_limit: (third >> 24) as u8,
+            fragment_id: second >> 16,
+            transport: Self::HEADER,
+            length: first & 0xffff,
+            ..Headers::default()
+        };
+        plain_transport(bytes, packet, behind)
+    }
+
     #[inline(always)]
     fn glance<B: Bytes>(bytes: &B) -> Option<Glance<Self>> {
         let [first, second, third, source, destination] = bytes.glance::<5>(0)?;
@@ -191,11 +225,6 @@ impl Readable for V4 {
             return Parsed::Other;
         }
         let header = (first >> 24 & 0xf) * 4;
-        let mut length = first & 0xffff;
-        if length == 0 && bytes.length() > 0xffff {
-            // BIG TCP: a segment too large for the field, which is then 0.
-            length = bytes.length();
-        }
         *packet = Headers {
             source: V4(source),
             destination: V4(destination),
@@ -204,10 +233,19 @@ impl Readable for V4 {
             fragment: ipv4_fragment(second),
             fragment_id: second >> 16,
             transport: header,
-            length,
+            length: first & 0xffff,
             ..Headers::default()
         };
-        if header < 20 || length < header || length > bytes.length() {
+        // The length is asked for where it was written: in a register of its own, the verifier of kernel 6.1 follows it being 0
+        // to where it can no longer be.
+        if packet.length == 0 {
+            if bytes.length() <= 0xffff {
+                return Parsed::Malformed;
+            }
+            // BIG TCP: a segment too large for the field, which is then 0.
+            packet.length = bytes.length();
+        }
+        if header < 20 || packet.length < header || packet.length > bytes.length() {
             return Parsed::Malformed;
         }
         if packet.protocol == protocol::ICMP {
@@ -240,6 +278,31 @@ impl Readable for V4 {
 }
 
 impl Readable for V6 {
+    const HEADER: u32 = 40;
+
+    #[inline(always)]
+    fn plain<B: Bytes>(bytes: &B) -> Option<Headers<Self>> {
+        let [first, second, s0, s1, s2, s3, d0, d1, d2, d3, ports, behind] = bytes.glance::<12>(0)?;
+        let second = u32::from_be(second);
+        let payload = second >> 16;
+        // A length of 0 stands for one that does not fit.
+        if u32::from_be(first) >> 28 != 6 || payload == 0 {
+            return None;
+        }
+        let packet = Headers {
+            source: V6([s0, s1, s2, s3]),
+            destination: V6([d0, d1, d2, d3]),
+            source_port: Port::from_wire(first_half(ports)),
+            destination_port: Port::from_wire(second_half(ports)),
+            protocol: (second >> 8) as u8,
+            hop_limit: second as u8,
+            transport: Self::HEADER,
+            length: payload + Self::HEADER,
+            ..Headers::default()
+        };
+        plain_transport(bytes, packet, behind)
+    }
+
     #[inline(always)]
     fn glance<B: Bytes>(bytes: &B) -> Option<Glance<Self>> {
         let [first, second, s0, s1, s2, s3, d0, d1, d2, d3] = bytes.glance::<10>(0)?;
@@ -484,6 +547,39 @@ fn transport<A: Addr, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
     packet.payload = packet.transport + header;
     packet.has_payload = room > header;
     Parsed::Transport
+}
+
+/// Reads on in a packet whose addresses and ports are known; `behind` is the word behind the ports.
+#[inline(always)]
+fn plain_transport<A: Readable, B: Bytes>(
+    bytes: &B,
+    mut packet: Headers<A>,
+    behind: u32,
+) -> Option<Headers<A>> {
+    if packet.length < A::HEADER || !bytes.reaches(packet.length) {
+        return None;
+    }
+    let room = packet.length - A::HEADER;
+    if packet.protocol == protocol::UDP {
+        packet.payload = A::HEADER + 8;
+        let length = u32::from_be(behind) >> 16;
+        return (length >= 8 && length <= room).then_some(packet);
+    }
+    if packet.protocol != protocol::TCP {
+        return None;
+    }
+    let [acknowledgement, flags] = bytes.glance::<2>(A::HEADER + 8)?;
+    let flags = u32::from_be(flags);
+    let header = (flags >> 28) * 4;
+    if header < 20 || header > room {
+        return None;
+    }
+    packet.sequence = u32::from_be(behind);
+    packet.acknowledgement = u32::from_be(acknowledgement);
+    packet.tcp_flags = (flags >> 16) as u8;
+    packet.payload = A::HEADER + header;
+    packet.has_payload = room > header;
+    Some(packet)
 }
 
 /// Reads on in an SCTP packet: its verification tag and the first word of its first chunk are known.

@@ -10,7 +10,7 @@ use crate::rules::{
 
 /// Whether a port is of the SNAT range.
 #[inline(always)]
-pub(crate) fn in_snat_range(config: &Config, port: Port) -> bool {
+pub fn in_snat_range(config: &Config, port: Port) -> bool {
     port.number().wrapping_sub(config.snat_first) < config.snat_count
 }
 
@@ -18,33 +18,39 @@ pub(crate) fn in_snat_range(config: &Config, port: Port) -> bool {
 #[inline(always)]
 pub fn ingress_ignores<A: Readable, D: Directory<A>, B: Bytes>(node: &D, config: &Config, bytes: &B) -> bool {
     match A::glance(bytes) {
-        Some(packet) => !ingress_concerns(node, config, &packet),
+        Some(packet) => !may_be_frontend(node, &packet) && !in_snat_range(config, packet.destination_port),
         None => false,
     }
 }
 
-/// The same of a packet that was glanced at.
+/// Whether a packet that was glanced at may be to a frontend.
 #[inline(always)]
-pub fn ingress_concerns<A: Addr, D: Directory<A>>(node: &D, config: &Config, packet: &Glance<A>) -> bool {
+pub fn may_be_frontend<A: Addr, D: Directory<A>>(node: &D, packet: &Glance<A>) -> bool {
     choice::may_be_frontend(
         node,
         &packet.destination,
         packet.destination_port,
         packet.protocol,
-    ) || in_snat_range(config, packet.destination_port)
+    )
+}
+
+/// Whether a packet that was glanced at may come from a backend.
+#[inline(always)]
+pub fn may_be_reply<A: Addr, D: Directory<A>>(node: &D, packet: &Glance<A>) -> bool {
+    node.filter(FilterBit::reverse(
+        &packet.source,
+        packet.source_port,
+        packet.protocol,
+    ))
 }
 
 /// [`ingress_ignores`] for packets to a pod.
 #[inline(always)]
 pub fn egress_pod_ignores<A: Readable, D: Directory<A>, B: Bytes>(node: &D, bytes: &B) -> bool {
-    let Some(packet) = A::glance(bytes) else {
-        return false;
-    };
-    !node.filter(FilterBit::reverse(
-        &packet.source,
-        packet.source_port,
-        packet.protocol,
-    ))
+    match A::glance(bytes) {
+        Some(packet) => !may_be_reply(node, &packet),
+        None => false,
+    }
 }
 
 /// [`ingress_ignores`] for packets out of an uplink.
@@ -55,19 +61,27 @@ pub fn egress_uplink_ignores<A: Readable, D: Directory<A>, B: Bytes>(
     bytes: &B,
     turns_back: bool,
 ) -> bool {
-    let Some(packet) = A::glance(bytes) else {
-        return false;
-    };
-    !node.filter(FilterBit::reverse(
-        &packet.source,
-        packet.source_port,
-        packet.protocol,
-    )) && !node.filter(FilterBit::forward(
+    match A::glance(bytes) {
+        Some(packet) => !may_be_reply(node, &packet) && !leaves_wrongly(node, config, &packet, turns_back),
+        None => false,
+    }
+}
+
+/// Whether a packet that leaves by an uplink, and is no reply, must be looked at: nobody may have translated it, or it has a
+/// port of our range.
+#[inline(always)]
+pub fn leaves_wrongly<A: Addr, D: Directory<A>>(
+    node: &D,
+    config: &Config,
+    packet: &Glance<A>,
+    turns_back: bool,
+) -> bool {
+    node.filter(FilterBit::forward(
         &packet.destination,
         packet.destination_port,
         packet.protocol,
-    )) && !in_snat_range(config, packet.source_port)
-        && !vip::may_be(node, &packet.destination, turns_back)
+    )) || in_snat_range(config, packet.source_port)
+        || vip::may_be(node, &packet.destination, turns_back)
 }
 
 /// Not inlined: what it finds out would stay in registers, in so many ways that the verifier follows each of them to the

@@ -1,7 +1,8 @@
 //! The decisions of the data path.
 //!
 //! Packets: [`headers`] reads them, [`hook`] says what a hook does with one, [`forward`] and [`reverse`] decide by the
-//! flow table, [`create`] makes a new flow, [`quote`] finds the flow of an ICMP error. Sockets: [`socket`], and
+//! flow table, [`create`] makes a new flow, [`quote`] finds the flow of an ICMP error. [`settled`] decides
+//! alone on what most packets are. Sockets: [`socket`], and
 //! [`client`], which knows by what name they are remembered. What they read of the node comes through
 //! [`Directory`] and [`FlowStore`].
 
@@ -27,6 +28,7 @@ pub mod reverse;
 #[cfg(test)]
 mod scene;
 pub mod sctp;
+pub mod settled;
 pub mod socket;
 mod state;
 mod verdict;

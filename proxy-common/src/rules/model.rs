@@ -187,6 +187,7 @@ impl<A: Spoken> Model<A> {
         let is_new = self.begins_anew(which, &packet);
         let life = self.life(which);
         let created = self.scene.counted(Counter::FlowCreated);
+        let reclaimed = self.scene.counted(Counter::SourcePortReclaimed);
         let decision = self.scene.send(at, packet);
         let is_created = self.scene.counted(Counter::FlowCreated) > created;
         let Decision::Translate(_) = decision else {
@@ -220,7 +221,8 @@ impl<A: Spoken> Model<A> {
                 "a flow out of {packet:?}"
             );
             prop_assert!(self.scene.node.backends[&live.backend].is_alive());
-            self.take_over(which, &seen);
+            let is_reclaimed = self.scene.counted(Counter::SourcePortReclaimed) > reclaimed;
+            self.take_over(which, &seen, is_reclaimed);
         }
         live.bits = rules_state::after(live.bits, Direction::Forward, &self.scene.work.packet);
         let is_proof = match packet.protocol {
@@ -244,13 +246,16 @@ impl<A: Spoken> Model<A> {
         self.comes_back(which)
     }
 
-    /// A client that uses its port again takes the tuple from a connection of its own that is over.
-    fn take_over(&mut self, which: usize, seen: &Packet<A>) {
+    /// A client that uses its port again takes the tuple from a connection of its own that is over. Where no port is free, one
+    /// is taken from a conversation whose client has not answered.
+    fn take_over(&mut self, which: usize, seen: &Packet<A>, is_reclaimed: bool) {
         let call = self.conversations[which].call;
         for (number, other) in self.conversations.iter_mut().enumerate() {
             let Some(live) = &mut other.live else { continue };
             let is_over = call.protocol != protocol::UDP && rules_state::is_closing(live.bits);
-            if number != which && is_over && other.call.source == call.source && same(&live.seen, seen) {
+            let is_own = is_over && other.call.source == call.source;
+            let waits = live.bits & state::ESTABLISHED == 0;
+            if number != which && (is_own || is_reclaimed && waits) && same(&live.seen, seen) {
                 live.is_tainted = true;
                 other.was_robbed = true;
             }

@@ -1,7 +1,8 @@
 //! A packet from a backend to a client.
 
-use crate::layout::{Addr, Direction, FlowTable};
-use crate::rules::forward::{find, note, remove_pair};
+use crate::layout::{Addr, Direction, FlowTable, state};
+use crate::rules::forward::{find, note, promote, remove_pair};
+use crate::rules::headers::tcp;
 use crate::rules::{FlowStore, Verdict, Work};
 
 /// What a packet's reverse entry says; `None` without one.
@@ -19,10 +20,20 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> 
     }
     if is_answer && table == FlowTable::Embryos {
         answered(node, work, bits);
+    } else if table == FlowTable::Embryos && knows(work, bits) {
+        promote(node, work, bits | state::ESTABLISHED);
     } else {
         note(node, work, table, bits);
     }
     Some(work.verdict())
+}
+
+/// Whether the backend shows that it has the connection which was joined: it would answer a stranger by a reset. Its client
+/// has proven itself to it long ago.
+#[inline(always)]
+fn knows<A: Addr>(work: &Work<A>, bits: u8) -> bool {
+    bits & (state::JOINED | state::RESET) == state::JOINED
+        && work.packet.tcp_flags & (tcp::ACK | tcp::RST) == tcp::ACK
 }
 
 /// A SYN-ACK or INIT ACK: the forward embryo learns which acknowledgement will prove the client.

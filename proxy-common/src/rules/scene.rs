@@ -9,7 +9,7 @@ use crate::layout::{
     FlowTable, FrontendKey, FrontendKind, ListWord, Port, Service, ServiceId, V4, V6, When, protocol,
 };
 use crate::rules::headers::{Readable, tcp};
-use crate::rules::{Decision, Origin, Verdict, Work, hook, sctp};
+use crate::rules::{Decision, Origin, Verdict, Work, hook, sctp, settled};
 
 /// Ticks of a second in the scene.
 pub(crate) const SECOND: u32 = 250;
@@ -237,6 +237,25 @@ pub(crate) struct Scene<A: Spoken> {
     pub(crate) work: Work<A>,
 }
 
+/// The flow of a packet that the rules of [`settled`] decide on, after the filter has said what it says.
+pub(crate) fn settled<A: Spoken>(node: &HostNode<A>, at: Hook, bytes: &[u8]) -> Option<Flow<A>> {
+    let (packet, seen) = (A::plain(&bytes)?, A::glance(&bytes)?);
+    let is_ingress = matches!(at, Hook::FromPod | Hook::FromNetwork);
+    if !is_ingress && !hook::may_be_reply(node, &seen) {
+        return None;
+    }
+    let mut flow = Flow::default();
+    let is_settled = match at {
+        Hook::FromPod | Hook::FromNetwork => {
+            settled::ingress(node, &packet, hook::may_be_frontend(node, &seen), &mut flow)
+        }
+        Hook::ToPod => settled::egress_pod(node, &packet, &mut flow),
+        Hook::ToNetwork => settled::egress_uplink(node, &packet, false, &mut flow),
+        Hook::BackToNetwork => settled::egress_uplink(node, &packet, true, &mut flow),
+    };
+    is_settled.then_some(flow)
+}
+
 impl<A: Spoken> Scene<A> {
     /// Backends by the numbers of their addresses: id n is the nth, from 1 on.
     pub(crate) fn new(backends: &[u16]) -> Self {
@@ -359,7 +378,8 @@ impl<A: Spoken> Scene<A> {
             Hook::ToNetwork => hook::egress_uplink_ignores(node, config, &bytes, false),
             Hook::BackToNetwork => hook::egress_uplink_ignores(node, config, &bytes, true),
         };
-        let before = is_ignored.then(|| node.flows.borrow().clone());
+        let settled = settled(node, at, bytes);
+        let before = (is_ignored || settled.is_some()).then(|| (node.flows.borrow().clone(), node.counts()));
         let verdict = match at {
             Hook::FromPod => hook::ingress(node, Origin::Pod, &bytes, work),
             Hook::FromNetwork => hook::ingress(node, Origin::Network, &bytes, work),
@@ -367,7 +387,14 @@ impl<A: Spoken> Scene<A> {
             Hook::ToNetwork => hook::egress_uplink(node, &bytes, work, false),
             Hook::BackToNetwork => hook::egress_uplink(node, &bytes, work, true),
         };
-        if let Some(before) = before {
+        if let (Some(flow), Some((flows, counts))) = (&settled, &before) {
+            // What is decided in short is what is decided at length, and nothing is noted.
+            assert!(!is_ignored);
+            assert_eq!(verdict, Verdict::of_action(flow.action), "settled at {at:?}");
+            assert_eq!((&work.flow, &*node.flows.borrow()), (flow, flows));
+            assert_eq!(node.counts(), *counts);
+        }
+        if is_ignored && let Some((before, _)) = before {
             // A glance may only spare the work whose outcome is to pass.
             let is_malformed = verdict == Verdict::drop(Counter::Malformed);
             assert!(

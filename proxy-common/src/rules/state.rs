@@ -31,7 +31,8 @@ pub(crate) fn after<A: Addr>(bits: u8, direction: Direction, packet: &Headers<A>
         bits &= !state::RESET;
     }
     if matches!(direction, Direction::Reverse) && packet.answers() {
-        bits |= state::REPLIED;
+        // From here on the client has to prove itself.
+        bits = bits & !state::JOINED | state::REPLIED;
     }
     bits
 }

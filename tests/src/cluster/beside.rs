@@ -86,7 +86,9 @@ impl ControlPlane {
 
     /// A command that is kube-proxy for the Node of this name, in the tree of its image. It serves IPv4.
     pub fn kube_proxy(&self, place: &Place, node: &str, mode: &str, iptables: Iptables) -> Result<Command> {
-        let config = self.folder().join("kube-proxy.yaml");
+        // Each kube-proxy has a file of its own: it ends when its file changes.
+        let name = format!("kube-proxy-{mode}-{}.yaml", iptables.name());
+        let config = self.folder().join(name);
         let text = format!(
             "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
              clientConnection: {{kubeconfig: {}}}\nhostnameOverride: {node}\nmode: {mode}\nclusterCIDR: 10.128.0.0/9\n\

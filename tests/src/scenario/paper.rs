@@ -1,9 +1,9 @@
 //! Maps in plain collections.
 
-use proxy_agent::agent::MapWriter;
+use proxy_agent::agent::{MapWriter, Room};
 use proxy_agent::explain::Store;
 use proxy_agent::name::ObjectName;
-use proxy_agent::plan::{Capacity, Mortal, Operation, Snapshot};
+use proxy_agent::plan::{Capacity, Mortal, Operation, Shortage, Snapshot};
 
 /// Maps on paper, with room for whatever a scenario asks for.
 #[derive(Debug, Default)]
@@ -31,6 +31,10 @@ impl MapWriter for Paper {
             ranges4: 1024,
             ranges6: 1024,
         }
+    }
+
+    fn make_room(&mut self, _: &[Shortage]) -> Result<Room, Self::Error> {
+        Ok(Room::Refused("paper does not grow".to_owned()))
     }
 
     fn wait_for_readers(&mut self) -> Result<(), Self::Error> {

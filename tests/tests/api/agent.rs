@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lab::cluster::{ControlPlane, Controllers};
 use lab::{Place, programs};
+use proxy_agent::datapath::MapSizes;
 
 use super::events::events;
 use super::gate::Gate;
@@ -16,8 +17,15 @@ use super::plane::{apply, namespace, service, slice};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// More than any node's map has room for.
+/// More than its map has room for, and may grow to.
 const RANGES: u16 = 5000;
+
+/// Memory that all maps take, and hardly more: they may not grow.
+fn memory() -> String {
+    let cpus = std::thread::available_parallelism().unwrap().get() as u64;
+    let sizes = MapSizes::for_budget(32 << 20, cpus);
+    (sizes.bytes(cpus) + (64 << 10)).to_string()
+}
 
 /// It ends when it is dropped; the guardian of the control plane removes what it made.
 struct Agent {
@@ -40,6 +48,7 @@ impl Agent {
             .arg(format!("/sys/fs/bpf/{}-beside", plane.id()))
             .arg("--cgroup")
             .arg(host.cgroup())
+            .args(["--map-memory", &memory(), "--map-memory-limit", &memory()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap());
@@ -172,7 +181,9 @@ fn tells_which_service_finds_no_room(plane: &ControlPlane, agent: &Agent) {
         .kubectl(&["describe", "service", "guarded", "--namespace=told"])
         .unwrap();
     assert!(
-        described.contains("NoRoom") && described.contains("the map SOURCE_RANGES4 has no room"),
+        described.contains("NoRoom")
+            && described.contains("the map SOURCE_RANGES4 has no room")
+            && described.contains("--map-memory-limit allows"),
         "{described}"
     );
     apply(plane, &guarded(10));

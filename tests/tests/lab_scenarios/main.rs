@@ -15,7 +15,7 @@ use lab::scenario::{File, Line, Step};
 use lab::{Lab, Options};
 use places::Places;
 
-const SCENARIOS: [&str; 54] = [
+const SCENARIOS: [&str; 55] = [
     "a2-conditions-not-given",
     "a2-one-address-twice",
     "a3-hints-leave-the-local-list-alone",
@@ -69,6 +69,7 @@ const SCENARIOS: [&str; 54] = [
     "e31-hairpin-by-the-load-balancer",
     "e32-a-node-with-several-addresses",
     "e33-a-load-balancer-without-endpoints",
+    "e33-silent-without-endpoints",
     "e36-topology-by-port-and-family",
 ];
 

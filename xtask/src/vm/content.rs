@@ -26,6 +26,8 @@ pub(super) fn write(kernel: &Kernel, programs: &Path, words: &[String], to: &Fil
     for path in EMPTY {
         archive.directory(Path::new(path))?;
     }
+    // Tests name the objects from their package's directory.
+    archive.directory(&workspace::root().join("tests"))?;
     for (link, target) in [("/bin", "usr/bin"), ("/sbin", "usr/sbin")] {
         archive.link(Path::new(link), Path::new(target))?;
     }

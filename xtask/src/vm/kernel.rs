@@ -110,8 +110,9 @@ fn numbers(name: &str) -> Vec<u32> {
 /// Of what is unpacked in `all`, what machines need, in `kept`.
 fn keep(release: &str, work: &Path) -> Result<()> {
     let mut script = format!(
-        "set -e; modules=lib/modules/{release}; mkdir -p kept/$modules/kernel; cp all/boot/vmlinuz-{release} kept/vmlinuz; \
-         from=all/$modules; [ -d $from ] || from=all/usr/$modules; cp $from/modules.builtin* $from/modules.order kept/$modules; \
+        "set -e; modules=lib/modules/{release}; mkdir -p kept/$modules/kernel; \
+         from=all/$modules; [ -d $from ] || from=all/usr/$modules; \
+         image=all/boot/vmlinuz-{release}; [ -f $image ] || image=$from/vmlinuz; cp $image kept/vmlinuz; cp $from/modules.builtin* $from/modules.order kept/$modules; \
          to=$PWD/kept/$modules/kernel; cd $from/kernel; "
     );
     for folder in MODULES {

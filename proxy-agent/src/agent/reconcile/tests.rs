@@ -1,8 +1,8 @@
 use super::recover::MOST_RECOVERIES;
 use super::*;
-use crate::agent::{Cause, MapWriter};
+use crate::agent::{Cause, MapWriter, Room};
 use crate::plan::tests::kernel::Kernel;
-use crate::plan::{Capacity, Operation};
+use crate::plan::{Capacity, Operation, Shortage};
 use crate::source::{Object, ObjectKey, objects};
 
 const CAPACITY: Capacity = Capacity {
@@ -22,6 +22,8 @@ pub(crate) struct TestMaps {
     pub(crate) kernel: Kernel,
     refused_port: Option<u16>,
     refusals: usize,
+    /// Room that was asked for, ever.
+    shortages: Vec<Shortage>,
     /// Frontends that were removed, ever.
     removed: usize,
     /// Whose connections end with their endpoints, as it was told.
@@ -43,6 +45,7 @@ impl TestMaps {
             kernel: Kernel::new(capacity),
             refused_port: None,
             refusals: 0,
+            shortages: Vec::new(),
             removed: 0,
             mortal: Vec::new(),
         }
@@ -72,6 +75,11 @@ impl MapWriter for TestMaps {
 
     fn capacity(&self) -> Capacity {
         self.capacity
+    }
+
+    fn make_room(&mut self, shortages: &[Shortage]) -> Result<Room, Refused> {
+        self.shortages.extend(shortages);
+        Ok(Room::Refused("there is no memory".to_owned()))
     }
 
     fn wait_for_readers(&mut self) -> Result<(), Refused> {
@@ -193,16 +201,27 @@ fn a_service_without_room_is_tried_again_when_there_may_be_room() {
     reconciler.take(upserts(&big), false).unwrap();
     let done = reconciler.take(upserts(&small), false).unwrap();
     assert_eq!((done.failed, done.operations), (1, 0));
-    let told = reconciler.failures();
-    assert_eq!(causes(&told), [("small", Cause::NoRoom)]);
-    assert!(told[0].text.contains("the map BACKENDS has no room"), "{told:?}");
+    assert_eq!(reconciler.failures(), [], "there may be room in a moment");
     let at = reconciler.next_retry().unwrap();
     assert_eq!(reconciler.retry(at).unwrap().failed, 1);
-    assert_eq!(reconciler.failures(), told, "the same each time");
-    assert!(
-        reconciler.next_retry().unwrap() > at + FIRST_PAUSE,
-        "the pause grows"
+    assert_eq!(
+        reconciler.maps.shortages,
+        [Shortage {
+            map: "BACKENDS",
+            needed: 7
+        }]
     );
+    let told = reconciler.failures();
+    assert_eq!(causes(&told), [("small", Cause::NoRoom)]);
+    let text = &told[0].text;
+    assert!(
+        text.contains("the map BACKENDS has no room") && text.contains("there is no memory"),
+        "{told:?}"
+    );
+    let later = reconciler.next_retry().unwrap();
+    assert!(later > at + FIRST_PAUSE, "the pause grows");
+    assert_eq!(reconciler.retry(later).unwrap().failed, 1);
+    assert_eq!(reconciler.failures(), told, "the same each time");
 
     let token = reconciler
         .take(vec![delete("big")], false)

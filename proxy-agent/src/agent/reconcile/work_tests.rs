@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
+use crate::agent::Room;
 use crate::datapath::testing::{Namespace, Place};
-use crate::plan::{Capacity, Operation, Writes};
+use crate::plan::{Capacity, Operation, Shortage, Writes};
 use crate::source::{EndpointSlice, Object, Service};
 
 /// As many Services as the figures are for.
@@ -45,6 +46,10 @@ impl MapWriter for Nowhere {
 
     fn capacity(&self) -> Capacity {
         CAPACITY
+    }
+
+    fn make_room(&mut self, shortages: &[Shortage]) -> Result<Room, Self::Error> {
+        panic!("{shortages:?}")
     }
 
     fn wait_for_readers(&mut self) -> Result<(), Self::Error> {

@@ -6,6 +6,7 @@ mod others;
 use proxy_common::layout::{V4, names};
 
 use super::migration_tests::{LARGE, SMALL, flow, found, put, sizes};
+use super::specification;
 use super::sys::{self, MapFd};
 use super::tables::Tables;
 use node::{End, LINKS, Node, Way, check, frontend, interrupt, put_old};
@@ -126,7 +127,7 @@ fn a_change_goes_on_or_turns_round_wherever_an_agent_ended() {
 fn maps_that_were_about_to_change_their_size_are_carried_over_whole() {
     let node = Node::used();
     let old = Tables::open(&node.instance()).unwrap();
-    drop(Tables::prepare(&node.instance(), &sizes(LARGE)).unwrap());
+    drop(Tables::prepare(&node.instance(), &specification::maps(&sizes(LARGE))).unwrap());
     let new = Tables::open(&node.instance()).unwrap();
     // Some hooks run on the new maps, some on the old ones.
     put(&old, [flow(400, 0)]);

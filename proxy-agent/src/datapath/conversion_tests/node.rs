@@ -132,7 +132,7 @@ impl Node {
     ) -> Result<Datapath, DatapathError> {
         let options = self.options();
         self.here
-            .run(move || Datapath::start_with(&options, &OLD, &|_| load()))
+            .run(move || Datapath::start_with(&options, &OLD, move |_| load()))
     }
 
     pub(super) fn downgrade(&self) -> Result<(), DatapathError> {

@@ -23,7 +23,7 @@ pub(crate) use link::{link_cgroup, link_detach, link_info, link_tcx, link_update
 pub(crate) use map::{MapFd, possible_cpus};
 pub(crate) use memory::Memory;
 pub(crate) use object::{object_get, object_pin};
-pub(crate) use program::{program_load, program_run};
+pub(crate) use program::{program_id, program_load, program_run};
 #[cfg(test)]
 pub(crate) use socket::socket_cookie;
 pub(crate) use socket::{borrow_netlink, hides_vlan_tags, netns_cookie, wait_readable};

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use super::super::abi::{LoadAttribute, TestRunAttribute};
-use super::{bpf, bpf_fd, command, pointer};
+use super::super::abi::{LoadAttribute, RawProgramInfo, TestRunAttribute};
+use super::{bpf, bpf_fd, command, info, pointer};
 
 /// Loads a program given as raw instructions; for the handful of instructions that need no object.
 pub(crate) fn program_load(kind: u32, attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
@@ -47,4 +47,9 @@ pub(crate) fn program_run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<
     // SAFETY: the packet is live and as long as said; nothing is written but the attribute.
     unsafe { bpf(command::PROG_TEST_RUN, &mut attribute)? };
     Ok(attribute.result)
+}
+
+/// The id by which the kernel knows a program.
+pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(info::<RawProgramInfo>(program)?.id)
 }

@@ -29,7 +29,9 @@ impl Writer<'_> {
     pub(super) fn choice(&mut self, met: &Met) {
         let text = match (met.count, met.when_empty) {
             (0, When::Reject) => "nobody to choose: no endpoint is usable anywhere".to_owned(),
-            (0, When::Drop) => "nobody to choose here, though other nodes have endpoints".to_owned(),
+            (0, When::Drop) => {
+                "nobody to choose here: other nodes have endpoints, or the Service says so".to_owned()
+            }
             (1, _) => "one backend: it is taken".to_owned(),
             (count, _) => by_rule(met.rule, count, met.table),
         };

@@ -50,6 +50,7 @@ struct Own {
     choice: Option<Box<str>>,
     slow_start: Option<Box<str>>,
     weight: Option<Box<str>>,
+    without_endpoints: Option<Box<str>>,
 }
 
 /// The annotations as they are written.
@@ -69,6 +70,8 @@ struct Written {
     slow_start: Option<Box<str>>,
     #[serde(default, rename = "shunt.dev/weight")]
     weight: Option<Box<str>>,
+    #[serde(default, rename = "shunt.dev/without-endpoints")]
+    without_endpoints: Option<Box<str>>,
 }
 
 impl From<Written> for Annotations {
@@ -78,6 +81,7 @@ impl From<Written> for Annotations {
             choice: written.choice,
             slow_start: written.slow_start,
             weight: written.weight,
+            without_endpoints: written.without_endpoints,
         };
         Self {
             last_change: written.last_change,
@@ -105,6 +109,11 @@ impl Annotations {
     /// How many flows the endpoints of an EndpointSlice get, beside those of others of the Service.
     pub fn weight(&self) -> Option<&str> {
         self.own.as_ref()?.weight.as_deref()
+    }
+
+    /// What becomes of calls to a Service of which no endpoint is usable anywhere.
+    pub fn without_endpoints(&self) -> Option<&str> {
+        self.own.as_ref()?.without_endpoints.as_deref()
     }
 }
 

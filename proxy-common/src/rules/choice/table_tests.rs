@@ -17,6 +17,9 @@ in_both_families!(
     the_backend_with_fewer_connections_is_taken,
     the_other_one_is_taken_if_that_is_dead,
     a_segment_of_an_unknown_connection_finds_its_local_backend_by_its_hash,
+    a_connection_that_was_joined_is_safe_once_its_backend_has_answered,
+    a_stranger_that_is_reset_stays_an_embryo,
+    a_connection_that_opens_on_one_that_was_joined_has_to_be_proven,
     a_segment_for_another_nodes_backend_passes,
     a_pods_call_goes_by_packets_where_connections_are_counted,
     affinity_goes_before_the_table,
@@ -153,6 +156,53 @@ fn a_segment_of_an_unknown_connection_finds_its_local_backend_by_its_hash<A: Spo
         assert_eq!((shown.source, shown.destination), (syn.destination, syn.source));
     }
     assert_eq!(scene.counted(Counter::TcpWithoutFlow), 0);
+}
+
+fn a_connection_that_was_joined_is_safe_once_its_backend_has_answered<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL, LOCAL + 1]);
+    table(&mut scene, ChoiceRule::Maglev, &[1, 2, 1, 2, 1]);
+    let syn = Packet::syn(OUTSIDE, VIP);
+    let seen = scene.translated(Hook::FromNetwork, syn);
+    // Pushed out by a flood before its client has answered.
+    scene.node.flows.borrow_mut().clear();
+    let segment = syn.with_flags(tcp::ACK).numbers(1001, 77);
+    assert_eq!(
+        scene.translated(Hook::FromNetwork, segment),
+        seen.with_flags(tcp::ACK).numbers(1001, 77)
+    );
+    assert_eq!(scene.counted(Counter::FlowJoined), 1);
+    assert_eq!(scene.tables(&syn, Direction::Forward), (true, false));
+    scene.translated(Hook::ToNetwork, seen.turned().with_flags(tcp::ACK));
+    assert_eq!(scene.tables(&syn, Direction::Forward), (false, true));
+    assert_eq!(scene.tables(&seen.turned(), Direction::Reverse), (false, true));
+    assert_eq!(scene.counted(Counter::FlowPromoted), 1);
+}
+
+fn a_stranger_that_is_reset_stays_an_embryo<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    table(&mut scene, ChoiceRule::Maglev, &[1, 1, 1]);
+    let segment = Packet::tcp(OUTSIDE, VIP, tcp::ACK);
+    let seen = scene.translated(Hook::FromNetwork, segment);
+    for flags in [tcp::RST | tcp::ACK, tcp::RST, tcp::ACK] {
+        scene.translated(Hook::ToNetwork, seen.turned().with_flags(flags));
+    }
+    assert_eq!(scene.tables(&segment, Direction::Forward), (true, false));
+    assert_eq!(scene.counted(Counter::FlowPromoted), 0);
+}
+
+/// A SYN on what was joined: from its SYN-ACK on, the client's own answer counts again.
+fn a_connection_that_opens_on_one_that_was_joined_has_to_be_proven<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    table(&mut scene, ChoiceRule::Maglev, &[1, 1, 1]);
+    let seen = scene.translated(Hook::FromNetwork, Packet::tcp(OUTSIDE, VIP, tcp::ACK));
+    let syn = Packet::syn(OUTSIDE, VIP);
+    scene.translated(Hook::FromNetwork, syn);
+    let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK).numbers(5000, 1001);
+    scene.translated(Hook::ToNetwork, answer);
+    scene.translated(Hook::ToNetwork, seen.turned().with_flags(tcp::ACK));
+    assert_eq!(scene.tables(&syn, Direction::Forward), (true, false));
+    scene.translated(Hook::FromNetwork, syn.with_flags(tcp::ACK).numbers(1001, 5001));
+    assert_eq!(scene.tables(&syn, Direction::Forward), (false, true));
 }
 
 fn a_segment_for_another_nodes_backend_passes<A: Spoken>() {

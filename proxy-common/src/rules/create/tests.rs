@@ -21,6 +21,8 @@ in_both_families!(
     a_clients_port_inside_the_range_is_kept,
     source_ports_stay_in_the_range_and_are_never_shared,
     exhausted_source_ports_are_counted,
+    a_flood_takes_source_ports_from_itself_alone,
+    the_port_that_waited_longest_of_some_is_taken,
     without_a_range_nothing_is_sent_in_the_nodes_name,
     a_hairpin_goes_by_the_primary_address,
     a_hairpin_without_a_primary_address_is_dropped,
@@ -192,8 +194,9 @@ fn source_ports_stay_in_the_range_and_are_never_shared<A: Spoken>() {
     let mut used = BTreeMap::<bool, BTreeSet<u16>>::new();
     for port in 1..=500 {
         let syn = Packet::syn((CLIENT, port), BALANCER);
-        if scene.send(Hook::FromNetwork, syn) == Decision::Drop(Counter::SourcePortsExhausted) {
-            continue;
+        scene.send(Hook::FromNetwork, syn);
+        if scene.counted(Counter::SourcePortReclaimed) > 0 {
+            break;
         }
         let seen = scene.translated(Hook::FromNetwork, syn);
         assert!(range.contains(&seen.source.1), "{}", seen.source.1);
@@ -210,15 +213,73 @@ fn source_ports_stay_in_the_range_and_are_never_shared<A: Spoken>() {
 fn exhausted_source_ports_are_counted<A: Spoken>() {
     let mut scene = Scene::<A>::new(&[REMOTE]);
     scene.node.config.snat_count = 1;
-    scene.translated(Hook::FromNetwork, Packet::udp(OUTSIDE, BALANCER));
+    exchange(&mut scene, OUTSIDE);
     let entries = scene.node.flows.borrow().len();
     let refused = scene.send(Hook::FromNetwork, Packet::udp((CLIENT, 2), BALANCER));
     assert_eq!(refused, Decision::Drop(Counter::SourcePortsExhausted));
     assert_eq!(scene.node.flows.borrow().len(), entries);
     // Another protocol has ports of its own; and a port is free again when its flow has expired.
     scene.translated(Hook::FromNetwork, Packet::syn((CLIENT, 2), BALANCER));
-    scene.node.advance(CONFIG.udp_embryo + 1);
+    scene.node.advance(CONFIG.udp_established + 1);
     scene.translated(Hook::FromNetwork, Packet::udp((CLIENT, 2), BALANCER));
+}
+
+/// A query from outside, its answer, and a second query.
+fn exchange<A: Spoken>(scene: &mut Scene<A>, client: (u16, u16)) -> Packet<A> {
+    let call = Packet::udp(client, BALANCER);
+    let seen = scene.translated(Hook::FromNetwork, call);
+    scene.translated(Hook::FromNetwork, seen.turned());
+    scene.translated(Hook::FromNetwork, call);
+    assert_eq!(scene.tables(&call, Direction::Forward), (false, true));
+    seen
+}
+
+fn a_flood_takes_source_ports_from_itself_alone<A: Spoken>() {
+    const PORTS: u16 = 16;
+    for make in [Packet::syn, Packet::udp, Packet::init] {
+        let mut scene = Scene::<A>::new(&[REMOTE]);
+        scene.node.config.snat_count = PORTS;
+        let standing = if make(OUTSIDE, BALANCER).protocol == protocol::UDP {
+            exchange(&mut scene, OUTSIDE)
+        } else {
+            scene.establish(Hook::FromNetwork, make(OUTSIDE, BALANCER)).1
+        };
+        for port in 1..=1000 {
+            let call = make((CLIENT, port), BALANCER);
+            let seen = scene.translated(Hook::FromNetwork, call);
+            assert_ne!(seen.source.1, standing.source.1, "the port of what stands");
+            let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK);
+            let shown = scene.translated(Hook::FromNetwork, answer);
+            assert_eq!(shown.destination, call.source, "the newest has its own");
+        }
+        assert!(scene.counted(Counter::SourcePortReclaimed) > 900);
+        assert_eq!(scene.counted(Counter::SourcePortsExhausted), 0);
+        // Both entries of a flow go: no forward entry leads to another's port.
+        assert_eq!(scene.node.flows.borrow().len(), 2 * usize::from(PORTS));
+        let shown = scene.translated(Hook::FromNetwork, standing.turned().with_flags(tcp::ACK));
+        assert_eq!(shown.destination.1, OUTSIDE.1);
+    }
+}
+
+/// Of those that wait, one that waits long gives its port before one that does not.
+fn the_port_that_waited_longest_of_some_is_taken<A: Spoken>() {
+    const PORTS: u16 = 4;
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    scene.node.config.snat_count = PORTS;
+    let first = CONFIG.snat_first;
+    let calls = [0, 1, 2, 3].map(|nth| Packet::syn((CLIENT, first + nth), BALANCER));
+    for call in calls {
+        scene.translated(Hook::FromNetwork, call);
+        scene.node.advance(10);
+    }
+    // Three draws of the backend and a port, and eight of a port alone, meet the youngest's; then each port is looked at.
+    let taken: Vec<u32> = [3; 14].into_iter().chain([3, 1, 0, 2]).collect();
+    scene.node.script(taken);
+    let late = Packet::syn(OUTSIDE, BALANCER);
+    scene.translated(Hook::FromNetwork, late);
+    let there = calls.map(|call| scene.tables(&call, Direction::Forward).0);
+    assert_eq!(there, [false, true, true, true]);
+    assert_eq!(scene.counted(Counter::SourcePortReclaimed), 1);
 }
 
 fn without_a_range_nothing_is_sent_in_the_nodes_name<A: Spoken>() {

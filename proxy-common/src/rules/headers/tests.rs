@@ -16,6 +16,7 @@ in_both_families!(
     a_datagrams_length_must_fit,
     an_association_is_read_in_tcps_words,
     an_sctp_packet_needs_a_chunk,
+    usual_packets_are_plain_and_others_are_not,
 );
 
 /// A packet that refuses, loudly, to be read beyond its end.
@@ -32,7 +33,26 @@ impl Bytes for Guarded<'_> {
 
 fn parse<A: Spoken>(bytes: &[u8]) -> (Parsed, Headers<A>) {
     let mut headers = Headers::default();
-    (A::parse(&Guarded(bytes), &mut headers), headers)
+    let parsed = A::parse(&Guarded(bytes), &mut headers);
+    if let Some(plain) = A::plain(&Guarded(bytes)) {
+        assert_eq!((parsed, headers), (Parsed::Transport, plain), "a plain packet");
+    }
+    (parsed, headers)
+}
+
+fn usual_packets_are_plain_and_others_are_not<A: Spoken>() {
+    let is_plain = |packet: Packet<A>| A::plain(&Guarded(&packet.bytes())).is_some();
+    for payload in [0, 1, 1000] {
+        assert!(is_plain(segment(payload)));
+        assert!(is_plain(Packet::udp((1, 40000), (2, 53)).with_payload(payload)));
+        assert!(!is_plain(Packet::init((1, 40000), (2, 80)).with_payload(payload)));
+    }
+    let cut = |fragment| Packet {
+        fragment: Some(fragment),
+        ..Packet::udp((1, 40000), (2, 53)).with_payload(16)
+    };
+    assert!(!is_plain(cut((7, 0, true))));
+    assert!(!is_plain(cut((7, 16, false))));
 }
 
 fn segment<A: Spoken>(payload: usize) -> Packet<A> {
@@ -332,9 +352,14 @@ fn segments_larger_than_their_length_field_are_read() {
     six[4..6].copy_from_slice(&[0, 0]);
     let (parsed, headers) = parse::<V6>(&six);
     assert_eq!((parsed, headers.length as usize), (Parsed::Transport, six.len()));
-    let mut short = segment::<V4>(0).bytes();
-    short[2..4].copy_from_slice(&[0, 0]);
-    assert_eq!(parse::<V4>(&short).0, Parsed::Malformed);
+    // A small packet has no right to it, nor one of either size to less than a header.
+    for length in [0, 1, 19] {
+        let mut short = segment::<V4>(0).bytes();
+        short[2..4].copy_from_slice(&u16::to_be_bytes(length));
+        assert_eq!(parse::<V4>(&short).0, Parsed::Malformed, "{length}");
+    }
+    four[2..4].copy_from_slice(&[0, 1]);
+    assert_eq!(parse::<V4>(&four).0, Parsed::Malformed);
 }
 
 fn is_consistent<A: Spoken>(bytes: &[u8]) -> Result<(), TestCaseError> {

@@ -4,8 +4,11 @@
 
 mod agent;
 mod connect;
+mod live;
 mod netfilter;
 mod packet;
+mod packet_page;
+mod page;
 mod probe;
 mod record;
 mod scale;
@@ -42,6 +45,9 @@ struct Arguments {
     /// Only the packets' part
     #[arg(long)]
     packets_only: bool,
+    /// Also write the tables of packets into docs/performance.md
+    #[arg(long)]
+    page: bool,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -59,6 +65,8 @@ enum Part {
     /// Be an agent that is measured
     #[command(hide = true)]
     AgentSubject(agent::Subject),
+    /// Packets a second from a NodePort to a backend on another node: XDP, TC and kube-proxy
+    Live(live::Live),
     /// A proxy at scale, against a real API server: Shunt and kube-proxy
     Scale(scale::Scale),
     /// Be the client of the bench at scale
@@ -82,6 +90,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(Part::Probe(probe)) => return probe.run(),
         Some(Part::Agent(agent)) => return agent::run(agent),
         Some(Part::AgentSubject(subject)) => return subject.run(),
+        Some(Part::Live(live)) => return live::run(live),
         Some(Part::Scale(scale)) => return scale::run(scale),
         Some(Part::ScaleProbe) => return scale::serve_probe(),
         None => {}
@@ -90,6 +99,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     packet::run(arguments.rounds, &mut records)?;
     xdp::run(arguments.rounds, &mut records)?;
     if !arguments.packets_only {
+        live::measure(&live::all(arguments.rounds)?, &mut records)?;
         connect::run(
             arguments.rounds,
             arguments.connections,
@@ -98,5 +108,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         )?;
     }
     println!("{}", records.table());
-    record::write(&arguments.output, &records)
+    record::write(&arguments.output, &records)?;
+    if arguments.page {
+        page::write("packets", &packet_page::section(&records)?)?;
+        if !arguments.packets_only {
+            page::write("live", &live::section(&records)?)?;
+        }
+    }
+    Ok(())
 }

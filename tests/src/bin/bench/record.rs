@@ -70,13 +70,30 @@ impl Records {
         lines.join("\n")
     }
 
+    /// All variants of a measure, as they were added: median, and smallest and largest.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = (&str, f64, [f64; 2])> {
+        let of_name = self.0.iter().filter(move |record| record.name == name);
+        of_name.map(|record| (record.variant.as_str(), record.value, record.spread))
+    }
+
     /// The median of one measure, and its unit.
     pub(crate) fn median(&self, name: &str, variant: &str, services: usize) -> Option<(f64, &'static str)> {
+        let (value, unit, _) = self.spread(name, variant, services)?;
+        Some((value, unit))
+    }
+
+    /// The median of one measure, its unit, and the smallest and the largest of its rounds.
+    pub(crate) fn spread(
+        &self,
+        name: &str,
+        variant: &str,
+        services: usize,
+    ) -> Option<(f64, &'static str, [f64; 2])> {
         let is_it = |record: &&Record| {
             record.name == name && record.variant == variant && record.services == services
         };
         let record = self.0.iter().find(is_it)?;
-        Some((record.value, record.unit))
+        Some((record.value, record.unit, record.spread))
     }
 }
 

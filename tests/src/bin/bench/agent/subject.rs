@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use nix::time::{ClockId, clock_gettime};
-use proxy_agent::agent::{MapWriter, Reconciler};
+use proxy_agent::agent::{MapWriter, Reconciler, Room};
 use proxy_agent::datapath::{Datapath, DatapathOptions, cleanup};
 use proxy_agent::name::ObjectName;
-use proxy_agent::plan::{Capacity, Mortal, Operation, Snapshot, Token, Writes};
+use proxy_agent::plan::{Capacity, Mortal, Operation, Shortage, Snapshot, Token, Writes};
 use proxy_agent::source::{Change, share};
 use serde::{Deserialize, Serialize};
 
@@ -198,6 +198,10 @@ impl MapWriter for Paper {
 
     fn capacity(&self) -> Capacity {
         self.0
+    }
+
+    fn make_room(&mut self, _: &[Shortage]) -> Result<Room, Infallible> {
+        Ok(Room::Refused("paper does not grow".to_owned()))
     }
 
     fn wait_for_readers(&mut self) -> Result<(), Infallible> {

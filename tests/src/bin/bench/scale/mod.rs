@@ -137,7 +137,7 @@ pub(crate) fn run(scale: &Scale) -> Result<()> {
     let section = page::section(&report);
     println!("\n{section}");
     if scale.page {
-        page::write(&section)?;
+        crate::page::write("scale", &section)?;
     }
     Ok(())
 }

@@ -1,14 +1,7 @@
 //! The table of docs/performance.md.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
-
 use super::report::Report;
-
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
-const BEGIN: &str = "<!-- cargo xtask bench scale: begin -->\n";
-const END: &str = "<!-- cargo xtask bench scale: end -->\n";
+use crate::page::grouped;
 
 /// The rows: what they are called, and the measures in them.
 const ROWS: [(&str, &[&str]); 11] = [
@@ -56,7 +49,7 @@ pub(super) fn section(report: &Report) -> String {
             if cells.iter().any(|cell| !cell.is_empty()) {
                 lines.push(format!(
                     "| {shown} | {} | {} |",
-                    thousands(services),
+                    grouped(services as f64),
                     cells.join(" | ")
                 ));
                 // Once is enough.
@@ -118,42 +111,6 @@ fn figure(value: f64, unit: &'static str) -> (String, &'static str) {
         ("ms", 100.0..) => (format!("{value:.0}"), unit),
         _ => (format!("{value:.1}"), unit),
     }
-}
-
-/// 12345 as 12,345.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Puts it between the page's marks.
-pub(super) fn write(section: &str) -> Result<()> {
-    let page = Path::new(PAGE);
-    let text = std::fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
-    let text = replaced(&text, section).with_context(|| {
-        format!(
-            "{} has no lines {} and {}",
-            page.display(),
-            BEGIN.trim(),
-            END.trim()
-        )
-    })?;
-    std::fs::write(page, text).with_context(|| format!("writing {}", page.display()))?;
-    println!("bench: wrote docs/performance.md");
-    Ok(())
-}
-
-fn replaced(page: &str, section: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}{section}{END}{after}"))
 }
 
 #[cfg(test)]
@@ -218,29 +175,5 @@ mod tests {
             |  | 10,000 | 0.1 ms / 2.5 s |  |\n\
             | all BPF maps | 1,000 | 221.6 MiB |  |\n";
         assert_eq!(section(&report()), expected);
-    }
-
-    #[test]
-    fn only_what_is_between_the_marks_changes() {
-        let page = format!("before\n{BEGIN}old\n{END}after\n");
-        assert_eq!(
-            replaced(&page, "new\n").unwrap(),
-            format!("before\n{BEGIN}new\n{END}after\n")
-        );
-        assert_eq!(replaced("no marks", "new\n"), None);
-    }
-
-    #[test]
-    fn the_page_has_the_marks() {
-        let text = std::fs::read_to_string(PAGE).unwrap();
-        assert!(replaced(&text, "").is_some());
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_three_digits() {
-        assert_eq!(
-            [7, 1000, 12_345, 1_234_567].map(thousands),
-            ["7", "1,000", "12,345", "1,234,567"]
-        );
     }
 }

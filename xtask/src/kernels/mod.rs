@@ -1,0 +1,116 @@
+//! `cargo xtask test kernels`: every program on every kernel that is served, each in a virtual machine, and what the verifier
+//! says of it compared with a table.
+
+mod table;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::test::{self, Count, Layer, Program};
+use crate::workspace;
+use table::Table;
+
+/// What is served, by the versions that Debian's packages have; the oldest first, whose verifier is the strictest.
+const SERVED: [&str; 3] = ["6.12", "6.18", "7"];
+
+/// Runs the layer on kernels, on all if none is named; `write` puts what was measured into the table.
+pub(crate) fn run(kernels: &[String], write: bool) -> Result<()> {
+    let chosen = chosen(kernels)?;
+    let programs: Vec<_> = test::prepare()?
+        .into_iter()
+        .filter(|program| program.layer == Layer::Kernels)
+        .collect();
+    let (mut measured, mut failed) = (Table::default(), Vec::new());
+    for kernel in &chosen {
+        let begin = Instant::now();
+        for program in &programs {
+            println!("\ntest: {kernel}: {}", program.name);
+            let count = test::run_on(kernel, program, &mut |line| measured.hear(kernel, line))?;
+            if count.failed > 0 {
+                failed.push(format!("{}: {}", *kernel, program.name));
+            }
+        }
+        println!("test: {kernel} took {} s", begin.elapsed().as_secs());
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    settle(&chosen, measured, write)
+}
+
+/// Runs a program of the layer on the oldest kernel; what the table does not allow counts as a failure.
+pub(crate) fn run_on_oldest(program: &Program) -> Result<Count> {
+    let mut measured = Table::default();
+    let mut count = test::run_on(SERVED[0], program, &mut |line| measured.hear(SERVED[0], line))?;
+    if let Err(error) = settle(&SERVED[..1], measured, false) {
+        println!("{error:#}");
+        count.failed += 1;
+    }
+    Ok(count)
+}
+
+fn chosen(kernels: &[String]) -> Result<Vec<&'static str>> {
+    if kernels.is_empty() {
+        return Ok(SERVED.to_vec());
+    }
+    let known = |kernel: &String| {
+        SERVED
+            .into_iter()
+            .find(|served| served == kernel)
+            .with_context(|| format!("no kernel {kernel} is in the table: it has {}", SERVED.join(", ")))
+    };
+    kernels.iter().map(known).collect()
+}
+
+fn settle(kernels: &[&str], measured: Table, write: bool) -> Result<()> {
+    let mut written = read()?;
+    if write {
+        written.replace(kernels, measured);
+        std::fs::write(file(), written.written()?)
+            .with_context(|| format!("writing {}", file().display()))?;
+        println!("test: {} is written", file().display());
+        return Ok(());
+    }
+    let wrong = written.differences(kernels, &measured);
+    ensure!(
+        wrong.is_empty(),
+        "{}\nMake it smaller; or, if it is meant to be so, write {} anew by `cargo xtask test kernels --write`",
+        wrong.join("\n"),
+        file().display()
+    );
+    println!("test: nothing is much larger than {} says", file().display());
+    Ok(())
+}
+
+fn read() -> Result<Table> {
+    let text = std::fs::read_to_string(file()).with_context(|| format!("reading {}", file().display()))?;
+    Table::read(&text).with_context(|| format!("reading {}", file().display()))
+}
+
+fn file() -> PathBuf {
+    workspace::root().join("tests/tests/kernels_programs/verified.txt")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_chosen_by_name() {
+        assert_eq!(chosen(&[]).unwrap(), SERVED);
+        assert_eq!(chosen(&["7".into(), "6.12".into()]).unwrap(), ["7", "6.12"]);
+        let error = chosen(&["6.1".into()]).unwrap_err();
+        assert!(error.to_string().contains("6.12, 6.18"), "{error}");
+    }
+
+    #[test]
+    fn the_table_has_every_kernel_that_is_served() {
+        let none = read().unwrap().differences(&SERVED, &Table::default());
+        for kernel in SERVED {
+            assert!(
+                none.iter().any(|line| line.starts_with(&format!("{kernel}: "))),
+                "{kernel}"
+            );
+        }
+    }
+}
