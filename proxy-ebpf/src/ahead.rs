@@ -18,7 +18,7 @@ const ROUNDS: u32 = 0xff;
 
 /// Which round an index says that it is; 0 if a packet comes by for the first time.
 #[inline(always)]
-pub(crate) fn round(tc_index: u32) -> u32 {
+fn round(tc_index: u32) -> u32 {
     if tc_index & !ROUNDS == AGAIN {
         tc_index & ROUNDS
     } else {
@@ -26,12 +26,18 @@ pub(crate) fn round(tc_index: u32) -> u32 {
     }
 }
 
-/// Lets a fragment come in again; `None` if it has often enough. It must be as it came.
-#[inline(always)]
-pub(crate) fn again(skb: *mut __sk_buff, round: u32) -> Option<i32> {
+/// What [`again`] gives if a fragment has come in often enough.
+pub(crate) const ENOUGH: i32 = i32::MIN;
+
+/// Lets a fragment come in again, or gives [`ENOUGH`]. It must be as it came. Not inlined: others need the stack.
+#[inline(never)]
+pub(crate) fn again(skb: *mut __sk_buff) -> i32 {
     const BPF_F_INGRESS: u64 = 1;
+    // SAFETY: `skb` is the program's context.
+    let round = round(unsafe { (*skb).tc_index });
     if round == ROUNDS || round == 0 && !is_admitted() {
-        return None;
+        found(skb);
+        return ENOUGH;
     }
     if round == 0 {
         count(Counter::FragmentAhead as u32);
@@ -39,7 +45,18 @@ pub(crate) fn again(skb: *mut __sk_buff, round: u32) -> Option<i32> {
     // SAFETY: `skb` is the program's context.
     unsafe {
         (*skb).tc_index = AGAIN | (round + 1);
-        Some(bpf_redirect((*skb).ifindex, BPF_F_INGRESS) as i32)
+        bpf_redirect((*skb).ifindex, BPF_F_INGRESS) as i32
+    }
+}
+
+/// A fragment that has come by before is as any other from here on.
+#[inline(always)]
+pub(crate) fn found(skb: *mut __sk_buff) {
+    // SAFETY: `skb` is the program's context.
+    unsafe {
+        if round((*skb).tc_index) != 0 {
+            (*skb).tc_index = 0;
+        }
     }
 }
 

@@ -34,23 +34,21 @@ impl Family for V6 {}
 #[inline(always)]
 pub(crate) fn ingress<const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
     // SAFETY: `skb` is the program's context.
-    let (ours, round) = unsafe {
-        let round = ahead::round((*skb).tc_index);
-        if (*skb).tc_index == MARK || round != 0 {
-            // The mark was left by another node on this machine, over a veth.
+    let ours = unsafe {
+        if (*skb).tc_index == MARK {
+            // Left by another node on this machine, over a veth.
             (*skb).tc_index = 0;
         }
-        let ours = (*skb).vlan_present == 0
-            && (origin == Origin::Pod || LINK == LAYER3 || (*skb).pkt_type == PACKET_HOST);
-        (ours, round)
+        (*skb).vlan_present == 0
+            && (origin == Origin::Pod || LINK == LAYER3 || (*skb).pkt_type == PACKET_HOST)
     };
     if !ours {
         return PASS;
     }
     // SAFETY: `skb` is the program's context.
     match unsafe { (*skb).protocol } {
-        IPV4 => ingress_family::<V4, LINK>(skb, origin, round),
-        IPV6 => ingress_family::<V6, LINK>(skb, origin, round),
+        IPV4 => ingress_family::<V4, LINK>(skb, origin),
+        IPV6 => ingress_family::<V6, LINK>(skb, origin),
         _ => PASS,
     }
 }
@@ -100,25 +98,28 @@ fn is_done(skb: *mut __sk_buff) -> bool {
 const UNSETTLED: i32 = i32::MIN;
 
 #[inline(always)]
-fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origin, round: u32) -> i32 {
+fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
     let Some(config) = config() else { return PASS };
     if let Some(seen) = A::glance(&Packet::<LINK>::new(skb)) {
         let may_be_frontend = hook::may_be_frontend(&Tables, &seen);
         if !may_be_frontend && !hook::in_snat_range(config, seen.destination_port) {
             return PASS;
         }
-        let is_pod = (origin == Origin::Pod) as u32;
-        let followed = follow_ingress::<A, LINK>(skb, may_be_frontend as u32, is_pod);
+        let followed = follow_ingress::<A, LINK>(skb, may_be_frontend as u32);
         if followed != UNSETTLED {
+            if followed == PASS && origin == Origin::Network {
+                // Translated and for the stack: what is for nobody here is not settled.
+                mark(skb, config);
+            }
             return followed;
         }
     }
-    decide_ingress::<A, LINK>(skb, (origin == Origin::Pod) as u32, round)
+    decide_ingress::<A, LINK>(skb, (origin == Origin::Pod) as u32)
 }
 
 /// Sends a packet on of which nothing is new. Not inlined, as its like: the whole rule needs the stack.
 #[inline(never)]
-fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_frontend: u32, is_pod: u32) -> i32 {
+fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_frontend: u32) -> i32 {
     const STACK: u8 = Action::Stack as u8;
     const REDIRECT: u8 = Action::Redirect as u8;
     let (Some(config), Some(packet)) = (config(), A::plain(&Packet::<LINK>::with(skb))) else {
@@ -130,17 +131,12 @@ fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_fronte
         return UNSETTLED;
     }
     match flow.action {
-        STACK => {
-            if is_pod == 0 {
-                mark(skb, config);
-            }
-            ended(rewrite::translate_plain::<A, LINK>(
-                skb,
-                config.flags,
-                &packet,
-                &flow,
-            ))
-        }
+        STACK => ended(rewrite::translate_plain::<A, LINK>(
+            skb,
+            config.flags,
+            &packet,
+            &flow,
+        )),
         REDIRECT if packet.hop_limit > 1 => {
             let Ok(hop) = redirect::next_hop(skb, &Leaving::packet(&packet, &flow, 0)) else {
                 return UNSETTLED;
@@ -161,9 +157,9 @@ fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_fronte
     }
 }
 
-/// Decides by the whole rule.
-#[inline(always)]
-fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32, round: u32) -> i32 {
+/// Decides by the whole rule. Not inlined: the short way needs the stack.
+#[inline(never)]
+fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) -> i32 {
     let origin = if is_pod != 0 { Origin::Pod } else { Origin::Network };
     let (Some(config), Some(work)) = (config(), work::<A>()) else {
         return PASS;
@@ -173,10 +169,11 @@ fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32, 
     const REDIRECT: u8 = Action::Redirect as u8;
     const HAIRPIN: u8 = Action::Hairpin as u8;
     if let Some(counter) = verdict.dropped() {
-        if counter == Counter::FragmentWithoutFirst as u32
-            && let Some(verdict) = ahead::again(skb, round)
-        {
-            return verdict;
+        if counter == Counter::FragmentWithoutFirst as u32 {
+            let verdict = ahead::again(skb);
+            if verdict != ahead::ENOUGH {
+                return verdict;
+            }
         }
         return dropped(counter);
     }
@@ -185,8 +182,10 @@ fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32, 
         return answer::reject::<A, LINK>(skb, &work.packet);
     }
     if verdict == Verdict::AWAIT_FIRST {
-        return ahead::again(skb, round).unwrap_or(PASS);
+        let verdict = ahead::again(skb);
+        return if verdict == ahead::ENOUGH { PASS } else { verdict };
     }
+    ahead::found(skb);
     if verdict == Verdict::ANSWER_ECHO {
         return match answer::echo::<A, LINK>(skb, &work.packet) {
             Some(()) => redirect::back::<LINK>(skb),
