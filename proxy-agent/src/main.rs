@@ -65,6 +65,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 &dump::services(instance)?,
             )?;
         }
+        Command::Snat(view) => {
+            let instance = &view.instance.instance;
+            cli::print_source_ports(&mut out, view.output, &dump::source_ports(instance)?)?;
+        }
         Command::Drops(view) => {
             cli::print_drops(&mut out, view.output, dump::counters(&view.instance.instance)?)?;
         }

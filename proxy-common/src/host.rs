@@ -49,6 +49,8 @@ pub struct HostNode<A: Addr + Hash> {
     pub routes: HashMap<A, Result<A, Counter>>,
     /// The same for all other destinations.
     pub default_route: Result<A, Counter>,
+    /// The interface that packets come in by.
+    pub came_in_by: u32,
     /// The flow tables.
     pub flows: RefCell<FlowTables<A>>,
     /// FRAGMENTS of the family.
@@ -89,6 +91,7 @@ impl<A: Addr + Hash> HostNode<A> {
             primary: None,
             routes: HashMap::new(),
             default_route: Err(Counter::NoRoute),
+            came_in_by: 0,
             flows: RefCell::default(),
             fragments: RefCell::default(),
             affinities: RefCell::default(),
@@ -404,6 +407,10 @@ impl<A: Addr + Hash> FlowStore<A> for HostNode<A> {
             .get(destination)
             .copied()
             .unwrap_or(self.default_route)
+    }
+
+    fn came_in_by(&self) -> u32 {
+        self.came_in_by
     }
 
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {

@@ -5,6 +5,7 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "compare-and-swap on this target")]
 
+mod ahead;
 mod answer;
 mod error;
 mod maps;

@@ -134,6 +134,8 @@ static WORK6: PerCpuArray<Work<V6>> = PerCpuArray::with_max_entries(1, 0);
 pub(crate) static WORK_ERROR: PerCpuArray<[u32; 400]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static ERROR_LIMIT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static AHEAD_LIMIT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 const _: () = assert!(proxy_common::layout::Counter::ALL.len() <= 64);
 

@@ -425,6 +425,11 @@ impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
     }
 
     #[inline(always)]
+    fn came_in_by(&self) -> u32 {
+        self.arrival.interface()
+    }
+
+    #[inline(always)]
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
         let ports = A::fragments().get_ptr(key)?;
         // SAFETY: map values stay readable while the program runs; the tag tells whether it is still the key's.
@@ -441,7 +446,7 @@ impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
 
 /// The address of an interface's entry; `None` if it has none of the family.
 #[inline(always)]
-fn interface_address<A: Maps>(index: u32) -> Option<A> {
+pub(crate) fn interface_address<A: Maps>(index: u32) -> Option<A> {
     let interface = INTERFACES.get_ptr(index)?;
     // SAFETY: map values stay readable while the program runs; the index tells whether it is still the key's.
     let interface = unsafe { read_volatile(interface) };

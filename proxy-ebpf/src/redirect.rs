@@ -9,10 +9,16 @@ use aya_ebpf::{
 };
 use proxy_common::{
     layout::{Addr, Counter, Family, Flow, Port, V4, V6, protocol},
-    rules::{Headers, quote::Said},
+    rules::{Headers, Work, quote::Said},
 };
 
-use crate::{ETHERNET, LAYER3, node::count, rewrite::at, skb::GSO_BY_FRAGMENTS};
+use crate::{
+    ETHERNET, LAYER3,
+    maps::Maps,
+    node::{count, interface_address},
+    rewrite::at,
+    skb::GSO_BY_FRAGMENTS,
+};
 
 /// In `__sk_buff.tc_index`: one of our programs has sent this packet, egress hooks have nothing to do.
 pub(crate) const MARK: u32 = 0x5348;
@@ -26,7 +32,7 @@ const FIB_FRAGMENTATION_NEEDED: i64 = 8;
 
 /// Where a packet leaves by.
 pub(crate) struct Hop {
-    interface: u32,
+    pub(crate) interface: u32,
     /// For bpf_redirect_neigh: the next hop's address.
     neighbour: bpf_redir_neigh,
 }
@@ -117,7 +123,7 @@ pub(crate) fn egress_towards<A: Addr, P: Arrival>(arrival: &P, destination: &A) 
         }
     }
     match arrival.look_up(&mut params) {
-        FIB_SUCCESS | FIB_NO_NEIGHBOUR | FIB_FRAGMENTATION_NEEDED => Ok(params.ifindex),
+        result if has_way(result) => Ok(params.ifindex),
         _ => Err(Counter::NoRoute),
     }
 }
@@ -133,11 +139,13 @@ pub(crate) struct Leaving<'a, A> {
     length: u32,
     /// Bytes of the headers alone.
     headers: u32,
+    /// The interface that it should leave by; 0: any.
+    way_back: u32,
 }
 
 impl<'a, A: Addr> Leaving<'a, A> {
     #[inline(always)]
-    pub(crate) fn packet(packet: &Headers<A>, new: &'a Flow<A>) -> Self {
+    pub(crate) fn packet(packet: &Headers<A>, new: &'a Flow<A>, way_back: u32) -> Self {
         Self {
             source: &new.source,
             destination: &new.destination,
@@ -145,11 +153,12 @@ impl<'a, A: Addr> Leaving<'a, A> {
             ports: (new.source_port, new.destination_port),
             length: packet.length,
             headers: packet.payload,
+            way_back,
         }
     }
 
     #[inline(always)]
-    pub(crate) fn error(packet: &Headers<A>, new: &Said<'a, A>) -> Self {
+    pub(crate) fn error(work: &Work<A>, new: &Said<'a, A>) -> Self {
         Self {
             source: new.outer.0,
             destination: new.outer.1,
@@ -158,17 +167,30 @@ impl<'a, A: Addr> Leaving<'a, A> {
                 Family::V6 => protocol::ICMPV6,
             },
             ports: (Port::new(0), Port::new(0)),
-            length: packet.length,
+            length: work.packet.length,
             headers: 0,
+            way_back: work.way_back(),
         }
     }
 }
 
-/// The next hop of a translated packet, before anything is written.
+/// Whether a look-up has found an interface, be its neighbour known or not, and the packet too large for it or not.
 #[inline(always)]
-pub(crate) fn next_hop<A: Route>(skb: *mut __sk_buff, leaving: &Leaving<A>) -> Result<Hop, NoWay> {
-    let mut params = empty();
+fn has_way(result: i64) -> bool {
+    matches!(result, FIB_SUCCESS | FIB_NO_NEIGHBOUR | FIB_FRAGMENTATION_NEEDED)
+}
+
+/// Asks the routing table. `out_by`: for a way by this interface, as packets from its own address go; 0: for any.
+#[inline(always)]
+fn ask<A: Route + Maps>(
+    skb: *mut __sk_buff,
+    leaving: &Leaving<A>,
+    params: &mut FibLookup,
+    out_by: u32,
+) -> i64 {
+    const BPF_FIB_LOOKUP_OUTPUT: u32 = 2;
     params.family = A::AF;
+    params.__bindgen_anon_2.tos = 0;
     params.l4_protocol = leaving.protocol;
     params.sport = leaving.ports.0.wire();
     params.dport = leaving.ports.1.wire();
@@ -184,8 +206,36 @@ pub(crate) fn next_hop<A: Route>(skb: *mut __sk_buff, leaving: &Leaving<A>) -> R
     params.__bindgen_anon_1 = bpf_fib_lookup__bindgen_ty_1 {
         tot_len: length as u16,
     };
-    A::fill(&mut params, leaving.source, leaving.destination);
-    match skb.look_up(&mut params) {
+    if out_by == 0 {
+        A::fill(params, leaving.source, leaving.destination);
+        return skb.look_up(params);
+    }
+    // Where uplinks have tables of their own, rules choose them by the uplink's address.
+    let source = interface_address::<A>(out_by).unwrap_or(A::UNSPECIFIED);
+    A::fill(params, &source, leaving.destination);
+    params.ifindex = out_by;
+    // IPv6 takes the way out for a preference, and looks at rules by source in the other direction only.
+    let flags = match A::FAMILY {
+        Family::V4 => BPF_FIB_LOOKUP_OUTPUT,
+        Family::V6 => 0,
+    };
+    // SAFETY: it is the program's context, and `params` is as long as said.
+    unsafe { bpf_fib_lookup(skb.cast(), params, size_of::<FibLookup>() as i32, flags) }
+}
+
+/// The next hop of a translated packet, before anything is written. What answers a flow goes back by the interface that
+/// the flow came in by, if there is a way: a client behind one of several uplinks may be out of the others' reach.
+#[inline(always)]
+pub(crate) fn next_hop<A: Route + Maps>(skb: *mut __sk_buff, leaving: &Leaving<A>) -> Result<Hop, NoWay> {
+    let mut params = empty();
+    let mut result = ask(skb, leaving, &mut params, 0);
+    if leaving.way_back != 0 && !(has_way(result) && params.ifindex == leaving.way_back) {
+        result = ask(skb, leaving, &mut params, leaving.way_back);
+        if !(has_way(result) && params.ifindex == leaving.way_back) {
+            result = ask(skb, leaving, &mut params, 0);
+        }
+    }
+    match result {
         FIB_SUCCESS | FIB_NO_NEIGHBOUR => {}
         FIB_FRAGMENTATION_NEEDED => {
             // SAFETY: both members of the union are a u16.

@@ -2,12 +2,12 @@
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use proxy_common::{
-    layout::{Action, Counter, Flow, V4, V6},
+    layout::{Action, Config, Counter, Flow, V4, V6},
     rules::{Origin, Verdict, Work, headers::Readable, hook, settled},
 };
 
 use crate::{
-    LAYER3,
+    LAYER3, ahead,
     answer::{self, Answer},
     error::{self, Message},
     maps::Maps,
@@ -107,6 +107,10 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
         }
         let followed = follow_ingress::<A, LINK>(skb, may_be_frontend as u32);
         if followed != UNSETTLED {
+            if followed == PASS && origin == Origin::Network {
+                // Translated and for the stack: what is for nobody here is not settled.
+                mark(skb, config);
+            }
             return followed;
         }
     }
@@ -134,9 +138,14 @@ fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_fronte
             &flow,
         )),
         REDIRECT if packet.hop_limit > 1 => {
-            let Ok(hop) = redirect::next_hop(skb, &Leaving::packet(&packet, &flow)) else {
+            let Ok(hop) = redirect::next_hop(skb, &Leaving::packet(&packet, &flow, 0)) else {
                 return UNSETTLED;
             };
+            // What may be an answer, and would leave by another uplink than the call came in by.
+            let via = flow.via.interface();
+            if via != 0 && hop.interface != via && hook::in_snat_range(config, packet.destination_port) {
+                return UNSETTLED;
+            }
             if rewrite::translate_plain::<A, LINK>(skb, config.flags, &packet, &flow).is_none()
                 || A::set_hop_limit::<LINK>(skb, packet.hop_limit.wrapping_sub(1)).is_none()
             {
@@ -148,8 +157,8 @@ fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_fronte
     }
 }
 
-/// Decides by the whole rule.
-#[inline(always)]
+/// Decides by the whole rule. Not inlined: the short way needs the stack.
+#[inline(never)]
 fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) -> i32 {
     let origin = if is_pod != 0 { Origin::Pod } else { Origin::Network };
     let (Some(config), Some(work)) = (config(), work::<A>()) else {
@@ -160,12 +169,23 @@ fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) 
     const REDIRECT: u8 = Action::Redirect as u8;
     const HAIRPIN: u8 = Action::Hairpin as u8;
     if let Some(counter) = verdict.dropped() {
+        if counter == Counter::FragmentWithoutFirst as u32 {
+            let verdict = ahead::again(skb);
+            if verdict != ahead::ENOUGH {
+                return verdict;
+            }
+        }
         return dropped(counter);
     }
     if let Some(counter) = verdict.rejected() {
         count(counter);
         return answer::reject::<A, LINK>(skb, &work.packet);
     }
+    if verdict == Verdict::AWAIT_FIRST {
+        let verdict = ahead::again(skb);
+        return if verdict == ahead::ENOUGH { PASS } else { verdict };
+    }
+    ahead::found(skb);
     if verdict == Verdict::ANSWER_ECHO {
         return match answer::echo::<A, LINK>(skb, &work.packet) {
             Some(()) => redirect::back::<LINK>(skb),
@@ -179,7 +199,22 @@ fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) 
         None => PASS,
         Some(REDIRECT) => around::<A, LINK>(skb, work),
         Some(HAIRPIN) => hairpin::<A, LINK>(skb, work),
-        Some(_) => ended(write::<A, LINK>(skb, work)),
+        Some(_) => {
+            if origin == Origin::Network {
+                mark(skb, config);
+            }
+            ended(write::<A, LINK>(skb, work))
+        }
+    }
+}
+
+/// Lets the stack's rules tell a packet whose destination was translated here.
+#[inline(always)]
+fn mark(skb: *mut __sk_buff, config: &Config) {
+    let mark = config.mark();
+    if mark != 0 {
+        // SAFETY: `skb` is the program's context.
+        unsafe { (*skb).mark |= mark }
     }
 }
 
@@ -343,7 +378,7 @@ fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i3
         return error::answer::<A, LINK>(skb, work.packet.transport, Message::TimeExceeded);
     }
     // The way is settled before the first write.
-    let hop = match redirect::next_hop(skb, &Leaving::packet(&work.packet, &work.flow)) {
+    let hop = match redirect::next_hop(skb, &Leaving::packet(&work.packet, &work.flow, work.way_back())) {
         Ok(hop) => hop,
         Err(redirect::NoWay::TooBig(mtu)) => {
             count(Counter::TooBig as u32);
@@ -392,7 +427,7 @@ fn relay<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, action
         }
         return redirect::back::<LINK>(skb);
     }
-    let hop = match redirect::next_hop(skb, &Leaving::error(&work.packet, &work.error_after())) {
+    let hop = match redirect::next_hop(skb, &Leaving::error(work, &work.error_after())) {
         Ok(hop) => hop,
         Err(redirect::NoWay::TooBig(_)) => return dropped(Counter::TooBig as u32),
         Err(redirect::NoWay::NoRoute) => return dropped(Counter::NoRoute as u32),

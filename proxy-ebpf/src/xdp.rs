@@ -345,6 +345,12 @@ fn forward<A: Family, const BUFFERS: bool>(
         return None;
     }
     let hop = next_hop(frame, config, old, new)?;
+    // What may be an answer, and would leave by another uplink than the call came in by: whether there is a way by that one is
+    // TC's to ask.
+    let via = new.via.interface();
+    if via != 0 && hop.interface != via && hook::in_snat_range(config, old.destination_port) {
+        return None;
+    }
     let action = leave(frame, hop)?;
     let link = at::<[u16; 6]>(md, 0)?;
     let header = at::<A::Halves>(md, ETHERNET)?;

@@ -12,6 +12,7 @@ in_both_families!(
     lengths_that_contradict_the_packet_are_not_believed,
     padding_behind_the_datagram_is_left_alone,
     fragments_follow_their_first,
+    fragments_ahead_of_their_first_come_in_again,
     frames_for_others_pass,
     frames_in_a_vlan_pass,
     other_protocols_pass,
@@ -205,6 +206,76 @@ fn fragments_follow_their_first<A: Kin>() {
         998,
     );
     passes_unchanged(&stage, program::FROM_NETWORK, &later);
+}
+
+/// The second time they find it: the lab's rows show that.
+fn fragments_ahead_of_their_first_come_in_again<A: Kin>() {
+    let mut stage = Stage::<A>::new(&[local(1), remote(1)]);
+    stage.kernel.let_fragments_come_again(true);
+    let count = |stage: &Stage<A>| {
+        [Counter::FragmentAhead, Counter::FragmentWithoutFirst].map(|counter| stage.kernel.counted(counter))
+    };
+    let mut id = 0;
+    for (name, client, to) in [
+        (program::FROM_NETWORK, client::<A>(), balancer::<A>()),
+        (program::FROM_POD, pod(), cluster_ip()),
+    ] {
+        for call in calls((client, 40_000), (to, 80)) {
+            id += 1;
+            let call = Frame {
+                payload: vec![7; 200],
+                ..call
+            };
+            let [first, later] = split(&call, 64, id);
+            let before = count(&stage);
+            let output = stage.run(name, &later);
+            assert_eq!((output.verdict, &output.packet), (REDIRECT, &later), "{call:?}");
+            assert_eq!(count(&stage), [before[0] + 1, before[1]]);
+            // Behind its first it is as any other.
+            let output = stage.run(name, &first);
+            if matches!(call.transport, Transport::Sctp(..)) {
+                assert_eq!(output.verdict, SHOT, "its ports change");
+                continue;
+            }
+            let again = stage.run(name, &later);
+            assert_eq!(again.verdict, output.verdict);
+            assert_ne!(again.packet, later);
+            assert_eq!(count(&stage), [before[0] + 1, before[1]]);
+        }
+    }
+    // As many as a CPU lets come in again at once, and no more.
+    let call = Frame {
+        payload: vec![7; 200],
+        ..Frame::udp((client::<A>(), 40_000), (balancer::<A>(), 80))
+    };
+    let verdicts: Vec<i32> = (1000..1300)
+        .map(|id| stage.run(program::FROM_NETWORK, &split(&call, 64, id)[1]).verdict)
+        .collect();
+    assert!(
+        verdicts.contains(&REDIRECT) && verdicts.ends_with(&[SHOT]),
+        "{verdicts:?}"
+    );
+    // What may be the node's own is left to its stack.
+    let own = Frame {
+        payload: vec![7; 200],
+        ..Frame::udp((client::<A>(), 40_000), (node::<A>(), 53))
+    };
+    passes_unchanged(&stage, program::FROM_NETWORK, &split(&own, 64, 1400)[1]);
+    // Replies on their way to a pod, and out of the node, are of no queue: they are dropped.
+    stage.kernel.let_fragments_come_again(true);
+    let reply = Frame {
+        payload: vec![7; 200],
+        ..Frame::udp((local::<A>(1), TARGET), (pod::<A>(), 40_000))
+    };
+    for name in [program::TO_POD, program::TO_NETWORK] {
+        let lost = stage.kernel.counted(Counter::FragmentWithoutFirst);
+        assert_eq!(
+            stage.run(name, &split(&reply, 64, 2000)[1]).verdict,
+            SHOT,
+            "{name}"
+        );
+        assert_eq!(stage.kernel.counted(Counter::FragmentWithoutFirst), lost + 1);
+    }
 }
 
 fn frames_for_others_pass<A: Kin>() {

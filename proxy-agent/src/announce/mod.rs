@@ -2,6 +2,7 @@
 
 mod notice;
 mod post;
+mod scarcity;
 mod watcher;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 pub use notice::{About, Notice, Severity};
+pub use scarcity::tell_of_source_ports;
 pub use watcher::Announcements;
 
 /// Notices that wait to be posted; more are counted, and lost.

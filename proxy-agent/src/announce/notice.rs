@@ -79,6 +79,17 @@ impl Notice {
         }
     }
 
+    /// Source ports run short, in these words.
+    pub fn of_source_ports(text: String) -> Self {
+        Self {
+            about: About::Node,
+            severity: Severity::Warning,
+            reason: "SourcePortsScarce",
+            action: "TranslateSource",
+            note: text,
+        }
+    }
+
     /// A Service or the node does not get what it asks for; none for what belongs to neither.
     pub fn of_warning(warning: &Warning, uid: Option<&Arc<str>>) -> Option<Self> {
         if let Warning::RangesNotKnown { .. } = warning {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::{Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{DatapathOptions, MapEntries, NodePortRange, SnatPorts, SocketLb};
+use crate::datapath::{DatapathOptions, MapEntries, Mark, NodePortRange, SnatPorts, SocketLb};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
@@ -39,6 +39,8 @@ pub enum Command {
     Backends(ViewArguments),
     /// Shows the flows: connections and UDP exchanges, a row for each direction.
     Flows(ViewArguments),
+    /// Shows how many source ports of --snat-ports are in use towards each destination, those that use the most first.
+    Snat(ViewArguments),
     /// Shows why packets and calls were dropped or refused, and counts of rare events.
     Drops(ViewArguments),
     /// Compares what Services ask for with what is in the maps, and names each difference.
@@ -205,6 +207,10 @@ pub struct AgentArguments {
     /// Where Kubernetes allocates NodePorts, as kube-apiserver's --service-node-port-range has it; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
     node_port_range: NodePortRange,
+    /// One bit of the skb mark, as 0x80, that packets from outside get whose destination was translated to a pod of this node:
+    /// for rules that send answers back by the uplink that the call came in by. Not given: none.
+    #[arg(long, value_name = "BIT", value_parser = mark)]
+    dnat_mark: Option<Mark>,
     /// Memory that all maps together take at a start, such as 256Mi; not given: 1 % of the node's.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     map_memory: Option<u64>,
@@ -236,6 +242,7 @@ impl AgentArguments {
             snat_ports: self.snat_ports,
             node_port_range: self.node_port_range,
             memory: self.map_memory,
+            mark: self.dnat_mark,
             memory_limit: self.map_memory_limit,
             map_entries: self.map_entries.clone(),
             lives: settings.lives,
@@ -243,6 +250,18 @@ impl AgentArguments {
             ..hooks
         }
     }
+}
+
+/// A mark with one bit.
+fn mark(text: &str) -> Result<Mark, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let mark = number.ok().and_then(Mark::new);
+    mark.ok_or_else(|| {
+        "it must have one bit set, so that it stands beside the marks of others; write it as 0x80".to_owned()
+    })
 }
 
 /// Bytes, with Ki, Mi or Gi as in Kubernetes.
@@ -278,6 +297,22 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mark_is_one_bit() {
+        for (text, bit) in [("0x80", 7), ("128", 7), ("1", 0), ("0x80000000", 31)] {
+            let options = agent(&["--dnat-mark", text]).unwrap();
+            assert_eq!(options.mark.map(Mark::bit), Some(bit), "{text}");
+        }
+        for text in ["0", "3", "0x180", "0x", "-1", "0x100000000", "mark"] {
+            let error = agent(&["--dnat-mark", text]).unwrap_err();
+            assert!(
+                error.contains("one bit") || error.contains("unexpected"),
+                "{error}"
+            );
+        }
+        assert_eq!(agent(&[]).unwrap().mark, None);
     }
 
     #[test]

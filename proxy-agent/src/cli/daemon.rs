@@ -13,7 +13,7 @@ use super::reload::Reloading;
 use super::serve::Telling;
 use super::{AgentArguments, LogFormat};
 use crate::agent::{self, Reconciler, Surroundings};
-use crate::announce::Notice;
+use crate::announce::{self, Notice};
 use crate::config::LogStyle;
 use crate::datapath::Datapath;
 use crate::log::{self, LogControl};
@@ -100,6 +100,10 @@ async fn serve(
     let (grace, sweeps) = (datapath.grace(), datapath.sweeps());
     let announcer = source.announcer(&node_name);
     announcer.tell(Notice::started());
+    tokio::spawn(announce::tell_of_source_ports(
+        datapath.source_ports(),
+        announcer.clone(),
+    ));
     let (telling, observer) = Telling::start(
         &node_name,
         source.without_node(),

@@ -36,6 +36,7 @@ pub use source::{SourceArguments, SourceChoice};
 pub use uninstall::{UninstallArguments, run_uninstall};
 pub use view::{
     print_backends, print_checks, print_drops, print_flows, print_leftovers, print_removed, print_services,
+    print_source_ports,
 };
 
 /// The host's name in small letters, as kube-proxy takes it for the node's.

@@ -11,6 +11,7 @@ use super::table::table;
 use crate::datapath::cleanup::Removed;
 use crate::datapath::doctor::{Check, State};
 use crate::datapath::dump::{BackendEntry, CounterEntry, FlowEntry, FrontendEntry, ListEntry, ServiceEntry};
+use crate::datapath::snat::SnatUse;
 use crate::predecessor::Leftovers;
 
 /// Prints entries as JSON, or as the table that is made of them.
@@ -209,6 +210,26 @@ fn flow_state(flow: &FlowEntry) -> String {
         (_, true) => "new".to_owned(),
         _ => flow.state.join(","),
     }
+}
+
+/// One row for each destination towards which source ports are in use.
+pub fn print_source_ports(writer: &mut impl Write, output: Output, uses: &[SnatUse]) -> io::Result<()> {
+    print(writer, output, uses, |uses| {
+        let rows = uses.iter().map(|row| {
+            let percent = u64::from(row.used) * 100 / u64::from(row.of.max(1));
+            [
+                format!("{} {}", row.protocol, row.destination),
+                row.source.to_string(),
+                format!("{} of {} ({percent} %)", row.used, row.of),
+                if row.service.is_empty() {
+                    "- (netfilter)".to_owned()
+                } else {
+                    row.service.clone()
+                },
+            ]
+        });
+        table(["DESTINATION", "SOURCE", "PORTS", "SERVICE"], rows)
+    })
 }
 
 /// All counters, drops first.

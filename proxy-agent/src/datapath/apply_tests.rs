@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use proxy_common::layout::{
     Action, AffinityWord, BACKEND_LOCAL, Backend, BackendId, Counter, Direction, FilterBit, Flow, FlowKey,
-    FrontendKind, FrontendValue, Identity, ListWord, Meta, NameText, Port, Service, ServiceId, V4, V6, When,
-    protocol, state,
+    FrontendKind, FrontendValue, Identity, ListWord, Meta, NameText, Port, Service, ServiceId, V4, V6, Via,
+    When, protocol, state,
 };
 
 use super::clock::Clock;
@@ -352,7 +352,7 @@ fn the_command_line_reads_flows_and_counters() {
         service: ServiceId(1),
         expected_acknowledgement: 0,
         action: Action::Stack as u8,
-        pad: [0; 3],
+        via: Via::UNKNOWN,
     };
     datapath.tables.flows4.tcp_flows.put(&key, &flow).unwrap();
     let flows = dump::flows(&place.instance).unwrap();

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use proxy_common::layout::{
-    CONFIG_CHECKSUM_IPV6, CONFIG_HOPS_BY_PORT, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING,
-    CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION,
+    CONFIG_CHECKSUM_IPV6, CONFIG_HOPS_BY_PORT, CONFIG_MARK, CONFIG_MARK_BIT, CONFIG_NO_LOOPBACK4,
+    CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION,
 };
 
 use super::clock;
@@ -72,7 +72,10 @@ fn flags(options: &DatapathOptions) -> Result<u32, DatapathError> {
         0
     };
     let ping = if options.ping { 0 } else { CONFIG_NO_PING };
-    Ok(pods | checksum | hops | ping | options.node_ports.config_flags())
+    let mark = options
+        .mark
+        .map_or(0, |mark| CONFIG_MARK | mark.bit() << CONFIG_MARK_BIT);
+    Ok(pods | checksum | hops | ping | mark | options.node_ports.config_flags())
 }
 
 /// Whether bpf_l4_csum_replace takes `BPF_F_IPV6` (6.16, or brought back): tried on a packet, because the verifier does
@@ -104,6 +107,7 @@ pub(super) fn own_netns_cookie() -> Result<u64, DatapathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::Mark;
 
     #[test]
     fn lives_are_in_ticks_and_the_switch_is_a_flag() {
@@ -130,6 +134,9 @@ mod tests {
         let config = of_node(&options).unwrap();
         assert_eq!(config.udp_established, rate * 5 / 2);
         assert_eq!(config.tcp_established, u32::MAX / 2, "as long as can be told");
+        assert_eq!(config.mark(), 0);
+        options.mark = Mark::new(0x80);
+        assert_eq!(of_node(&options).unwrap().mark(), 0x80);
         options.socket_lb = SocketLb::HostOnly;
         assert_eq!(of_node(&options).unwrap().flags & CONFIG_PODS_SOCKET_LB, 0);
     }

@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::error::DatapathError;
 use super::instance::Instance;
 use super::snapshot;
+use super::snat::{SnatUse, Tally};
 use super::sys::Layout;
 use super::tables::{FlowTables, Tables};
 use crate::plan::{Capacity, Snapshot};
@@ -235,6 +236,19 @@ pub fn flows(instance: &Path) -> Result<Vec<FlowEntry>, DatapathError> {
     Ok(entries)
 }
 
+/// Source ports in use towards each destination of an instance, those that use the most first.
+pub fn source_ports(instance: &Path) -> Result<Vec<SnatUse>, DatapathError> {
+    let tables = Tables::open(&Instance::new(instance))?;
+    let judge = Judge {
+        config: tables.config.get(&0)?.unwrap_or_default(),
+        now: Clock::new()?.now()?,
+    };
+    let mut tally = Tally::default();
+    judge.tally(&tables.flows4, &mut tally)?;
+    judge.tally(&tables.flows6, &mut tally)?;
+    tally.all(&judge.config, &tables)
+}
+
 /// All counters of an instance.
 pub fn counters(instance: &Path) -> Result<Vec<CounterEntry>, DatapathError> {
     counters_of(&Tables::open(&Instance::new(instance))?)
@@ -284,6 +298,26 @@ impl Judge {
         Ok(())
     }
 
+    fn tally<A: Addr>(&self, tables: &FlowTables<A>, tally: &mut Tally) -> Result<(), DatapathError>
+    where
+        FlowKey<A>: Layout,
+        Flow<A>: Layout,
+    {
+        for map in [
+            &tables.tcp_embryos,
+            &tables.tcp_flows,
+            &tables.udp_embryos,
+            &tables.udp_flows,
+        ] {
+            for (key, flow) in map.entries()? {
+                if !lifetime::expired(&self.config, key.protocol, flow.meta, self.now) {
+                    tally.met(&self.config, &key, &flow);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn entry<A: Addr>(&self, table: &'static str, key: &FlowKey<A>, flow: &Flow<A>) -> FlowEntry {
         let seconds = |ticks: u32| ticks / self.config.ticks_per_second.max(1);
         let age = lifetime::age(flow.meta, self.now);
@@ -307,7 +341,7 @@ impl Judge {
     }
 }
 
-fn socket_address<A: Addr>(address: A, port: Port) -> SocketAddr {
+pub(super) fn socket_address<A: Addr>(address: A, port: Port) -> SocketAddr {
     SocketAddr::new(snapshot::ip(address), port.number())
 }
 
@@ -327,7 +361,7 @@ fn state_names(bits: u8) -> Vec<&'static str> {
         .collect()
 }
 
-fn protocol_name(number: u8) -> &'static str {
+pub(super) fn protocol_name(number: u8) -> &'static str {
     match number {
         protocol::TCP => "tcp",
         protocol::UDP => "udp",

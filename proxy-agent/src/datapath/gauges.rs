@@ -11,6 +11,7 @@ use super::error::DatapathError;
 use super::hooks::Hooks;
 use super::instance::Instance;
 use super::map::{Cursor, Map};
+use super::snat::SnatReport;
 use super::sweep::FlowCounts;
 use super::sys::Layout;
 use super::tables::{Current, Tables};
@@ -24,6 +25,7 @@ pub struct Gauges {
     instance: Instance,
     limit: u64,
     swept: watch::Receiver<Option<FlowCounts>>,
+    source_ports: watch::Receiver<SnatReport>,
     hooks: watch::Receiver<Hooks>,
 }
 
@@ -92,6 +94,7 @@ impl Gauges {
         instance: Instance,
         limit: u64,
         swept: watch::Receiver<Option<FlowCounts>>,
+        source_ports: watch::Receiver<SnatReport>,
         hooks: watch::Receiver<Hooks>,
     ) -> Self {
         Self {
@@ -99,8 +102,14 @@ impl Gauges {
             instance,
             limit,
             swept,
+            source_ports,
             hooks,
         }
+    }
+
+    /// Source ports in use, at the last sweep.
+    pub fn source_ports(&self) -> SnatReport {
+        self.source_ports.borrow().clone()
     }
 
     /// What is known of the hooks.

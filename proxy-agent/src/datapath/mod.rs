@@ -47,6 +47,7 @@ mod reserved;
 mod room;
 mod size;
 mod snapshot;
+pub mod snat;
 mod sockets;
 mod specification;
 mod sweep;
@@ -76,7 +77,7 @@ pub use lives::{Lives, NodePorts};
 pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
 pub use options::{
-    AttachMode, DatapathOptions, FlowLives, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
+    AttachMode, DatapathOptions, FlowLives, Mark, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
     XdpMode,
 };
 pub use size::{MapEntries, MapMemory, MapSizes};
@@ -96,6 +97,7 @@ use layouts::{Layout, OLDER};
 use observe::Stale;
 use programs::Programs;
 use release::Released;
+use snat::SnatReport;
 use sweep::Sweeper;
 use tables::{Current, Tables};
 
@@ -115,6 +117,7 @@ pub struct Datapath {
     threads: Vec<JoinHandle<()>>,
     sweeps: watch::Receiver<Sweeps>,
     gauges: Gauges,
+    source_ports: watch::Receiver<SnatReport>,
     hooks: watch::Receiver<Hooks>,
     _lock: Flock<File>,
 }
@@ -209,12 +212,14 @@ impl Datapath {
         let (counts, swept) = watch::channel(None);
         let stop = Arc::new(stop);
         let (chosen, answering) = follower.node_ports();
+        let sweeper = Sweeper::new(tables.clone(), released.clone(), grace.clone())?;
+        let source_ports = sweeper.source_ports();
         let hooks = follower.hooks();
         let current = Current::new(tables.clone());
         let janitor = Janitor {
             sweeps,
             counts,
-            sweeper: Sweeper::new(tables.clone(), released.clone(), grace.clone())?,
+            sweeper,
             tables: tables.clone(),
             released: released.clone(),
             errands: receiver,
@@ -226,8 +231,10 @@ impl Datapath {
                 grower.instance.clone(),
                 grower.limit,
                 swept,
+                source_ports.clone(),
                 hooks.clone(),
             ),
+            source_ports,
             hooks,
             node_ports: NodePorts {
                 tables: current.clone(),
@@ -299,6 +306,11 @@ impl Datapath {
     /// How full the maps are and what they count.
     pub fn gauges(&self) -> Gauges {
         self.gauges.clone()
+    }
+
+    /// Source ports in use, after each sweep of the flow tables.
+    pub fn source_ports(&self) -> watch::Receiver<SnatReport> {
+        self.source_ports.clone()
     }
 
     /// Tells which hooks are without their programs.

@@ -45,6 +45,8 @@ pub struct DatapathOptions {
     pub node_ports: NodePortAddresses,
     /// Whether the addresses of Services answer ping.
     pub ping: bool,
+    /// What the skb mark of packets from an uplink to a backend of this node gets.
+    pub mark: Option<Mark>,
     /// Time between two looks at the hooks; nought: never.
     pub hook_check_period: Duration,
     /// The BPF object.
@@ -70,9 +72,26 @@ impl DatapathOptions {
             lives: FlowLives::default(),
             node_ports: NodePortAddresses::default(),
             ping: true,
+            mark: None,
             hook_check_period: Duration::from_secs(30),
             object: OBJECT,
         }
+    }
+}
+
+/// One bit of the skb mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u32);
+
+impl Mark {
+    /// The mark with this one bit; none if it has more, or none.
+    pub fn new(mark: u32) -> Option<Self> {
+        mark.is_power_of_two().then_some(Self(mark))
+    }
+
+    /// The number of its bit.
+    pub fn bit(self) -> u32 {
+        self.0.trailing_zeros()
     }
 }
 

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use proxy_common::layout::{Addr, Affinity, BackendId, Config, Direction, Flow, FlowKey};
 use proxy_common::rules::{client, lifetime, load};
+use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::error::DatapathError;
 use super::grace::Grace;
 use super::map::{Cursor, Map};
 use super::release::{Candidates, Released};
+use super::snat::{SnatReport, Tally};
 use super::sys::Layout;
 use super::tables::{FlowTables, Tables};
 
@@ -32,6 +34,7 @@ pub(super) struct Sweeper {
     grace: Grace,
     clock: Clock,
     running: Option<Sweep>,
+    source_ports: watch::Sender<SnatReport>,
 }
 
 /// Where a sweep stands.
@@ -45,6 +48,7 @@ struct Sweep {
     counts: FlowCounts,
     /// How many connections each backend has.
     loads: HashMap<BackendId, i32>,
+    source_ports: Tally,
 }
 
 /// Entries of the flow tables that a whole sweep met, in its order of the tables.
@@ -83,6 +87,7 @@ impl Sweeper {
             grace,
             clock: Clock::new()?,
             running: None,
+            source_ports: watch::Sender::default(),
         })
     }
 
@@ -95,6 +100,11 @@ impl Sweeper {
     /// Whether a sweep has begun and not ended.
     pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// What each whole sweep finds of source ports.
+    pub(super) fn source_ports(&self) -> watch::Receiver<SnatReport> {
+        self.source_ports.subscribe()
     }
 
     /// Goes on with the sweep, or begins one.
@@ -131,6 +141,8 @@ impl Sweeper {
             self.running = Some(sweep);
         } else {
             self.settle(&sweep.loads)?;
+            let report = sweep.source_ports.report(&judge.config, &self.tables)?;
+            self.source_ports.send_replace(report);
             swept.cleared = self.released.clear(&self.tables.prefilter, &sweep.unused);
             swept.end = true;
         }
@@ -200,6 +212,7 @@ impl Judge {
             let mut is_there = true;
             if !lifetime::expired(&self.config, key.protocol, flow.meta, self.now) {
                 sweep.unused.met(&key, &flow);
+                sweep.source_ports.met(&self.config, &key, &flow);
                 if key.direction == Direction::Forward as u8 && load::counts(flow.meta.state()) {
                     *sweep.loads.entry(flow.backend).or_default() += 1;
                 }

@@ -330,7 +330,9 @@ where
             Decision::Reject(counter) => return Outcome::Refused(Verdict::Reject, counter),
             Decision::Drop(counter) => return Outcome::Refused(Verdict::Drop, counter),
             Decision::Translate(action) => action,
-            Decision::Pass | Decision::TranslateError(_) | Decision::AnswerEcho => return Outcome::Untouched,
+            Decision::Pass | Decision::TranslateError(_) | Decision::AnswerEcho | Decision::AwaitFirst => {
+                return Outcome::Untouched;
+            }
         };
         let treatment = match action {
             Action::Stack => Treatment::Kept,

@@ -5,6 +5,7 @@ mod labels;
 mod maps;
 mod page;
 mod process;
+mod snat;
 mod source;
 mod sync;
 
@@ -37,6 +38,7 @@ impl Metrics {
         let (health, sync) = (HealthMetrics::default(), SyncMetrics::default());
         health.register(&mut registry);
         sync.register(&mut registry);
+        registry.register_collector(Box::new(snat::SourcePorts(gauges.clone())));
         registry.register_collector(Box::new(maps::Maps(gauges)));
         registry.register_collector(Box::new(Process::new()));
         if let Some(status) = source {

@@ -23,6 +23,13 @@ pub const CONFIG_NO_PING: u32 = 16;
 /// remembers next hops by ports as well as by addresses.
 pub const CONFIG_HOPS_BY_PORT: u32 = 32;
 
+/// [`Config::flags`]: packets from an uplink to a backend of this node get one bit of the skb mark, whose number stands in
+/// the bits from [`CONFIG_MARK_BIT`] on.
+pub const CONFIG_MARK: u32 = 1 << 16;
+
+/// [`Config::flags`]: where the number of the bit stands, in five bits.
+pub const CONFIG_MARK_BIT: u32 = 17;
+
 /// The one value of CONFIG (array of 1). Times are in ticks of `bpf_jiffies64`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +39,7 @@ pub struct Config {
     /// [`LAYOUT_VERSION`].
     pub layout_version: u32,
     /// [`CONFIG_PODS_SOCKET_LB`] | [`CONFIG_CHECKSUM_IPV6`] | [`CONFIG_NO_LOOPBACK4`] | [`CONFIG_NO_LOOPBACK6`] |
-    /// [`CONFIG_NO_PING`].
+    /// [`CONFIG_NO_PING`] | [`CONFIG_HOPS_BY_PORT`] | [`CONFIG_MARK`].
     pub flags: u32,
     /// Ticks in a second (the kernel's HZ).
     pub ticks_per_second: u32,
@@ -55,3 +62,31 @@ pub struct Config {
 }
 
 const _: () = assert!(size_of::<Config>() == 48);
+
+impl Config {
+    /// What the skb mark of a packet from an uplink to a backend of this node gets; 0: nothing.
+    #[inline(always)]
+    pub const fn mark(&self) -> u32 {
+        if self.flags & CONFIG_MARK == 0 {
+            return 0;
+        }
+        1 << (self.flags >> CONFIG_MARK_BIT & 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_one_bit_or_none() {
+        let with = |flags| Config {
+            flags,
+            ..Config::default()
+        };
+        assert_eq!(with(!CONFIG_MARK).mark(), 0);
+        for bit in 0..32 {
+            assert_eq!(with(CONFIG_MARK | bit << CONFIG_MARK_BIT).mark(), 1 << bit);
+        }
+    }
+}

@@ -106,6 +106,8 @@ counters! {
     SourcePortReclaimed = "source_port_reclaimed", false;
     /// A packet in the middle of a connection that nobody knew was balanced by its hash (Maglev).
     FlowJoined = "flow_joined", false;
+    /// A fragment ahead of its first came in again, to find it: how often it did is not counted.
+    FragmentAhead = "fragment_ahead", false;
 }
 
 /// What a hook does with a counter if another hook decides on the same packet again, as TC does on what XDP lets pass.

@@ -1,6 +1,6 @@
 //! The flow tables: EMBRYOS and FLOWS, each for TCP (and SCTP) and UDP, IPv4 and IPv6.
 
-use super::{Addr, BackendId, Port, ServiceId};
+use super::{Addr, BackendId, Port, ServiceId, Via};
 
 /// Which way a packet of a flow goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,8 +180,8 @@ pub struct Flow<A> {
     pub expected_acknowledgement: u32,
     /// An [`Action`]; the same in both directions.
     pub action: u8,
-    /// Zero.
-    pub pad: [u8; 3],
+    /// Of a flow that is redirected, the uplink that it came in by, and that its answers leave by if there is a way.
+    pub via: Via,
 }
 
 const RESERVED: usize = if cfg!(feature = "next-layout") { 8 } else { 0 };
@@ -226,7 +226,7 @@ impl<A: Addr> FlowKey<A> {
         into.service = flow.service;
         into.expected_acknowledgement = 0;
         into.action = flow.action;
-        into.pad = [0; 3];
+        into.via = flow.via;
     }
 }
 
@@ -279,7 +279,7 @@ mod tests {
             service: ServiceId(2),
             expected_acknowledgement: 0,
             action: Action::Redirect as u8,
-            pad: [0; 3],
+            via: Via::new(7),
         };
         let partner = key.partner(&flow);
         assert_eq!(partner.source, flow.destination);

@@ -25,14 +25,15 @@ mod service;
 mod socket;
 mod source_range;
 mod uplink;
+mod via;
 mod vip;
 
 pub use address::{Addr, Family, MappedAddress, V4, V6};
 pub use affinity::{Affinity, AffinityKey, AffinityWord};
 pub use backend::{BACKEND_LOCAL, Backend, BackendId};
 pub use config::{
-    CONFIG_CHECKSUM_IPV6, CONFIG_HOPS_BY_PORT, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING,
-    CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION,
+    CONFIG_CHECKSUM_IPV6, CONFIG_HOPS_BY_PORT, CONFIG_MARK, CONFIG_MARK_BIT, CONFIG_NO_LOOPBACK4,
+    CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION,
 };
 pub use counter::{Counter, Twice};
 pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};
@@ -52,6 +53,7 @@ pub use service::{ChoiceRule, ListWord, Service, ServiceId, When};
 pub use socket::{SocketKey, SocketValue};
 pub use source_range::{SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey};
 pub use uplink::{UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, UPLINKS, Uplink};
+pub use via::Via;
 pub use vip::Vip;
 
 /// IP protocol numbers that Shunt knows.

@@ -67,6 +67,9 @@ pub const COUNTERS: &str = "COUNTERS";
 /// Per-CPU array of 1: when the bucket of ICMP errors will be full (u64, nanoseconds): see [`crate::rules::limit`]. Of the
 /// programs alone, and not pinned.
 pub const ERROR_LIMIT: &str = "ERROR_LIMIT";
+/// Per-CPU array of 1: when the bucket of fragments that come in again will be full (u64, nanoseconds): see
+/// [`crate::rules::limit`]. Of the programs alone, and not pinned.
+pub const AHEAD_LIMIT: &str = "AHEAD_LIMIT";
 /// Per-CPU array by a hash of the link-layer address: when a packet to a next hop last went through the stack (u32, ticks).
 /// Of the programs alone, and not pinned.
 pub const NEIGHBOURS: &str = "NEIGHBOURS";

@@ -2,7 +2,7 @@
 
 use crate::layout::{
     Action, Addr, Affinity, AffinityKey, BackendId, ChoiceRule, Counter, Direction, Flow, FlowKey, FlowTable,
-    Meta, Port, When, protocol, state,
+    Meta, Port, Via, When, protocol, state,
 };
 use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
@@ -251,6 +251,11 @@ fn way<A: Addr, N: FlowStore<A>>(
     flow.backend = id;
     flow.generation = backend.life;
     flow.action = action as u8;
+    flow.via = if action as u8 == Action::Redirect as u8 {
+        Via::new(node.came_in_by())
+    } else {
+        Via::UNKNOWN
+    };
     Ok(())
 }
 

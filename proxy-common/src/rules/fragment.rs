@@ -1,8 +1,8 @@
 //! Fragments: only a datagram's first one carries the ports (RFC 791, RFC 8200 §4.5).
 //!
 //! TC runs before the stack puts datagrams together, so the first fragment's ports are remembered for the later
-//! ones. A later fragment whose first has not been seen can't be judged: it is dropped where an untranslated one would
-//! go astray, and passes where it is none of ours.
+//! ones. A later fragment whose first has not been seen can't be judged: if it can't wait, it is dropped where an untranslated
+//! one would go astray, and passes where it is none of ours.
 
 use crate::layout::{Addr, Counter, Family, FilterBit, FragmentKey, FragmentPorts};
 use crate::rules::headers::Fragment;
@@ -41,6 +41,7 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
     match piece(node, packet) {
         GOES_ON => None,
         PASSES => Some(Verdict::PASS),
+        WAITS => Some(Verdict::AWAIT_FIRST),
         _ => Some(Verdict::drop(Counter::FragmentWithoutFirst)),
     }
 }
@@ -48,6 +49,7 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
 const GOES_ON: u32 = 0;
 const PASSES: u32 = 1;
 const GOES_NOWHERE: u32 = 2;
+const WAITS: u32 = 3;
 
 /// Not inlined, so a plain number.
 #[cfg_attr(target_arch = "bpf", inline(never))]
@@ -69,8 +71,8 @@ fn piece<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>) -> u32 {
         return GOES_ON;
     }
     let Some(ports) = node.fragment(&key) else {
-        // For the node itself the stack puts the datagram together and judges it.
-        return if astray { GOES_NOWHERE } else { PASSES };
+        // At an address of the node it may be a NodePort's, or the node's own: then the stack puts the datagram together.
+        return if astray { GOES_NOWHERE } else { WAITS };
     };
     packet.protocol = ports.protocol();
     packet.source_port = ports.source;

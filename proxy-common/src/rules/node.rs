@@ -99,6 +99,8 @@ pub trait FlowStore<A: Addr>: Directory<A> {
     /// # Errors
     /// [`Counter::NoRoute`] or [`Counter::NoSourceAddress`].
     fn source_towards(&self, destination: &A) -> Result<A, Counter>;
+    /// The index of the interface that the packet came in by; 0 if that is not known.
+    fn came_in_by(&self) -> u32;
     /// The ports of a fragmented datagram.
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     /// Remembers the ports of a fragmented datagram.

@@ -1,6 +1,6 @@
 //! What is to be done with a packet, and where the rules put what they know of it.
 
-use crate::layout::{Action, Addr, Counter, Flow, FlowKey, protocol};
+use crate::layout::{Action, Addr, Counter, Direction, Flow, FlowKey, protocol};
 use crate::rules::Headers;
 use crate::rules::headers::Fragment;
 use crate::rules::quote::Quote;
@@ -36,6 +36,8 @@ pub enum Decision {
     Drop(Counter),
     /// Answer an echo request, or a fragment of one, in the name of its destination.
     AnswerEcho,
+    /// Pass it on as it is, unless it can wait for the first fragment of its datagram, which it has overtaken.
+    AwaitFirst,
 }
 
 impl Verdict {
@@ -46,6 +48,9 @@ impl Verdict {
 
     /// [`Decision::AnswerEcho`].
     pub const ANSWER_ECHO: Self = Self(5 << 8);
+
+    /// [`Decision::AwaitFirst`].
+    pub const AWAIT_FIRST: Self = Self(6 << 8);
 
     /// [`Decision::Pass`].
     pub const PASS: Self = Self(0);
@@ -135,6 +140,9 @@ impl Verdict {
         if self == Self::ANSWER_ECHO {
             return Decision::AnswerEcho;
         }
+        if self == Self::AWAIT_FIRST {
+            return Decision::AwaitFirst;
+        }
         match self.dropped().and_then(counter) {
             Some(counter) => Decision::Drop(counter),
             None => Decision::Pass,
@@ -189,6 +197,16 @@ impl<A: Addr> Work<A> {
             && (packet.source_port != flow.source_port || packet.destination_port != flow.destination_port)
     }
 
+    /// The interface that the packet should leave by, because its flow came in by it; 0: the routing table alone decides.
+    #[inline(always)]
+    pub const fn way_back(&self) -> u32 {
+        if self.key.direction == Direction::Reverse as u8 {
+            self.flow.via.interface()
+        } else {
+            0
+        }
+    }
+
     /// Derives partner and other from key and flow.
     #[inline(always)]
     pub(crate) fn derive_partner(&mut self) {
@@ -219,6 +237,7 @@ mod tests {
         }
         assert_eq!(Verdict::PASS.decision(), Decision::Pass);
         assert_eq!(Verdict::ANSWER_ECHO.decision(), Decision::AnswerEcho);
+        assert_eq!(Verdict::AWAIT_FIRST.decision(), Decision::AwaitFirst);
         assert_eq!(Verdict::of_action(Action::Foreign as u8), Verdict::PASS);
         assert_eq!(Verdict::of_error(Action::Foreign as u8), Verdict::PASS);
     }

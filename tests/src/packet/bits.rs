@@ -3,7 +3,7 @@
 use proxy_common::layout::{
     Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Flow, FlowKey, FragmentKey,
     FragmentPorts, FrontendKey, FrontendValue, Interface, ListWord, Meta, NamespaceAddress, NamespaceKey,
-    Network, NetworkList, Networks, Port, Service, ServiceId, SourceRange, Uplink, V4, V6, Vip,
+    Network, NetworkList, Networks, Port, Service, ServiceId, SourceRange, Uplink, V4, V6, Via, Vip,
 };
 
 /// Something that stands in a map.
@@ -95,6 +95,16 @@ impl Bits for Port {
     }
 }
 
+impl Bits for Via {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.interface().to_le_bytes()[..3]);
+    }
+    fn take(bytes: &mut &[u8]) -> Self {
+        let [a, b, c]: [u8; 3] = Bits::take(bytes);
+        Self::new(u32::from_le_bytes([a, b, c, 0]))
+    }
+}
+
 macro_rules! structs {
     ($($type:ident $(<$family:ident>)? { $($field:ident),+ })+) => {$(
         impl$(<$family: Bits>)? Bits for $type $(<$family>)? {
@@ -130,7 +140,7 @@ structs! {
     FlowKey<A> { source, destination, source_port, destination_port, protocol, direction, pad }
     Flow<A> {
         meta, source, destination, source_port, destination_port, backend, generation, service,
-        expected_acknowledgement, action, pad
+        expected_acknowledgement, action, via
     }
 }
 

@@ -49,6 +49,7 @@ const PROGRAMS: [&str; 6] = [
 ];
 /// Offsets in `struct __sk_buff`, and its size.
 const INGRESS_IFINDEX: usize = 36;
+const SKB_MARK: usize = 8;
 const IFINDEX: usize = 40;
 const GSO_SIZE: usize = 176;
 const CONTEXT: usize = 192;
@@ -62,6 +63,8 @@ pub struct Output {
     pub verdict: i32,
     /// The packet behind it.
     pub packet: Vec<u8>,
+    /// `skb->mark` behind it; 0 where that is not told.
+    pub mark: u32,
 }
 
 /// How a packet comes in.
@@ -231,18 +234,27 @@ impl Kernel {
         if context.is_summed {
             let (verdict, length) = run_summed(program.fd()?.as_fd(), frame, &skb, &mut packet)?;
             packet.truncate(length);
-            return Ok(Output { verdict, packet });
+            let mark = 0;
+            return Ok(Output {
+                verdict,
+                packet,
+                mark,
+            });
         }
+        let mut left = [0; CONTEXT];
         let result = program.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut packet),
             ctx_in: Some(&skb),
+            ctx_out: Some(&mut left),
             ..TestRunOptions::default()
         })?;
         packet.truncate(result.data_size_out as usize);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|byte| left[SKB_MARK + byte]);
         Ok(Output {
             verdict: result.return_value as i32,
             packet,
+            mark: u32::from_ne_bytes([a, b, c, d]),
         })
     }
 
@@ -267,6 +279,7 @@ impl Kernel {
         Ok(Output {
             verdict: result.return_value as i32,
             packet,
+            mark: 0,
         })
     }
 
@@ -530,16 +543,21 @@ impl Kernel {
 
     /// When the bucket of ICMP errors will be full, on every CPU: nanoseconds of the monotonic clock.
     pub fn set_error_limit(&mut self, full: u64) {
-        let map = self
-            .ebpf
-            .map_mut(names::ERROR_LIMIT)
-            .unwrap_or_else(|| panic!("no limit of errors"));
-        let mut map =
-            PerCpuArray::<_, u64>::try_from(map).unwrap_or_else(|error| panic!("ERROR_LIMIT: {error}"));
+        self.set_limit(names::ERROR_LIMIT, full);
+    }
+
+    /// Whether fragments ahead of their first come in again, of which a test run sees no more than the first time.
+    pub fn let_fragments_come_again(&mut self, they_do: bool) {
+        self.set_limit(names::AHEAD_LIMIT, if they_do { 0 } else { u64::MAX / 2 });
+    }
+
+    fn set_limit(&mut self, name: &str, full: u64) {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("no {name}"));
+        let mut map = PerCpuArray::<_, u64>::try_from(map).unwrap_or_else(|error| panic!("{name}: {error}"));
         let cpus = aya::util::nr_cpus().unwrap_or_else(|error| panic!("how many CPUs there are: {error:?}"));
         let values = PerCpuValues::try_from(vec![full; cpus]).unwrap_or_else(|error| panic!("{error}"));
         map.set(0, values, 0)
-            .unwrap_or_else(|error| panic!("ERROR_LIMIT: {error}"));
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
     /// Empties the tables of flows, fragments, session affinity and network namespaces.
@@ -573,6 +591,7 @@ impl Kernel {
         self.set_networks(&Networks::default());
         self.clear::<[u8; 4], [u8; 32]>(names::INTERFACES);
         self.set_error_limit(0);
+        self.let_fragments_come_again(false);
         for index in 0..UPLINKS {
             self.set_uplink(&Uplink {
                 index,

@@ -124,6 +124,7 @@ impl<A: Kin> Stage<A> {
         };
         let mut host = HostNode::new(config, 1);
         host.primary = Some(node());
+        host.came_in_by = wire.uplink;
         host.node_addresses.extend([node(), A::of(6, 1)]);
         let mut stage = Self {
             kernel,
@@ -287,6 +288,7 @@ impl<A: Kin> Stage<A> {
                 packet[..12].copy_from_slice(&bytes[..12]);
                 Output {
                     verdict: REDIRECT,
+                    mark: 0,
                     packet,
                 }
             }

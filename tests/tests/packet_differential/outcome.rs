@@ -109,6 +109,7 @@ pub(crate) fn outcome<A: Kin>(
     let is_whole = sent.piece.is_none();
     let mut count = |counter: Counter| counters[counter as usize] += 1;
     let output = |bytes: Vec<u8>| Output {
+        mark: 0,
         verdict: PASS,
         packet: bytes,
     };

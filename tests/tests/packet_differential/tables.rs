@@ -37,6 +37,7 @@ impl<A: Kin> Difference<A> {
         let old = std::mem::replace(&mut stage.host, fresh);
         let host = &mut stage.host;
         host.primary = old.primary;
+        host.came_in_by = old.came_in_by;
         host.node_addresses = old.node_addresses;
         for address in [node(), A::of(6, 1)] {
             if dice.one_in(4) {

@@ -157,6 +157,31 @@ fn flows_show_packet_and_translation() {
 }
 
 #[test]
+fn source_ports_are_a_row_a_destination() {
+    let row = |destination: &str, service: &str, used| SnatUse {
+        protocol: "tcp",
+        destination: destination.parse().unwrap(),
+        source: [192, 168, 0, 1].into(),
+        service: service.to_owned(),
+        used,
+        of: 16_000,
+    };
+    let rows = [
+        row("10.1.0.1:8080", "shop/web:http", 4_100),
+        row("[fd00::7]:80", "", 9),
+    ];
+    let text = printed(|writer| print_source_ports(writer, Output::Table, &rows));
+    assert_eq!(
+        text,
+        "\
+DESTINATION        SOURCE       PORTS                 SERVICE
+tcp 10.1.0.1:8080  192.168.0.1  4100 of 16000 (25 %)  shop/web:http
+tcp [fd00::7]:80   192.168.0.1  9 of 16000 (0 %)      - (netfilter)
+"
+    );
+}
+
+#[test]
 fn drops_come_before_other_counters() {
     let counter = |name, drop, value| CounterEntry {
         name,

@@ -15,6 +15,7 @@ const BALANCER: (u16, u16) = (LOAD_BALANCER, 80);
 
 in_both_families!(
     a_remote_backend_is_reached_in_the_nodes_name,
+    both_entries_of_a_redirected_flow_name_the_uplink_of_the_call,
     a_local_backend_sees_the_clients_address,
     a_pod_reaches_a_remote_backend_in_its_own_name,
     a_clients_port_inside_the_range_is_kept,
@@ -121,6 +122,35 @@ fn a_remote_backend_is_reached_in_the_nodes_name<A: Spoken>() {
     scene.translated(Hook::FromNetwork, syn.with_flags(tcp::ACK).numbers(1001, 5001));
     assert_eq!(scene.tables(&syn, Direction::Forward), (false, true));
     assert_eq!(scene.tables(&seen.turned(), Direction::Reverse), (false, true));
+}
+
+fn both_entries_of_a_redirected_flow_name_the_uplink_of_the_call<A: Spoken>() {
+    for (backend, via) in [(REMOTE, 7), (LOCAL, 0)] {
+        let mut scene = Scene::<A>::new(&[backend]);
+        scene.node.came_in_by = 7;
+        let syn = Packet::syn(OUTSIDE, BALANCER);
+        let seen = scene.translated(Hook::FromNetwork, syn);
+        assert_eq!(scene.work.flow.via.interface(), via);
+        assert_eq!(scene.work.way_back(), 0, "calls go as the routing table says");
+        // Its packets may come in by another one later, and the backend's by a third.
+        scene.node.came_in_by = 9;
+        let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK).numbers(5000, 1001);
+        let back = if via == 0 {
+            Hook::ToNetwork
+        } else {
+            Hook::FromNetwork
+        };
+        scene.translated(back, answer);
+        assert_eq!(scene.work.way_back(), via);
+        scene.translated(Hook::FromNetwork, syn.with_flags(tcp::ACK).numbers(1001, 5001));
+        // The same once a lost entry has been put back from the other one.
+        let key = seen.turned().key(Direction::Reverse);
+        scene.node.flows.borrow_mut().remove(&(FlowTable::Flows, key));
+        scene.node.advance(2 * SECOND);
+        scene.translated(Hook::FromNetwork, syn.with_flags(tcp::ACK));
+        let flow = scene.node.entry(FlowTable::Flows, &key).unwrap();
+        assert_eq!(flow.via.interface(), via);
+    }
 }
 
 fn a_local_backend_sees_the_clients_address<A: Spoken>() {
