@@ -121,12 +121,16 @@ impl Attacher {
     fn lost_of_sockets(&self) -> Result<Vec<&'static str>, DatapathError> {
         let cgroup = &self.sockets.cgroup;
         let mut lost = Vec::new();
-        // One that is gone has lost all; what attaches them anew says why it can't.
-        let number = std::fs::metadata(cgroup).map_or(0, |cgroup| cgroup.ino());
+        // One that is gone has lost all, though its links tell of number 0; what attaches them anew says why it can't.
+        let number = std::fs::metadata(cgroup).map(|cgroup| cgroup.ino()).ok();
         for (name, kind) in cgroup_programs(&self.sockets.config) {
             let path = self.instance.cgroup_links().join(name);
-            let target = LinkTarget::Cgroup(number, kind);
-            if !links::runs(&path, target, id(self.programs.get(name)?, name)?)? {
+            let program = id(self.programs.get(name)?, name)?;
+            let runs = match number {
+                Some(number) => links::runs(&path, LinkTarget::Cgroup(number, kind), program)?,
+                None => false,
+            };
+            if !runs {
                 lost.push(name);
             }
         }

@@ -1,6 +1,7 @@
 //! What others take from the hooks comes back, and what can't is told: with real links, filters and cgroups.
 
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::Duration;
 
 use proxy_common::layout::names::program;
@@ -157,7 +158,15 @@ fn an_uplink_that_stays_without_programs_is_told() {
         ),
     ];
     std::fs::write(&batch, lines.join("\n")).unwrap();
-    node.here.command("tc", &format!("-batch {}", batch.display()));
+    // The agent may be faster than the third line.
+    let is_taken = || {
+        let batch = batch.clone();
+        node.here.run(move || {
+            let output = Command::new("tc").arg("-batch").arg(batch).output().unwrap();
+            output.status.success()
+        })
+    };
+    eventually(true, is_taken);
     let broken = || datapath.hooks().borrow().broken.clone();
     eventually(vec!["uplink up0: it has no programs".to_owned()], broken);
     node.here.command("tc", "filter del dev up0 ingress prio 1");
