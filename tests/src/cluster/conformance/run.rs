@@ -39,7 +39,7 @@ pub fn run(client: &Client, nodes: u8, specs: &Specs, folder: &Path) -> Result<R
         .with_context(|| format!("the suite wrote no report; its log is {}", log.display()))?;
     // What a spec says of a file is the same wherever the folder is.
     let text = text.replace(&format!("{}/", folder.display()), "");
-    verdict::read(&text, specs)
+    verdict::read(&text, specs, folder)
 }
 
 fn command(client: &Client, nodes: u8, specs: &Specs, folder: &Path) -> Result<Command> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -48,9 +49,10 @@ impl Verdict {
     }
 }
 
-/// Reads Ginkgo's report. A spec without a verdict has failed.
-pub(super) fn read(report: &str, specs: &Specs) -> Result<Results> {
-    let report: Value = serde_json::from_str(report).context("reading the suite's report")?;
+/// Reads Ginkgo's report. A spec without a verdict has failed. What a spec says of files is told without the folder that it ran in.
+pub(super) fn read(report: &str, specs: &Specs, folder: &Path) -> Result<Results> {
+    let report = report.replace(&format!("{}/", folder.display()), "");
+    let report: Value = serde_json::from_str(&report).context("reading the suite's report")?;
     let suites = report.as_array().context("the suite's report lists no suites")?;
     let mut found = BTreeMap::new();
     for spec in suites
@@ -110,7 +112,7 @@ mod tests {
         let report = json!([{"SpecReports": [
             spec("passes", "passed", ""),
             spec("fails", "failed", "\n  it did not answer\n more"),
-            spec("skips itself", "skipped", "no SCTP"),
+            spec("skips itself", "skipped", "no key /here/.ssh/id_rsa"),
             spec("was left out", "skipped", ""),
             spec("took long", "timedout", "waiting"),
         ]}]);
@@ -124,11 +126,11 @@ mod tests {
         ];
         let text: String = names.map(|name| format!("[sig] A {name}\n")).concat();
         let specs = Specs::read(&text).unwrap();
-        let results = read(&report.to_string(), &specs).unwrap();
+        let results = read(&report.to_string(), &specs, Path::new("/here")).unwrap();
         let of = |name: &str| results[&format!("[sig] A {name}")].to_string();
         assert_eq!(of("passes"), "passed");
         assert_eq!(of("fails"), "failed: it did not answer");
-        assert_eq!(of("skips itself"), "skipped: no SCTP");
+        assert_eq!(of("skips itself"), "skipped: no key .ssh/id_rsa");
         assert_eq!(of("was left out"), "failed: skipped");
         assert_eq!(of("took long"), "failed: timedout: waiting");
         assert_eq!(of("is nowhere"), "failed: the suite has no such spec");
