@@ -10,6 +10,7 @@ mod answer;
 mod error;
 mod maps;
 mod node;
+mod probe;
 mod redirect;
 mod rewrite;
 mod skb;

@@ -7,8 +7,8 @@ use aya_ebpf::{
 use proxy_common::layout::{
     Addr, Affinity, AffinityKey, Backend, Config, Flow, FlowKey, FlowTable, FragmentKey, FragmentPorts,
     FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, NetworkList, Networks,
-    PREFILTER_WORDS, Service, SocketKey, SocketValue, SourceRange, UPLINKS as UPLINKS_LENGTH, Uplink, V4, V6,
-    Vip, protocol,
+    PREFILTER_WORDS, ProbeKey, Service, SocketKey, SocketValue, SourceRange, UPLINKS as UPLINKS_LENGTH,
+    Uplink, V4, V6, Vip, protocol,
 };
 use proxy_common::rules::Work;
 
@@ -136,6 +136,9 @@ pub(crate) static WORK_ERROR: PerCpuArray<[u32; 400]> = PerCpuArray::with_max_en
 pub(crate) static ERROR_LIMIT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static AHEAD_LIMIT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static PROBES: HashMap<ProbeKey, u32> = HashMap::with_max_entries(SMALL, 0);
 
 const _: () = assert!(proxy_common::layout::Counter::ALL.len() <= 64);
 

@@ -12,6 +12,7 @@ use crate::{
     error::{self, Message},
     maps::Maps,
     node::{Node, Tables, config, count},
+    probe,
     redirect::{self, Leaving, MARK, Route},
     rewrite::{self, Rewrite},
     skb::Packet,
@@ -42,13 +43,11 @@ pub(crate) fn ingress<const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i
         (*skb).vlan_present == 0
             && (origin == Origin::Pod || LINK == LAYER3 || (*skb).pkt_type == PACKET_HOST)
     };
-    if !ours {
-        return PASS;
-    }
     // SAFETY: `skb` is the program's context.
     match unsafe { (*skb).protocol } {
-        IPV4 => ingress_family::<V4, LINK>(skb, origin),
-        IPV6 => ingress_family::<V6, LINK>(skb, origin),
+        IPV4 if ours => ingress_family::<V4, LINK>(skb, origin),
+        IPV6 if ours => ingress_family::<V6, LINK>(skb, origin),
+        probe::PROTOCOL => probe::arrived::<LINK>(skb, 0),
         _ => PASS,
     }
 }
@@ -63,6 +62,7 @@ pub(crate) fn egress_pod<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
     match unsafe { (*skb).protocol } {
         IPV4 => egress_pod_family::<V4, LINK>(skb),
         IPV6 => egress_pod_family::<V6, LINK>(skb),
+        probe::PROTOCOL => probe::arrived::<LINK>(skb, 1),
         _ => PASS,
     }
 }
@@ -77,6 +77,7 @@ pub(crate) fn egress_uplink<const LINK: u32>(skb: *mut __sk_buff) -> i32 {
     match unsafe { (*skb).protocol } {
         IPV4 => egress_uplink_family::<V4, LINK>(skb),
         IPV6 => egress_uplink_family::<V6, LINK>(skb),
+        probe::PROTOCOL => probe::arrived::<LINK>(skb, 1),
         _ => PASS,
     }
 }

@@ -16,6 +16,7 @@ in_both_families!(
     icmp_errors_are_limited_but_those_of_path_mtu_and_resets,
     a_later_fragment_without_an_endpoint_is_dropped_in_silence,
     no_local_endpoint_drops_in_silence,
+    without_endpoints_packets_pass_and_count_if_asked,
     dead_backends_drop,
     exhausted_source_ports_drop,
     no_route_drops,
@@ -300,6 +301,19 @@ fn no_local_endpoint_drops_in_silence<A: Kin>() {
     stage.empty_lists(When::Drop);
     for call in calls((client::<A>(), 40000), (balancer(), 80)) {
         is_dropped(&mut stage, program::FROM_NETWORK, &call, Counter::NoLocalEndpoint);
+    }
+}
+
+fn without_endpoints_packets_pass_and_count_if_asked<A: Kin>() {
+    let mut stage = Stage::<A>::new(&[]);
+    stage.empty_lists(When::Pass);
+    for call in calls((client::<A>(), 40000), (balancer(), 80)) {
+        for program in [program::FROM_NETWORK, program::FROM_POD] {
+            let passed = counted(&mut stage, &[(Counter::NoEndpointPassed, 1)], |stage| {
+                stage.send(program, &call, PASS)
+            });
+            assert_eq!(passed, call);
+        }
     }
 }
 

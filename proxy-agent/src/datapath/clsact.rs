@@ -24,7 +24,7 @@ const HANDLE: u32 = 0x5348;
 const NAME: &str = "shunt_";
 
 /// Which side of an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     Ingress,
     Egress,

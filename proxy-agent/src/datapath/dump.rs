@@ -61,7 +61,7 @@ pub struct ListEntry {
     pub backends: Vec<u32>,
     /// How one of them is chosen: `random`, `weighted`, `maglev` or `least-connections`.
     pub choice: &'static str,
-    /// What happens to a new flow if there are none: `reject` or `drop`.
+    /// What happens to a new flow if there are none: `reject`, `drop` or `pass`.
     pub when_empty: &'static str,
 }
 
@@ -195,6 +195,7 @@ fn list(tables: &Tables, word: ListWord) -> ListEntry {
             _ if word.count() > 0 => "",
             When::Reject => "reject",
             When::Drop => "drop",
+            When::Pass => "pass",
         },
     }
 }

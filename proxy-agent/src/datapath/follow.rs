@@ -22,6 +22,7 @@ use super::netlink::Netlink;
 use super::node_ports::{Answering, NodePortAddresses};
 use super::observe::{Observed, Stale};
 use super::options::XdpMode;
+use super::probe::Probing;
 use super::programs::Programs;
 use super::snapshot;
 use super::tables::Tables;
@@ -66,6 +67,7 @@ pub(super) struct Follower {
     /// Hooks whose program others have taken away, and that do not have it again.
     pub(super) lost: Vec<Lost>,
     pub(super) hooks: watch::Sender<Hooks>,
+    pub(super) probing: Probing,
     /// Between two looks at the hooks; nought: never.
     hook_check_period: Duration,
     /// Something failed: everything is looked at again after a while.
@@ -108,6 +110,7 @@ impl Follower {
             concerns: Vec::new(),
             lost: Vec::new(),
             hooks: watch::Sender::default(),
+            probing: Probing::default(),
             hook_check_period,
             again: false,
         })
@@ -154,6 +157,7 @@ impl Follower {
         let uplinks = self.attacher.reconcile_xdp(&candidates);
         let is_without = self.settle(&desired.targets);
         self.again |= is_without;
+        self.probe();
         self.write_uplinks(uplinks)?;
         written
     }
@@ -170,6 +174,8 @@ impl Follower {
             let is_due = due.is_some() && looked.elapsed() >= self.hook_check_period;
             let has_lost = is_due && self.look();
             if is_due {
+                self.probing.forget();
+                self.probe();
                 looked = Instant::now();
             }
             let stale = match event {

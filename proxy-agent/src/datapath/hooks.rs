@@ -23,6 +23,8 @@ pub struct Hooks {
     pub restored: u64,
     /// What has no programs though it must: uplinks and sockets. Nobody should send to such a node.
     pub broken: Vec<String>,
+    /// Programs that a frame of the agent's own did not come to: another's before them keeps packets from them, or some packets.
+    pub unreached: Vec<String>,
 }
 
 /// A hook that does not run what was put there.

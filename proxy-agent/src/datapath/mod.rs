@@ -41,6 +41,7 @@ mod observe;
 mod options;
 pub mod picture;
 pub mod prepare;
+mod probe;
 mod programs;
 mod release;
 mod reserved;
@@ -416,5 +417,7 @@ mod life_tests;
 mod migration_tests;
 #[cfg(test)]
 mod place_tests;
+#[cfg(test)]
+mod probe_tests;
 #[cfg(test)]
 mod xdp_tests;

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use aya::maps::Map as AyaMap;
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use proxy_common::layout::names::program;
+use proxy_common::layout::ProbeKey;
+use proxy_common::layout::names::{self, program};
 use tracing::warn;
 
 use super::error::{Context, DatapathError};
 use super::instance::Instance;
+use super::map::Map;
 use super::options::XdpMode;
 use super::size::MapSizes;
 use super::specification;
+use super::sys::MapFd;
 
 /// Lines of the verifier's log that an error shows.
 const LOG_LINES: usize = 12;
@@ -23,6 +27,8 @@ pub(super) struct Programs {
     loaded: BTreeMap<&'static str, OwnedFd>,
     /// That of uplinks, where it is wanted and the kernel takes it.
     xdp: Option<OwnedFd>,
+    /// What they tell of frames that the agent waits for, if they do.
+    probes: Option<Map<ProbeKey, u32>>,
 }
 
 /// Programs on interfaces.
@@ -48,6 +54,7 @@ impl Programs {
         let mut ebpf = loader.load(object).map_err(|error| {
             DatapathError::Refused(format!("the BPF object can't be loaded: {}", chain(&error)))
         })?;
+        let probes = probes(&ebpf)?;
         let names = INTERFACE.into_iter().chain(program::CGROUP);
         let loaded = names.map(|name| Ok((name, load(&mut ebpf, name)?)));
         Ok(Self {
@@ -59,6 +66,7 @@ impl Programs {
                 XdpMode::Generic => load_xdp(&mut ebpf, &[program::XDP_UPLINK]),
                 _ => load_xdp(&mut ebpf, &[program::XDP_UPLINK_FRAGS, program::XDP_UPLINK]),
             },
+            probes,
         })
     }
 
@@ -67,11 +75,25 @@ impl Programs {
         self.xdp.as_ref().map(AsFd::as_fd)
     }
 
+    /// PROBES of these programs.
+    pub(super) fn probes(&self) -> Option<&Map<ProbeKey, u32>> {
+        self.probes.as_ref()
+    }
+
     /// A program.
     pub(super) fn get(&self, name: &'static str) -> Result<BorrowedFd<'_>, DatapathError> {
         let found = self.loaded.get(name).map(AsFd::as_fd);
         found.ok_or_else(|| missing(name))
     }
+}
+
+fn probes(ebpf: &Ebpf) -> Result<Option<Map<ProbeKey, u32>>, DatapathError> {
+    let Some(AyaMap::HashMap(map)) = ebpf.map(names::PROBES) else {
+        return Ok(None);
+    };
+    let fd = map.fd().as_fd().try_clone_to_owned().call("dup", names::PROBES)?;
+    let fd = MapFd::from_fd(fd).call("BPF_OBJ_GET_INFO_BY_FD", names::PROBES)?;
+    Ok(Some(Map::new(fd, names::PROBES)?))
 }
 
 fn missing(name: &str) -> DatapathError {
@@ -149,7 +171,6 @@ pub(super) mod tests {
     use crate::datapath::sys::{self, attach_type, program_type};
     use crate::datapath::testing::Place;
     use crate::datapath::{OBJECT, map};
-    use proxy_common::layout::names;
 
     /// Programs of two instructions: those on interfaces let everything pass to the next, those on cgroups allow.
     pub(crate) fn tiny() -> Programs {
@@ -171,6 +192,7 @@ pub(super) mod tests {
             loaded: interface.chain(cgroup).collect(),
             // XDP_PASS
             xdp: Some(load(program_type::XDP, attach_type::XDP, 2)),
+            probes: None,
         }
     }
 

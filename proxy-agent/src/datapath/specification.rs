@@ -171,11 +171,17 @@ mod tests {
             .filter(|name| maps.iter().all(|map| map.name != name.as_str()));
         let others: Vec<&String> = others.collect();
         assert!(
-            others.iter().all(
-                |name| ["WORK", "HOPS", "NEIGHBOURS", "ERROR_LIMIT", "AHEAD_LIMIT", "."]
-                    .iter()
-                    .any(|start| name.starts_with(start))
-            ),
+            others.iter().all(|name| [
+                "WORK",
+                "HOPS",
+                "NEIGHBOURS",
+                "ERROR_LIMIT",
+                "AHEAD_LIMIT",
+                "PROBES",
+                "."
+            ]
+            .iter()
+            .any(|start| name.starts_with(start))),
             "{others:?}"
         );
     }

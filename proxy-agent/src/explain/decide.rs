@@ -87,6 +87,14 @@ pub(super) struct Met {
     pub(super) admitted: Option<(bool, IpAddr)>,
 }
 
+impl Met {
+    /// Whether a Service without endpoints lets the call go on as it is.
+    fn passes(&self) -> bool {
+        let is_let_in = self.admitted.is_none_or(|(is_in, _)| is_in);
+        self.count == 0 && self.when_empty == When::Pass && is_let_in
+    }
+}
+
 /// The cookie of a pod's network namespace, which nothing here tells: one that the kernel, who counts, never gives.
 const A_PODS_NAMESPACE: u64 = u64::MAX;
 
@@ -170,7 +178,7 @@ where
             None => by_packets,
         };
         // What goes on untouched has met nothing, whatever is there.
-        let met = met.filter(|_| ruling.verdict != Verdict::NotAService);
+        let met = met.filter(|met| ruling.verdict != Verdict::NotAService || met.passes());
         ruling.kept = met.and_then(|met| self.kept(&met));
         ruling.met = met;
         ruling

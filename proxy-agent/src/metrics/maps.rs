@@ -167,7 +167,10 @@ fn hooks(encoder: &mut DescriptorEncoder<'_>, hooks: &Hooks) -> Result<(), fmt::
     ConstCounter::new(hooks.restored).encode(metric)?;
     let help = "Uplinks, and sockets as a whole, that are without their programs";
     let metric = encoder.encode_descriptor("shunt_hooks_broken", help, None, MetricType::Gauge)?;
-    ConstGauge::new(signed(hooks.broken.len() as u64)).encode(metric)
+    ConstGauge::new(signed(hooks.broken.len() as u64)).encode(metric)?;
+    let help = "Programs that a frame of the agent's own did not come to: another's before them keeps packets from them";
+    let metric = encoder.encode_descriptor("shunt_hooks_unreached", help, None, MetricType::Gauge)?;
+    ConstGauge::new(signed(hooks.unreached.len() as u64)).encode(metric)
 }
 
 fn signed(count: u64) -> i64 {

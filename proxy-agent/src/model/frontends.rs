@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proxy_common::layout::{Family, FrontendKind, Port};
 
+use super::balancer::Balancer;
 use super::{ExternalIps, Warning};
 use crate::name::ObjectName;
 use crate::plan::{Frontend, Range};
-use crate::source::{Address, ClusterIp, IpMode, Service, ServicePort, ServiceType};
+use crate::source::{Address, ClusterIp, Service, ServicePort, ServiceType};
 
 /// A frontend that a Service asks for, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,10 @@ impl Served {
         allowed: &ExternalIps,
     ) -> Vec<(IpAddr, FrontendKind)> {
         self.source_ranges = source_ranges(service);
-        let load_balancer: Vec<(IpAddr, FrontendKind)> = load_balancer_ips(service)
+        let balancer = Balancer::of(service, allowed);
+        self.warnings.extend(balancer.warnings);
+        let load_balancer: Vec<(IpAddr, FrontendKind)> = balancer
+            .addresses
             .into_iter()
             .map(|address| (address, self.balancer_kind(family_of(address))))
             .collect();
@@ -164,17 +168,6 @@ fn cluster_ips(service: &Service) -> Vec<IpAddr> {
         ClusterIp::Unset | ClusterIp::Headless => None,
     };
     all.iter().filter_map(address).collect()
-}
-
-fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
-    if service.spec.kind != ServiceType::LoadBalancer {
-        return Vec::new();
-    }
-    let ingress = service.status.load_balancer.ingress.iter();
-    let ingress = ingress.filter(|ingress| ingress.ip_mode == IpMode::Vip);
-    ingress
-        .filter_map(|ingress| ingress.ip.map(|Address(address)| address))
-        .collect()
 }
 
 fn source_ranges(service: &Service) -> Vec<Range> {

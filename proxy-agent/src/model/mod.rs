@@ -1,5 +1,6 @@
 //! Services, EndpointSlices and this Node -> service ports with their frontends and chosen endpoints. Pure.
 
+mod balancer;
 mod choice;
 mod claims;
 mod compile;

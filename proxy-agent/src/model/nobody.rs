@@ -11,6 +11,7 @@ fn of_service(service: &Service) -> Result<When, &str> {
     match service.metadata.annotations.without_endpoints() {
         None | Some("reject") => Ok(When::Reject),
         Some("drop") => Ok(When::Drop),
+        Some("pass") => Ok(When::Pass),
         Some(other) => Err(other),
     }
 }

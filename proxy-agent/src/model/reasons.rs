@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Model;
 use super::choice::{HintUse, Standing, Standings, Topology};
 use super::endpoints::{Candidate, has_family, is_same};
 use super::frontends::family_of;
+use super::{Model, balancer};
 use crate::name::ObjectName;
 use crate::plan::{Endpoint, Frontend, PortKey, protocol_name};
 use crate::source::{Address, ClusterIp, IpMode, Service, ServiceType, TrafficPolicy};
@@ -168,6 +168,7 @@ fn names(service: &Service, address: IpAddr) -> bool {
         || ingress
             .filter_map(|ingress| ingress.ip)
             .any(|ip| ip == Address(address))
+        || balancer::is_named(service, address)
 }
 
 impl Model {
@@ -200,6 +201,8 @@ impl Model {
             .any(|ingress| ingress.ip == Some(Address(address)) && ingress.ip_mode == IpMode::Proxy)
         {
             "its ipMode is Proxy: packets must go through the load balancer"
+        } else if balancer::is_named(service, address) {
+            "its annotation shunt.dev/load-balancer-ips names it, and --external-ips does not allow it, or it has no load balancer"
         } else if service.spec.kind != ServiceType::LoadBalancer {
             "it stands in its status, but the Service is not of the type LoadBalancer"
         } else {

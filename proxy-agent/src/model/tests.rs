@@ -92,6 +92,7 @@ fn list(port: &ServicePort, list: &List) -> String {
         (false, _) => members.join(" "),
         (true, When::Reject) => "reject".into(),
         (true, When::Drop) => "drop".into(),
+        (true, When::Pass) => "pass".into(),
     }
 }
 

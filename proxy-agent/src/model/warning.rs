@@ -34,6 +34,30 @@ pub enum Warning {
         /// The addresses.
         addresses: Vec<IpAddr>,
     },
+    /// A load balancer's addresses by annotation that are none, or of a Service that has no load balancer.
+    #[error(
+        "Service {service}: its annotation shunt.dev/load-balancer-ips is `{value}` and is ignored: {why}"
+    )]
+    LoadBalancerIpsIgnored {
+        /// The Service.
+        service: ObjectName,
+        /// The annotation's value.
+        value: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// A load balancer's addresses by annotation that the agent was told not to serve.
+    #[error(
+        "Service {service}: the addresses {} of its annotation shunt.dev/load-balancer-ips are left out: the agent's \
+         --external-ips does not allow them",
+        list(.addresses)
+    )]
+    LoadBalancerIpsNotAllowed {
+        /// The Service.
+        service: ObjectName,
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
     /// A Service without an address can't be reached.
     #[error("Service {service}: it has no spec.clusterIP: set one, or \"None\" if it is headless")]
     NoClusterIp {
@@ -122,7 +146,7 @@ pub enum Warning {
     },
     /// An annotation asks for what nobody can do.
     #[error(
-        "Service {service}: its annotation shunt.dev/without-endpoints is `{value}` and counts as `reject`: write `reject` or `drop`"
+        "Service {service}: its annotation shunt.dev/without-endpoints is `{value}` and counts as `reject`: write `reject`, `drop` or `pass`"
     )]
     UnknownWithoutEndpoints {
         /// The Service.
@@ -170,6 +194,8 @@ impl Warning {
         match self {
             Self::OpenFamily { service, .. }
             | Self::ExternalIpsNotAllowed { service, .. }
+            | Self::LoadBalancerIpsIgnored { service, .. }
+            | Self::LoadBalancerIpsNotAllowed { service, .. }
             | Self::HintsNotFollowed { service, .. }
             | Self::NoClusterIp { service }
             | Self::UnknownOnEndpointGone { service, .. }

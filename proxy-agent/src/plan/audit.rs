@@ -252,6 +252,7 @@ impl<'a> Audit<'a> {
             let name_of = |when| match when {
                 When::Reject => "rejects",
                 When::Drop => "drops",
+                When::Pass => "passes",
             };
             let (found, wanted) = (name_of(word.when_empty()), name_of(wanted.when_empty));
             self.find(

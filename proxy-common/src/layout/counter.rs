@@ -108,6 +108,8 @@ counters! {
     FlowJoined = "flow_joined", false;
     /// A fragment ahead of its first came in again, to find it: how often it did is not counted.
     FragmentAhead = "fragment_ahead", false;
+    /// A packet to a service port without an endpoint, which asks that such packets go on as they are.
+    NoEndpointPassed = "no_endpoint_passed", false;
 }
 
 /// What a hook does with a counter if another hook decides on the same packet again, as TC does on what XDP lets pass.

@@ -21,6 +21,7 @@ mod networks;
 mod node_address;
 mod port;
 mod prefilter;
+mod probe;
 mod service;
 mod socket;
 mod source_range;
@@ -49,6 +50,7 @@ pub use port::Port;
 pub use prefilter::{
     FilterBit, PREFILTER_FORWARD_BITS, PREFILTER_PORTS_START, PREFILTER_REVERSE_START, PREFILTER_WORDS,
 };
+pub use probe::{PROBE_ETHERTYPE, ProbeKey, ProbeSide};
 pub use service::{ChoiceRule, ListWord, Service, ServiceId, When};
 pub use socket::{SocketKey, SocketValue};
 pub use source_range::{SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey};

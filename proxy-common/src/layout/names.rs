@@ -74,6 +74,9 @@ pub const AHEAD_LIMIT: &str = "AHEAD_LIMIT";
 /// Of the programs alone, and not pinned.
 pub const NEIGHBOURS: &str = "NEIGHBOURS";
 
+/// Hash: [`super::ProbeKey`] -> u32: the token that is awaited there. Not pinned: each set of programs has one of its own.
+pub const PROBES: &str = "PROBES";
+
 /// Programs on interfaces; `_l3` is for interfaces without a link-layer header.
 pub mod program {
     /// TC ingress of a pod interface.

@@ -14,6 +14,8 @@ pub enum When {
     Reject,
     /// Endpoints exist, but a Local policy leaves none here: drop silently.
     Drop,
+    /// As if there were no Service: whoever else serves the address may have it.
+    Pass,
 }
 
 /// How a new flow gets its backend out of a list.
@@ -31,7 +33,7 @@ pub enum ChoiceRule {
 }
 
 /// One list of slots, which hold backend ids in ascending order, in one aligned u64, replaced by one atomic store: bits 0..24 the first slot, 24..46 the count,
-/// 46..48 the [`ChoiceRule`], 48..64 a tag of the service port that owns it. With count 0 the first-slot field says [`When`]: 0 reject, 1 drop.
+/// 46..48 the [`ChoiceRule`], 48..64 a tag of the service port that owns it. With count 0 the first-slot field says [`When`]: 0 reject, 1 drop, 2 pass.
 ///
 /// Unless the rule is [`ChoiceRule::Random`], the run of slots goes on behind the backends: one slot with the length of a table, then the table, whose
 /// entries are backends of the list too. A table of length 0 stands for the list itself.
@@ -65,6 +67,7 @@ impl ListWord {
             match when {
                 When::Reject => 0,
                 When::Drop => 1,
+                When::Pass => 2,
             },
             0,
             tag,
@@ -124,10 +127,10 @@ impl ListWord {
     /// What an empty list means.
     #[inline(always)]
     pub const fn when_empty(self) -> When {
-        if self.first() == 0 {
-            When::Reject
-        } else {
-            When::Drop
+        match self.first() {
+            0 => When::Reject,
+            2 => When::Pass,
+            _ => When::Drop,
         }
     }
 }
@@ -175,7 +178,7 @@ mod tests {
         assert_eq!(table.split(&slots[..5]), None, "the table is cut short");
         assert_eq!(ListWord::new(5, 3, 7).split(&slots), Some((&slots[..3], &[][..])));
         assert_eq!(ListWord::new(5, 8, 7).split(&slots), None);
-        for when in [When::Reject, When::Drop] {
+        for when in [When::Reject, When::Drop, When::Pass] {
             let word = ListWord::empty(when, 7);
             assert_eq!((word.count(), word.tag(), word.when_empty()), (0, 7, when));
         }

@@ -32,13 +32,18 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
     }
     let caller = choice::caller(node, origin, &work.key.source);
     let offer = choice::offer(node, &found, caller);
+    let is_empty = offer.list.count() == 0;
+    if is_empty && offer.list.when_empty() == When::Pass {
+        node.count(Counter::NoEndpointPassed);
+        return Verdict::PASS;
+    }
     if !may_begin(&work.packet) && !may_join(offer) {
         return without_flow(node, work);
     }
-    if offer.list.count() == 0 {
+    if is_empty {
         return match offer.list.when_empty() {
             When::Reject => Verdict::reject(Counter::NoEndpoint),
-            When::Drop => Verdict::drop(Counter::NoLocalEndpoint),
+            When::Drop | When::Pass => Verdict::drop(Counter::NoLocalEndpoint),
         };
     }
     let begun = if may_begin(&work.packet) { 0 } else { state::JOINED };

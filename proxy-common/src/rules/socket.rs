@@ -77,10 +77,11 @@ pub fn choose<A: Addr, D: Directory<A>>(
     }
     let offer = choice::offer(node, &found, Caller::Node);
     if offer.list.count() == 0 {
-        return Choice::Refuse(match offer.list.when_empty() {
-            When::Reject => Counter::NoEndpoint,
-            When::Drop => Counter::NoLocalEndpoint,
-        });
+        return match offer.list.when_empty() {
+            When::Reject => Choice::Refuse(Counter::NoEndpoint),
+            When::Drop => Choice::Refuse(Counter::NoLocalEndpoint),
+            When::Pass => Choice::Untouched,
+        };
     }
     if offer.list.rule() == ChoiceRule::LeastConnections && socket.netns_cookie != config.host_netns_cookie {
         // Where a connection ends is seen by its packets.

@@ -149,7 +149,7 @@ pub fn ticks() -> u32 {
 
 /// The loaded object.
 pub struct Kernel {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
 }
 
 impl Kernel {

@@ -19,6 +19,7 @@ mod frame;
 mod head;
 mod kernel;
 pub mod pieces;
+pub mod probe;
 pub mod stage;
 pub mod wire;
 

@@ -135,6 +135,7 @@ fn list(
         return match word.when_empty() {
             When::Reject => "reject".to_owned(),
             When::Drop => "drop".to_owned(),
+            When::Pass => "pass".to_owned(),
         };
     }
     let run = slots.get(&word.first()).map(|run| &run[..]).unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use proxy_common::layout::{
     Affinity, AffinityKey, Backend, BackendId, Config, Flow, FlowKey, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, Networks, Service,
-    ServiceId, SocketKey, SocketValue, SourceRangeKey, Uplink, V4, V6, Vip,
+    FrontendKey, FrontendValue, Identity, Interface, NamespaceAddress, NamespaceKey, Networks, ProbeKey,
+    Service, ServiceId, SocketKey, SocketValue, SourceRangeKey, Uplink, V4, V6, Vip,
 };
 
 /// A key or value of a BPF map, exchanged with the kernel byte for byte.
@@ -54,6 +54,7 @@ layouts!(
     SocketValue,
     Vip,
     Networks,
+    ProbeKey,
     SourceRangeKey<V4>,
     SourceRangeKey<V6>,
     Uplink,

@@ -45,7 +45,8 @@ impl MapFd {
         Self::from_fd(object_get(path)?)
     }
 
-    fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+    /// An open map.
+    pub(crate) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let info: MapInfo = info(fd.as_fd())?;
         let value_length = match info.kind {
             map_type::PERCPU_ARRAY => info.value_size.next_multiple_of(8) as usize * possible_cpus()?,

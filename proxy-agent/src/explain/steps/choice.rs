@@ -32,6 +32,9 @@ impl Writer<'_> {
             (0, When::Drop) => {
                 "nobody to choose here: other nodes have endpoints, or the Service says so".to_owned()
             }
+            (0, When::Pass) => {
+                "nobody to choose: the packet goes on as it is, as the Service asks (shunt.dev/without-endpoints)".to_owned()
+            }
             (1, _) => "one backend: it is taken".to_owned(),
             (count, _) => by_rule(met.rule, count, met.table),
         };

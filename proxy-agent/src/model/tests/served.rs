@@ -237,3 +237,99 @@ fn source_ranges_guard_the_load_balancers_addresses() {
     let (ports, warnings) = with("");
     assert!(warnings.is_empty() && ports.iter().all(|port| port.source_ranges.is_empty()));
 }
+
+#[test]
+fn a_load_balancer_without_an_address_gets_those_of_the_annotation() {
+    let service = |kind: &str, ips: &str, ranges: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: web, annotations: {{shunt.dev/load-balancer-ips: '{ips}'}}}}\nspec: \
+             {{clusterIP: 10.96.0.1, type: {kind}, ports: [{{port: 80}}]{ranges}}}\nstatus: {{loadBalancer: {{ingress: \
+             [{{hostname: balancer.example}}]}}}}\n"
+        )
+    };
+    let ranges = ", loadBalancerSourceRanges: [10.0.0.0/8]";
+    for (allowed, kind, ips, ranges, served, said) in [
+        (
+            "all",
+            "LoadBalancer",
+            "203.0.113.7",
+            "",
+            "LoadBalancer 203.0.113.7",
+            "",
+        ),
+        (
+            "all",
+            "LoadBalancer",
+            "203.0.113.7",
+            ranges,
+            "GuardedLoadBalancer 203.0.113.7",
+            "",
+        ),
+        (
+            "203.0.113.0/24",
+            "LoadBalancer",
+            "203.0.113.7",
+            "",
+            "LoadBalancer 203.0.113.7",
+            "",
+        ),
+        (
+            "none",
+            "LoadBalancer",
+            "203.0.113.7",
+            "",
+            "",
+            "--external-ips does not allow",
+        ),
+        (
+            "all",
+            "LoadBalancer",
+            "203.0.113.7,balancer",
+            "",
+            "",
+            "`203.0.113.7,balancer`",
+        ),
+        (
+            "all",
+            "LoadBalancer",
+            "2001:db8::7",
+            "",
+            "",
+            "no cluster IP of its family",
+        ),
+        (
+            "all",
+            "ClusterIP",
+            "203.0.113.7",
+            "",
+            "",
+            "not of the type LoadBalancer",
+        ),
+    ] {
+        let mut model = Model::new("here").with_external_ips(allowed.parse().unwrap());
+        let warnings = apply(&mut model, &service(kind, ips, ranges)).warnings;
+        let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.is_empty(), said.is_empty(), "{texts:?}");
+        assert!(
+            texts
+                .iter()
+                .all(|text| text.contains(said) && text.contains("default/web")),
+            "{texts:?}"
+        );
+        let ports = compile(&model);
+        let frontends = ports.iter().flat_map(|port| &port.frontends);
+        let balancers =
+            frontends.filter(|(_, kind)| *kind != FrontendKind::ClusterIp && *kind != FrontendKind::NodePort);
+        let text: Vec<String> = balancers
+            .map(|(frontend, kind)| format!("{kind:?} {}", frontend.address))
+            .collect();
+        assert_eq!(text.join(" "), served, "{allowed} {kind} {ips}");
+        let address = ips.split(',').next().unwrap().parse().unwrap();
+        let named = model.unserved_at(address);
+        assert_eq!(
+            named.is_empty(),
+            !served.is_empty() || ips.contains(",b"),
+            "{named:?}"
+        );
+    }
+}

@@ -51,6 +51,7 @@ struct Own {
     slow_start: Option<Box<str>>,
     weight: Option<Box<str>>,
     without_endpoints: Option<Box<str>>,
+    load_balancer_ips: Option<Box<str>>,
 }
 
 /// The annotations as they are written.
@@ -72,6 +73,8 @@ struct Written {
     weight: Option<Box<str>>,
     #[serde(default, rename = "shunt.dev/without-endpoints")]
     without_endpoints: Option<Box<str>>,
+    #[serde(default, rename = "shunt.dev/load-balancer-ips")]
+    load_balancer_ips: Option<Box<str>>,
 }
 
 impl From<Written> for Annotations {
@@ -82,6 +85,7 @@ impl From<Written> for Annotations {
             slow_start: written.slow_start,
             weight: written.weight,
             without_endpoints: written.without_endpoints,
+            load_balancer_ips: written.load_balancer_ips,
         };
         Self {
             last_change: written.last_change,
@@ -114,6 +118,11 @@ impl Annotations {
     /// What becomes of calls to a Service of which no endpoint is usable anywhere.
     pub fn without_endpoints(&self) -> Option<&str> {
         self.own.as_ref()?.without_endpoints.as_deref()
+    }
+
+    /// Addresses of a load balancer whose status has none.
+    pub fn load_balancer_ips(&self) -> Option<&str> {
+        self.own.as_ref()?.load_balancer_ips.as_deref()
     }
 }
 

@@ -37,6 +37,7 @@ in_both_families!(
     the_local_list_is_for_the_network_and_the_shortcut_for_pods,
     ranges_of_pods_say_who_takes_the_shortcut,
     no_endpoint_is_refused_and_no_local_one_dropped,
+    without_endpoints_packets_go_on_as_they_are_if_the_service_asks,
     only_dead_backends_drop_and_count,
     a_dead_backend_is_drawn_around,
     a_list_of_another_owner_is_refused,
@@ -500,6 +501,29 @@ fn no_endpoint_is_refused_and_no_local_one_dropped<A: Spoken>() {
             assert!(scene.node.flows.borrow().is_empty());
         }
     }
+}
+
+fn without_endpoints_packets_go_on_as_they_are_if_the_service_asks<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL]);
+    scene.empty_lists(When::Pass);
+    let segment = |from, to| Packet::tcp(from, to, tcp::ACK);
+    for make in [Packet::syn, Packet::udp, Packet::init, segment] {
+        for frontend in [BALANCER, (NODE, NODE_PORT), (CLUSTER_IP, 80)] {
+            let before = scene.node.counted(Counter::NoEndpointPassed);
+            let call = make(OUTSIDE, frontend);
+            assert_eq!(scene.send(Hook::FromNetwork, call), Decision::Pass);
+            assert_eq!(scene.send(Hook::FromPod, call), Decision::Pass);
+            assert_eq!(scene.node.counted(Counter::NoEndpointPassed), before + 2);
+        }
+        // On its way out: only a real load balancer can be there.
+        let out = make((POD, 40000), BALANCER);
+        assert_eq!(scene.send(Hook::ToNetwork, out), Decision::Pass);
+        let out = make((POD, 40000), (CLUSTER_IP, 80));
+        let refused = Decision::Reject(Counter::HostUntranslated);
+        assert_eq!(scene.send(Hook::ToNetwork, out), refused);
+    }
+    assert_eq!(scene.node.counted(Counter::TcpWithoutFlow), 0);
+    assert!(scene.node.flows.borrow().is_empty());
 }
 
 fn only_dead_backends_drop_and_count<A: Spoken>() {

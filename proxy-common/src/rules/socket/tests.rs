@@ -88,6 +88,9 @@ fn without_endpoints_a_call_is_refused<A: Spoken>() {
         let choice = call(&scene, socket(ELSEWHERE, protocol::TCP), (CLUSTER_IP, 80), false);
         assert_eq!(choice, Choice::Refuse(counter));
     }
+    scene.empty_lists(When::Pass);
+    let choice = call(&scene, socket(ELSEWHERE, protocol::TCP), (CLUSTER_IP, 80), false);
+    assert_eq!(choice, Choice::Untouched);
 }
 
 fn the_callers_policy_is_the_nodes<A: Spoken>() {
