@@ -197,7 +197,8 @@ impl<A: Spoken> Model<A> {
                 "{decision:?} of a live conversation: {packet:?}"
             );
             prop_assert!(may_make || decision == Decision::Pass);
-            self.conversations[which].live = None;
+            // What lost its forward entry alone is not over: the next answer puts it back.
+            self.conversations[which].live = live.filter(|live| live.is_tainted);
             return Ok(());
         };
         let flow = self.scene.work.flow;
