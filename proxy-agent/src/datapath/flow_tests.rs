@@ -16,6 +16,7 @@ use super::map::Map;
 use super::options::FlowLives;
 use super::sweep::{Sweeper, Swept};
 use super::sys::{self, Layout};
+use super::tables::{FlowTables, Tables};
 use super::testing::{Namespace, Place, eventually};
 use crate::plan::Operation;
 
@@ -71,13 +72,13 @@ where
     }
 }
 
+fn sweeper(datapath: &Datapath) -> Sweeper {
+    let (tables, released) = (datapath.tables.clone(), datapath.released.clone());
+    Sweeper::new(tables, released, datapath.grace.clone()).unwrap()
+}
+
 fn sweep(datapath: &Datapath) -> Swept {
-    let mut sweeper = Sweeper::new(
-        datapath.tables.clone(),
-        datapath.released.clone(),
-        datapath.grace.clone(),
-    )
-    .unwrap();
+    let mut sweeper = sweeper(datapath);
     let mut total = Swept::default();
     while !total.end {
         let slice = sweeper.slice().unwrap();
@@ -222,6 +223,100 @@ fn only_what_expired_a_minute_ago_is_swept_from_every_table() {
     );
     let counts = sweep(datapath).counts;
     assert_eq!((counts.live, counts.all), ([1; 8], [2; 8]));
+}
+
+/// Fills a table beyond its size, and compares what two sweeps say with what is gone.
+fn counted_as_pushed_out<A: Addr>(
+    of: impl Fn(&FlowTables<A>) -> &Map<FlowKey<A>, Flow<A>>,
+    family: impl Fn(&Tables) -> &FlowTables<A>,
+    ip_protocol: u8,
+    number: usize,
+) where
+    FlowKey<A>: Layout,
+    Flow<A>: Layout,
+{
+    const ROOM: u16 = 1024;
+    let (node, place) = (Namespace::new(), Place::new());
+    let entries = [
+        format!("tcp-flows={ROOM}"),
+        format!("udp-flows={ROOM}"),
+        format!("embryos={ROOM}"),
+    ];
+    let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+    let datapath = place.start_with_entries(&node, &entries, 1 << 30).unwrap();
+    let tables = datapath.tables.clone();
+    let table = of(family(&tables));
+    let put = Put {
+        table,
+        frontend: A::default(),
+        protocol: ip_protocol,
+        rate: tables.config.get(&0).unwrap().unwrap().ticks_per_second,
+        now: Clock::new().unwrap().now().unwrap(),
+    };
+    let open = state::REPLIED | state::ESTABLISHED;
+    let mut sweeper = sweeper(&datapath);
+    let mut pushed_out = || {
+        let mut last = Swept::default();
+        while !last.end {
+            last = sweeper.slice().unwrap();
+        }
+        last.counts.pushed_out
+    };
+    let flows: Vec<_> = (0..ROOM / 2).map(|client| put.flow(client, 0, open)).collect();
+    // Those that are over, or will be before the next sweep, are nobody's loss.
+    for client in ROOM / 2..ROOM * 3 / 4 {
+        let (seconds, bits) = if client % 2 == 0 {
+            (90_000, open)
+        } else {
+            (0, open | state::RESET | state::FIN_FORWARD | state::FIN_REVERSE)
+        };
+        put.flow(client, seconds, bits);
+    }
+    assert_eq!(pushed_out(), [0; 4]);
+    for client in 0..ROOM * 2 {
+        put.flow(20_000 + client, 0, 0);
+    }
+    let gone = flows.iter().filter(|key| table.get(key).unwrap().is_none());
+    let mut expected = [0; 4];
+    expected[number] = gone.count() as u64;
+    assert!(expected[number] > u64::from(ROOM / 4), "{expected:?}");
+    assert_eq!(pushed_out(), [0; 4], "it may be between two tables");
+    assert_eq!(pushed_out(), expected);
+    assert_eq!(pushed_out(), expected, "each counts once");
+}
+
+#[test]
+fn established_flows_that_are_pushed_out_are_counted() {
+    counted_as_pushed_out(
+        |flows| &flows.tcp_flows,
+        |tables| &tables.flows4,
+        protocol::TCP,
+        0,
+    );
+    counted_as_pushed_out(
+        |flows| &flows.tcp_flows,
+        |tables| &tables.flows4,
+        protocol::SCTP,
+        0,
+    );
+    counted_as_pushed_out(
+        |flows| &flows.udp_flows,
+        |tables| &tables.flows4,
+        protocol::UDP,
+        1,
+    );
+    counted_as_pushed_out(
+        |flows| &flows.tcp_flows,
+        |tables| &tables.flows6,
+        protocol::TCP,
+        2,
+    );
+    counted_as_pushed_out(
+        |flows| &flows.udp_flows,
+        |tables| &tables.flows6,
+        protocol::UDP,
+        3,
+    );
 }
 
 #[test]

@@ -56,6 +56,19 @@ pub struct FlowFill {
     pub oldest_seconds: u32,
 }
 
+/// Established flows that a full table has pushed out before their time, since the agent's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushedOutFlows {
+    /// The map.
+    pub map: &'static str,
+    /// `IPv4` or `IPv6`.
+    pub family: &'static str,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// How many.
+    pub flows: u64,
+}
+
 /// How XDP takes part at an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdpState {
@@ -176,6 +189,11 @@ impl Gauges {
         tables.collect()
     }
 
+    /// Established flows that were pushed out, once the tables were swept.
+    pub fn pushed_out(&self) -> Vec<PushedOutFlows> {
+        (*self.swept.borrow()).map_or_else(Vec::new, |swept| pushed_out(&swept))
+    }
+
     /// How XDP takes part at the uplinks.
     pub fn xdp(&self) -> Result<Vec<XdpState>, DatapathError> {
         let uplinks = follow::known(&self.tables.get())?.into_values();
@@ -195,6 +213,19 @@ impl Gauges {
             idle(&tables, &tables.frontends6)?,
         ])
     }
+}
+
+/// The tables of established flows with what sweeps have missed of them.
+pub(super) fn pushed_out(swept: &FlowCounts) -> Vec<PushedOutFlows> {
+    let tables = FLOW_TABLES.iter().filter(|(.., state)| *state == "established");
+    let counts = tables.zip(swept.pushed_out);
+    let rows = counts.map(|((map, family, protocol, _), flows)| PushedOutFlows {
+        map,
+        family,
+        protocol,
+        flows,
+    });
+    rows.collect()
 }
 
 fn idle<A: Addr>(

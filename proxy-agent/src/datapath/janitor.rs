@@ -9,6 +9,7 @@ use proxy_common::layout::{Backend, BackendId};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use super::gauges::pushed_out;
 use super::release::Released;
 use super::sockets::{self, Living};
 use super::sweep::{FlowCounts, Sweeper};
@@ -76,7 +77,8 @@ impl Janitor {
                 Ok(swept) => {
                     debug!(cleared = swept.cleared, "swept the flow tables");
                     self.sweeps.send_modify(|sweeps| sweeps.ended = sweeps.begun);
-                    self.counts.send_replace(Some(swept.counts));
+                    let before = self.counts.send_replace(Some(swept.counts));
+                    tell_of_pushed_out(before.unwrap_or_default(), swept.counts);
                     // Who called while the endpoint went was too late for the errand.
                     self.end_connections();
                     self.pause()
@@ -147,6 +149,22 @@ impl Janitor {
             Ok(0) => {}
             Ok(reset) => info!(reset, "TCP connections of the host to gone endpoints were reset"),
             Err(error) => warn!(%error, "TCP connections of the host to gone endpoints live on"),
+        }
+    }
+}
+
+/// Names the tables that have pushed established flows out since the sweep before.
+fn tell_of_pushed_out(before: FlowCounts, now: FlowCounts) {
+    for (before, now) in pushed_out(&before).into_iter().zip(pushed_out(&now)) {
+        let flows = now.flows.saturating_sub(before.flows);
+        if flows > 0 {
+            warn!(
+                table = now.map,
+                flows,
+                "established flows were pushed out of a full table: give the maps more by --map-memory, or this one by \
+                 --map-entries {}-flows=",
+                now.protocol
+            );
         }
     }
 }

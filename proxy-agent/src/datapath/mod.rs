@@ -43,6 +43,7 @@ pub mod picture;
 pub mod prepare;
 mod probe;
 mod programs;
+mod pushed_out;
 mod release;
 mod reserved;
 mod room;

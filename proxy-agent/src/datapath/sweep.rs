@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::error::DatapathError;
 use super::grace::Grace;
 use super::map::{Cursor, Map};
+use super::pushed_out::PushedOut;
 use super::release::{Candidates, Released};
 use super::snat::{SnatReport, Tally};
 use super::sys::Layout;
@@ -23,6 +24,8 @@ const MARGIN_SECONDS: u32 = 60;
 const LONGEST_AFFINITY: u32 = 86_400;
 /// Flow tables of a family.
 const TABLES: usize = 4;
+/// Tables of established flows: those with odd numbers.
+pub(super) const ESTABLISHED: usize = TABLES;
 /// What follows the flow tables in a sweep.
 const AFFINITY: usize = 2 * TABLES;
 const END: usize = AFFINITY + 2;
@@ -34,6 +37,7 @@ pub(super) struct Sweeper {
     grace: Grace,
     clock: Clock,
     running: Option<Sweep>,
+    pushed_out: [PushedOut; ESTABLISHED],
     source_ports: watch::Sender<SnatReport>,
 }
 
@@ -49,6 +53,8 @@ struct Sweep {
     /// How many connections each backend has.
     loads: HashMap<BackendId, i32>,
     source_ports: Tally,
+    /// The tick at which it began.
+    begun: u32,
 }
 
 /// Entries of the flow tables that a whole sweep met, in its order of the tables.
@@ -60,6 +66,9 @@ pub(super) struct FlowCounts {
     pub(super) all: [u64; 2 * TABLES],
     /// Seconds for which the one of those that live was not used that was not used for longest.
     pub(super) oldest: [u32; 2 * TABLES],
+    /// Established flows that were pushed out before their time, since the agent's start: a table of IPv4 and TCP, of IPv4 and
+    /// UDP, of IPv6 and TCP, of IPv6 and UDP.
+    pub(super) pushed_out: [u64; ESTABLISHED],
 }
 
 /// What a slice did.
@@ -87,6 +96,7 @@ impl Sweeper {
             grace,
             clock: Clock::new()?,
             running: None,
+            pushed_out: Default::default(),
             source_ports: watch::Sender::default(),
         })
     }
@@ -118,9 +128,14 @@ impl Sweeper {
             now: self.clock.now()?,
         };
         let (deleted, end) = if sweep.table < TABLES {
-            judge.sweep(&self.tables.flows4, sweep.table, &mut sweep)?
+            judge.sweep(&self.tables.flows4, sweep.table, &mut sweep, &mut self.pushed_out)?
         } else if sweep.table < 2 * TABLES {
-            judge.sweep(&self.tables.flows6, sweep.table - TABLES, &mut sweep)?
+            judge.sweep(
+                &self.tables.flows6,
+                sweep.table - TABLES,
+                &mut sweep,
+                &mut self.pushed_out,
+            )?
         } else if sweep.table == AFFINITY {
             let life = LONGEST_AFFINITY;
             judge.sweep_seen(&self.tables.affinity, life, Affinity::seen, &mut sweep)?
@@ -141,6 +156,9 @@ impl Sweeper {
             self.running = Some(sweep);
         } else {
             self.settle(&sweep.loads)?;
+            for (table, total) in self.pushed_out.iter_mut().zip(&mut swept.counts.pushed_out) {
+                *total = table.end(&judge.config, sweep.begun, judge.now);
+            }
             let report = sweep.source_ports.report(&judge.config, &self.tables)?;
             self.source_ports.send_replace(report);
             swept.cleared = self.released.clear(&self.tables.prefilter, &sweep.unused);
@@ -169,13 +187,15 @@ impl Sweeper {
 
     /// The candidates come first, then the grace period: a program that still saw the frontend or backend of a
     /// released bit has made its flow before the first slice.
-    fn begin(&self) -> Result<Sweep, DatapathError> {
+    fn begin(&mut self) -> Result<Sweep, DatapathError> {
         let unused = self.released.candidates();
         if self.released.any() {
             self.grace.wait()?;
         }
+        self.pushed_out.iter_mut().for_each(PushedOut::begin);
         Ok(Sweep {
             unused,
+            begun: self.clock.now()?,
             ..Sweep::default()
         })
     }
@@ -192,6 +212,7 @@ impl Judge {
         tables: &FlowTables<A>,
         table: usize,
         sweep: &mut Sweep,
+        pushed_out: &mut [PushedOut; ESTABLISHED],
     ) -> Result<(usize, bool), DatapathError>
     where
         FlowKey<A>: Layout,
@@ -206,12 +227,19 @@ impl Judge {
         let Some(map) = order.get(table) else {
             return Ok((0, true));
         };
+        let Some(standing) = pushed_out.get_mut(sweep.table / 2) else {
+            return Ok((0, true));
+        };
         let (entries, end) = map.walk(&mut sweep.cursor)?;
         let mut deleted = 0;
         for (key, flow) in entries {
             let mut is_there = true;
+            standing.met(&key);
             if !lifetime::expired(&self.config, key.protocol, flow.meta, self.now) {
                 sweep.unused.met(&key, &flow);
+                if sweep.table % 2 == 1 {
+                    standing.stands(&self.config, &key, &flow, self.now);
+                }
                 sweep.source_ports.met(&self.config, &key, &flow);
                 if key.direction == Direction::Forward as u8 && load::counts(flow.meta.state()) {
                     *sweep.loads.entry(flow.backend).or_default() += 1;

@@ -97,6 +97,15 @@ impl Maps {
                 ConstGauge::new(signed(value(flows))).encode(metric.encode_family(&labels)?)?;
             }
         }
+        let (name, help) = (
+            "shunt_flows_pushed_out",
+            "Established flows that a full table has pushed out before their time, as sweeps miss them",
+        );
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for flows in self.0.pushed_out() {
+            let labels = [("ip_family", flows.family), ("protocol", flows.protocol)];
+            ConstCounter::new(flows.flows).encode(metric.encode_family(&labels)?)?;
+        }
         Ok(())
     }
 }
