@@ -12,8 +12,9 @@ use super::clock::Clock;
 use super::error::DatapathError;
 use super::grace::Grace;
 use super::map::{Cursor, Map};
-use super::pushed_out::PushedOut;
+use super::pushed_out::{PushedOut, is_full};
 use super::release::{Candidates, Released};
+use super::size::possible_cpus;
 use super::snat::{SnatReport, Tally};
 use super::sys::Layout;
 use super::tables::{FlowTables, Tables};
@@ -38,6 +39,7 @@ pub(super) struct Sweeper {
     clock: Clock,
     running: Option<Sweep>,
     pushed_out: [PushedOut; ESTABLISHED],
+    cpus: u64,
     source_ports: watch::Sender<SnatReport>,
 }
 
@@ -97,6 +99,7 @@ impl Sweeper {
             clock: Clock::new()?,
             running: None,
             pushed_out: Default::default(),
+            cpus: possible_cpus()?,
             source_ports: watch::Sender::default(),
         })
     }
@@ -156,9 +159,7 @@ impl Sweeper {
             self.running = Some(sweep);
         } else {
             self.settle(&sweep.loads)?;
-            for (table, total) in self.pushed_out.iter_mut().zip(&mut swept.counts.pushed_out) {
-                *total = table.end(&judge.config, sweep.begun, judge.now);
-            }
+            self.count_pushed_out(&judge, sweep.begun, &mut swept.counts);
             let report = sweep.source_ports.report(&judge.config, &self.tables)?;
             self.source_ports.send_replace(report);
             swept.cleared = self.released.clear(&self.tables.prefilter, &sweep.unused);
@@ -182,6 +183,22 @@ impl Sweeper {
             if end {
                 return Ok(());
             }
+        }
+    }
+
+    fn count_pushed_out(&mut self, judge: &Judge, begun: u32, counts: &mut FlowCounts) {
+        let (four, six) = (&self.tables.flows4, &self.tables.flows6);
+        let capacities = [
+            four.tcp_flows.capacity(),
+            four.udp_flows.capacity(),
+            six.tcp_flows.capacity(),
+            six.udp_flows.capacity(),
+        ];
+        let entries = counts.all.into_iter().skip(1).step_by(2);
+        let tables = self.pushed_out.iter_mut().zip(&mut counts.pushed_out);
+        for (((table, total), capacity), entries) in tables.zip(capacities).zip(entries) {
+            let is_full = is_full(entries, capacity, self.cpus);
+            *total = table.end(&judge.config, begun, judge.now, is_full);
         }
     }
 
