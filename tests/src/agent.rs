@@ -235,11 +235,16 @@ impl Agent {
         self.running.is_some()
     }
 
-    /// Bytes of its own memory that are resident.
-    pub fn resident(&self) -> Result<u64> {
+    /// The number of its process.
+    pub fn process(&self) -> Result<u32> {
         let running = self.running.as_ref();
         let running = running.with_context(|| format!("no agent runs on {}", self.node()))?;
-        let path = format!("/proc/{}/status", running.child.id());
+        Ok(running.child.id())
+    }
+
+    /// Bytes of its own memory that are resident.
+    pub fn resident(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.process()?);
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());

@@ -27,6 +27,7 @@ mod ip;
 mod lab;
 pub mod machine;
 pub mod manifest;
+mod metrics;
 mod namespace;
 mod network;
 pub mod nonsense;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::setup::toolchain::Toolchain;
-use crate::{command, object, setup, workspace};
+use crate::{command, compare, object, setup, workspace};
 
 /// Hands the arguments to the lab's program.
 pub(crate) fn lab(arguments: &[String]) -> Result<()> {
@@ -20,24 +20,34 @@ pub(crate) fn demo() -> Result<()> {
 /// Runs the benches, of an optimised build.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let toolchain = setup::run()?;
-    let is_alone = arguments.first().is_some_and(|part| part == "agent")
+    if compare::is_asked_for(arguments) {
+        return compare::run(arguments, &toolchain);
+    }
+    let is_alone = arguments
+        .first()
+        .is_some_and(|part| ["agent", "flood"].contains(&part.as_str()))
         || arguments.iter().any(|argument| argument == "--packets-only");
     if !is_alone {
         // A real API server, and kube-proxy in the tree of its image.
         setup::cluster()?;
     }
     object::build_with(&toolchain)?;
-    let packages = ["--package", "proxy-agent", "--package", "shunt-tests"];
-    command::run(
-        command::host_cargo()
-            .args(["build", "--locked", "--release", "--bins"])
-            .args(packages),
-    )?;
+    build_optimised()?;
     let program = workspace::root().join("target/release/bench");
     command::run(
         std::process::Command::new(program)
             .current_dir(workspace::root())
             .args(arguments),
+    )
+}
+
+/// Builds the agent and the lab's programs, optimised.
+pub(crate) fn build_optimised() -> Result<()> {
+    let packages = ["--package", "proxy-agent", "--package", "shunt-tests"];
+    command::run(
+        command::host_cargo()
+            .args(["build", "--locked", "--release", "--bins"])
+            .args(packages),
     )
 }
 

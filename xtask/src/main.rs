@@ -2,6 +2,7 @@
 
 mod cluster;
 mod command;
+mod compare;
 mod image;
 mod kernels;
 mod lab;
@@ -80,7 +81,8 @@ enum Task {
     Demo,
     /// Measure connections and packets beside nftables and iptables; writes target/bench/latest.json
     Bench {
-        /// --rounds N, --connections N, --services N,N,..., --packets-only; or agent or scale, each with its own --help
+        /// --rounds N, --connections N, --services N,N,..., --packets-only; or agent, flood, live or scale, each with its own
+        /// --help; or --compare BASE, which measures another revision's build beside this one's
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

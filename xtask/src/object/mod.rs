@@ -74,7 +74,7 @@ pub(crate) fn cargo(toolchain: &Toolchain, checkout: &Path, verb: &str) -> Resul
 }
 
 /// Builds a checkout's objects into a directory; whether that changed a file.
-fn build_checkout(toolchain: &Toolchain, checkout: &Path, directory: &Path) -> Result<bool> {
+pub(crate) fn build_checkout(toolchain: &Toolchain, checkout: &Path, directory: &Path) -> Result<bool> {
     command::run(&mut cargo(toolchain, checkout, "build")?)?;
     take_all(checkout, &OBJECTS, directory)
 }

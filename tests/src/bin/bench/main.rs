@@ -4,6 +4,7 @@
 
 mod agent;
 mod connect;
+mod flood;
 mod live;
 mod netfilter;
 mod packet;
@@ -65,6 +66,14 @@ enum Part {
     /// Be an agent that is measured
     #[command(hide = true)]
     AgentSubject(agent::Subject),
+    /// Floods of clients that do not exist: what becomes of conversations that stand, of new clients and of memory
+    Flood(flood::Flooding),
+    /// Be a client beside a flood
+    #[command(hide = true)]
+    FloodClient(flood::Client),
+    /// Hold conversations beside a flood
+    #[command(hide = true)]
+    FloodHolder(flood::Holder),
     /// Packets a second from a NodePort to a backend on another node: XDP, TC and kube-proxy
     Live(live::Live),
     /// A proxy at scale, against a real API server: Shunt and kube-proxy
@@ -90,6 +99,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(Part::Probe(probe)) => return probe.run(),
         Some(Part::Agent(agent)) => return agent::run(agent),
         Some(Part::AgentSubject(subject)) => return subject.run(),
+        Some(Part::Flood(flooding)) => return flood::run(flooding),
+        Some(Part::FloodClient(client)) => return client.run(),
+        Some(Part::FloodHolder(holder)) => return holder.run(),
         Some(Part::Live(live)) => return live::run(live),
         Some(Part::Scale(scale)) => return scale::run(scale),
         Some(Part::ScaleProbe) => return scale::serve_probe(),
