@@ -19,6 +19,18 @@ pub fn shunt() -> Result<PathBuf> {
     sibling("shunt")
 }
 
+/// Shunt as an image holds it, if the environment names that binary, as `cargo xtask bench scale` does: what is shipped is made smaller than what is
+/// built for tests, which is part of what it takes.
+pub fn shipped_shunt() -> Result<PathBuf> {
+    match std::env::var_os(SHIPPED) {
+        Some(path) => Ok(path.into()),
+        None => shunt(),
+    }
+}
+
+/// The environment's name for it.
+const SHIPPED: &str = "SHUNT_SHIPPED";
+
 /// Shunt with maps of the layout that only tests have.
 pub fn shunt_next() -> Result<PathBuf> {
     sibling("shunt-next").context("`cargo xtask build-ebpf --next-layout` builds it")

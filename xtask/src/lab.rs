@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::setup::toolchain::Toolchain;
-use crate::{command, compare, object, setup, workspace};
+use crate::{command, compare, image, object, setup, workspace};
 
 /// Hands the arguments to the lab's program.
 pub(crate) fn lab(arguments: &[String]) -> Result<()> {
@@ -33,12 +33,12 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     }
     object::build_with(&toolchain)?;
     build_optimised()?;
-    let program = workspace::root().join("target/release/bench");
-    command::run(
-        std::process::Command::new(program)
-            .current_dir(workspace::root())
-            .args(arguments),
-    )
+    let mut bench = std::process::Command::new(workspace::root().join("target/release/bench"));
+    if arguments.first().is_some_and(|part| part == "scale") {
+        // Memory and time of a start are those of what runs on nodes.
+        bench.env("SHUNT_SHIPPED", image::shipped()?);
+    }
+    command::run(bench.current_dir(workspace::root()).args(arguments))
 }
 
 /// Builds the agent and the lab's programs, optimised.

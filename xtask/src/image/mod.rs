@@ -43,6 +43,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     build(options)
 }
 
+/// The binary that an image holds, with the BPF object built; where it is.
+pub(crate) fn shipped() -> Result<PathBuf> {
+    binary::build()
+}
+
 /// [`run`] with the BPF object built.
 pub(crate) fn build(options: &Options) -> Result<()> {
     let file = binary::build()?;

@@ -139,7 +139,7 @@ impl Subject {
         if self.proxy != Proxy::Shunt {
             return Ok(());
         }
-        let mut command = self.place.command(programs::shunt()?);
+        let mut command = self.place.command(programs::shipped_shunt()?);
         command
             .arg("cleanup")
             .arg("--instance")
@@ -205,7 +205,7 @@ fn instance(folder: &Path) -> PathBuf {
 
 /// The agent, serving the sockets of a cgroup.
 fn shunt(plane: &ControlPlane, place: &Place, cgroup: &Path) -> Result<Command> {
-    let mut command = place.command(programs::shunt()?);
+    let mut command = place.command(programs::shipped_shunt()?);
     command
         .args(["agent", "--node-name", NODE, "--log-format", "json"])
         .arg("--kubeconfig")
