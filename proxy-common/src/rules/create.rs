@@ -257,28 +257,27 @@ fn way<A: Addr, N: FlowStore<A>>(
 ) -> Result<(), Counter> {
     let backend = node.backend(id).filter(crate::layout::Backend::is_alive);
     let backend = backend.ok_or(Counter::NoEndpoint)?;
-    let address = A::from_mapped(backend.address);
-    let (source, action) = if address == work.key.source {
-        (
-            node.primary_address().ok_or(Counter::NoSourceAddress)?,
-            Action::Hairpin,
-        )
+    // Where the flow has them: a copy of each would be room on the stack.
+    work.flow.destination = A::from_mapped(backend.address);
+    work.flow.source = work.key.source;
+    let action = if work.flow.destination == work.key.source {
+        work.flow.source = node.primary_address().ok_or(Counter::NoSourceAddress)?;
+        Action::Hairpin
     } else if matches!(origin, Origin::Network) && !backend.is_local() {
         if work.hands_on {
-            (work.key.source, Action::Encapsulate)
+            Action::Encapsulate
         } else {
-            (node.source_towards(&address)?, Action::Redirect)
+            work.flow.source = node.source_towards(&work.flow.destination)?;
+            Action::Redirect
         }
     } else {
-        (work.key.source, Action::Stack)
+        Action::Stack
     };
     let is_ours = !matches!(action, Action::Stack | Action::Encapsulate);
     if is_ours && node.config().snat_count == 0 {
         return Err(Counter::SourcePortsExhausted);
     }
     let flow = &mut work.flow;
-    flow.source = source;
-    flow.destination = address;
     flow.destination_port = backend.port;
     flow.backend = id;
     flow.generation = backend.life;
