@@ -159,6 +159,7 @@ fn the_backends_node_answers_what_comes_by_a_tunnel() -> Result<()> {
 #[test]
 fn connections_go_on_while_agents_are_killed() -> Result<()> {
     let (mut lab, service) = scene(Options::default(), &["far"])?;
+    let handed_on = lab.agent(1).counter("encapsulated")?;
     let pause = std::time::Duration::from_millis(10);
     let mut held = Vec::new();
     for family in Family::BOTH {
@@ -173,6 +174,9 @@ fn connections_go_on_while_agents_are_killed() -> Result<()> {
         }
         lab.agent_mut(node).start()?;
     }
+    // At the least a connection's SYN, its ACK and its first data.
+    let least = handed_on + 3 * held.len() as u64;
+    ensure!(lab.agent(1).counter("encapsulated")? >= least, "not by DSR");
     // Without DSR from now on: what is there stays as it is.
     let without = Service {
         annotations: vec![("shunt.dev/forwarding", "snat")],
@@ -205,6 +209,7 @@ fn datagrams_leave_a_backend_that_is_gone() -> Result<()> {
                 ..Calls::new(Transport::OneUdpSocket, to, CALLS)
             })
         };
+        let handed_on = lab.agent(1).counter("encapsulated")?;
         let outcomes = call()?;
         let names: Vec<String> = outcomes.by_name().into_keys().map(str::to_owned).collect();
         ensure!(outcomes.all_answered() && names.len() == 1, "{outcomes}");
@@ -224,6 +229,8 @@ fn datagrams_leave_a_backend_that_is_gone() -> Result<()> {
             "{outcomes}, after {} has gone",
             names[0]
         );
+        let least = handed_on + 2 * CALLS as u64;
+        ensure!(lab.agent(1).counter("encapsulated")? >= least, "not by DSR");
     }
     Ok(())
 }

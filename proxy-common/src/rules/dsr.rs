@@ -18,9 +18,9 @@ use crate::rules::headers::{Bytes, Parsed, Readable, tcp};
 use crate::rules::quote::{self, Side};
 use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, create, fragment, hook, load};
 
-/// How many backends of this node are compared with where a packet was sent to. Nodes have 110 pods unless told otherwise; of a
-/// service port with more backends on one node, a packet to one of the others is for whichever the list's rule says.
-const COMPARED: u32 = 128;
+/// How many backends of this node are compared with where a packet was sent to: the verifier follows each round for each way
+/// there. Of a service port with more backends on one node, a packet to one of the others is for whichever the list's rule says.
+const COMPARED: u32 = 32;
 
 /// The outer header of a packet that was handed on.
 #[repr(C)]
