@@ -54,9 +54,9 @@ fn manifests_become_maps_that_outlive_the_agent() {
     assert_eq!(
         table(&place, "services"),
         "\
-SERVICE        KIND       FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  AFFINITY  CHOICE  BACKENDS (LOCAL/ALL)  HINTS
-shop/web:http  NodePort   tcp *:30080       -         2         2         -         random  1/2                   -
-shop/web:http  ClusterIP  tcp 10.96.0.1:80  2         -         -         -         random  1/2                   -
+SERVICE        KIND       FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  FORWARDING  AFFINITY  CHOICE  BACKENDS (LOCAL/ALL)  HINTS
+shop/web:http  NodePort   tcp *:30080       -         2         2         snat        -         random  1/2                   -
+shop/web:http  ClusterIP  tcp 10.96.0.1:80  2         -         -         -           -         random  1/2                   -
 "
     );
 

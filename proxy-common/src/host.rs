@@ -300,6 +300,10 @@ impl<A: Addr + Hash> Directory<A> for HostNode<A> {
         scripted.unwrap_or_else(|| self.next_random())
     }
 
+    fn drawn_by(&self, hash: u32) -> u32 {
+        self.script.borrow_mut().pop_front().unwrap_or(hash)
+    }
+
     fn count(&self, counter: Counter) {
         self.counters.borrow_mut()[counter as usize] += 1;
     }

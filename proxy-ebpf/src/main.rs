@@ -7,12 +7,14 @@
 
 mod ahead;
 mod answer;
+mod encapsulate;
 mod error;
 mod maps;
 mod node;
 mod probe;
 mod redirect;
 mod rewrite;
+mod segment;
 mod skb;
 mod sock_ops;
 mod sockets;

@@ -444,6 +444,19 @@ impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
     }
 }
 
+/// The MTU of an interface's entry; 0 if it is not known.
+#[inline(always)]
+pub(crate) fn interface_mtu(index: u32) -> u32 {
+    match INTERFACES.get_ptr(index) {
+        // SAFETY: map values stay readable while the program runs; the index tells whether it is still the key's.
+        Some(interface) => match unsafe { read_volatile(interface) } {
+            interface if interface.index == index => interface.mtu,
+            _ => 0,
+        },
+        None => 0,
+    }
+}
+
 /// The address of an interface's entry; `None` if it has none of the family.
 #[inline(always)]
 pub(crate) fn interface_address<A: Maps>(index: u32) -> Option<A> {

@@ -157,6 +157,26 @@ impl<'a, A: Addr> Leaving<'a, A> {
         }
     }
 
+    /// A whole packet in an outer header of so many bytes.
+    #[inline(always)]
+    pub(crate) fn encapsulated(
+        packet: &Headers<A>,
+        source: &'a A,
+        destination: &'a A,
+        ip_protocol: u8,
+        header: u32,
+    ) -> Self {
+        Self {
+            source,
+            destination,
+            protocol: ip_protocol,
+            ports: (Port::new(0), Port::new(0)),
+            length: packet.length + header,
+            headers: packet.payload + header,
+            way_back: 0,
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn error(work: &Work<A>, new: &Said<'a, A>) -> Self {
         Self {

@@ -9,12 +9,14 @@ use proxy_common::{
 use crate::{
     LAYER3, ahead,
     answer::{self, Answer},
+    encapsulate::{self, Outside},
     error::{self, Message},
     maps::Maps,
     node::{Node, Tables, config, count},
     probe,
     redirect::{self, Leaving, MARK, Route},
     rewrite::{self, Rewrite},
+    segment,
     skb::Packet,
 };
 
@@ -27,7 +29,7 @@ const PACKET_HOST: u32 = 0;
 const PASS: i32 = TC_ACT_UNSPEC;
 
 /// All that an address family needs here.
-pub(crate) trait Family: Readable + Maps + Rewrite + Route + Answer {}
+pub(crate) trait Family: Readable + Maps + Rewrite + Route + Answer + Outside {}
 impl Family for V4 {}
 impl Family for V6 {}
 
@@ -96,7 +98,7 @@ fn is_done(skb: *mut __sk_buff) -> bool {
 }
 
 /// What [`follow_ingress`] and its like give for a packet on which the whole rule must decide.
-const UNSETTLED: i32 = i32::MIN;
+pub(crate) const UNSETTLED: i32 = i32::MIN;
 
 #[inline(always)]
 fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origin) -> i32 {
@@ -114,9 +116,27 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
             }
             return followed;
         }
+    } else if origin == Origin::Network {
+        let taken = encapsulate::take::<A, LINK>(skb);
+        if taken != UNSETTLED {
+            return taken;
+        }
     }
-    decide_ingress::<A, LINK>(skb, (origin == Origin::Pod) as u32)
+    let decided = decide_ingress::<A, LINK>(skb, (origin == Origin::Pod) as u32);
+    if decided != HAND_ON && decided != HAND_ON_ERROR {
+        return decided;
+    }
+    if origin == Origin::Pod {
+        // An error about what somebody else sent in its name.
+        return dropped(Counter::NoRoute as u32);
+    }
+    encapsulate::hand_on::<A, LINK>(skb, (decided == HAND_ON_ERROR) as u32)
 }
+
+/// What [`decide_ingress`] gives for a packet to be handed on whole, and for an ICMP error to be so: it has no stack left for
+/// that.
+const HAND_ON: i32 = i32::MIN + 1;
+const HAND_ON_ERROR: i32 = i32::MIN + 2;
 
 /// Sends a packet on of which nothing is new. Not inlined, as its like: the whole rule needs the stack.
 #[inline(never)]
@@ -169,6 +189,7 @@ fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) 
     let verdict = hook::ingress(&node, origin, &Packet::<LINK>::with(skb), work);
     const REDIRECT: u8 = Action::Redirect as u8;
     const HAIRPIN: u8 = Action::Hairpin as u8;
+    const ENCAPSULATE: u8 = Action::Encapsulate as u8;
     if let Some(counter) = verdict.dropped() {
         if counter == Counter::FragmentWithoutFirst as u32 {
             let verdict = ahead::again(skb);
@@ -194,12 +215,16 @@ fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) 
         };
     }
     if let Some(action) = verdict.error_action() {
+        if action == ENCAPSULATE {
+            return HAND_ON_ERROR;
+        }
         return relay::<A, LINK>(skb, work, action as u32);
     }
     match verdict.action() {
         None => PASS,
         Some(REDIRECT) => around::<A, LINK>(skb, work),
         Some(HAIRPIN) => hairpin::<A, LINK>(skb, work),
+        Some(ENCAPSULATE) => HAND_ON,
         Some(_) => {
             if origin == Origin::Network {
                 mark(skb, config);
@@ -211,7 +236,7 @@ fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) 
 
 /// Lets the stack's rules tell a packet whose destination was translated here.
 #[inline(always)]
-fn mark(skb: *mut __sk_buff, config: &Config) {
+pub(crate) fn mark(skb: *mut __sk_buff, config: &Config) {
     let mark = config.mark();
     if mark != 0 {
         // SAFETY: `skb` is the program's context.
@@ -344,21 +369,23 @@ fn egress<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, verdi
         return relay::<A, LINK>(skb, work, action as u32);
     }
     match verdict.action() {
-        Some(STACK) => ended(write::<A, LINK>(skb, work)),
+        Some(STACK) => {
+            ended(write::<A, LINK>(skb, work).and_then(|()| segment::leave_room::<A, LINK>(skb, work)))
+        }
         // The other direction of a redirected flow never comes by here.
         _ => PASS,
     }
 }
 
 #[inline(always)]
-fn dropped(counter: u32) -> i32 {
+pub(crate) fn dropped(counter: u32) -> i32 {
     count(counter);
     TC_ACT_SHOT
 }
 
 /// The verdict on a packet that was written and goes on through the stack. A half-written one goes nowhere.
 #[inline(always)]
-fn ended(written: Option<()>) -> i32 {
+pub(crate) fn ended(written: Option<()>) -> i32 {
     match written {
         Some(()) => PASS,
         None => dropped(Counter::RewriteFailed as u32),
@@ -366,7 +393,7 @@ fn ended(written: Option<()>) -> i32 {
 }
 
 #[inline(always)]
-fn write<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> Option<()> {
+pub(crate) fn write<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> Option<()> {
     let flags = config().map_or(0, |config| config.flags);
     rewrite::translate::<A, LINK>(skb, flags, &work.packet, &work.flow)
 }
@@ -413,7 +440,7 @@ fn hairpin<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i
 /// Sends an ICMP error on as the packets of its flow go on. What keeps it from that ends it: nobody is told of the fate of
 /// an error (RFC 1122 §3.2.2, RFC 4443 §2.4).
 #[inline(never)]
-fn relay<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, action: u32) -> i32 {
+pub(crate) fn relay<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, action: u32) -> i32 {
     if action == Action::Stack as u32 {
         return ended(write_error::<A, LINK>(skb, work));
     }

@@ -16,7 +16,9 @@ use self::slow_start::SlowStart;
 use super::{Failure, MapWriter};
 use crate::model::{DetectLocal, ExternalIps, HealthCheck, Model, Warning};
 use crate::name::ObjectName;
-use crate::plan::{Mortal, Plan, PlanError, Planner, ServicePort, Snapshot, Token, UnknownRanges};
+use crate::plan::{
+    Forwarding, Mortal, Plan, PlanError, Planner, Range, ServicePort, Snapshot, Token, UnknownRanges,
+};
 use crate::source::Change;
 
 /// First pause before a Service that failed is tried again; doubled up to [`LONGEST_PAUSE`].
@@ -65,6 +67,8 @@ pub struct Reconciler<M> {
     shortages: Vec<PlanError>,
     /// Endpoints that get their share step by step.
     slow_start: SlowStart,
+    /// Clients whose packets are never handed on whole.
+    exempt: BTreeSet<Range>,
     /// The audit that is under way.
     audit: Option<audit::Progress>,
     /// Whether the whole source was known once, so that what nobody asked for was taken away.
@@ -102,6 +106,7 @@ impl<M: MapWriter> Reconciler<M> {
             failures: Vec::new(),
             shortages: Vec::new(),
             slow_start: SlowStart::default(),
+            exempt: BTreeSet::new(),
             audit: None,
             is_synced: false,
         })
@@ -123,6 +128,19 @@ impl<M: MapWriter> Reconciler<M> {
         }
     }
 
+    /// Forwards so, where Services say nothing else; to be said before the first changes.
+    pub fn with_forwarding(self, forwarding: Forwarding) -> Self {
+        Self {
+            model: self.model.with_forwarding(forwarding),
+            ..self
+        }
+    }
+
+    /// Never hands on what these clients send; to be said before the first changes.
+    pub fn with_exempt(self, exempt: BTreeSet<Range>) -> Self {
+        Self { exempt, ..self }
+    }
+
     /// Takes changes over into the maps. The first changes are everything that there is, but for what can't be read
     /// yet: until that is known, nothing is taken away that a restart found, nor is a Service emptied.
     pub fn take(&mut self, changes: Vec<Change>, has_unread: bool) -> Result<Done, MapsFailed<M::Error>> {
@@ -133,7 +151,10 @@ impl<M: MapWriter> Reconciler<M> {
         }
         self.warnings.extend(touched.warnings);
         self.later.extend(touched.later);
-        let mut done = self.install(touched.services)?;
+        // Before any Service that hands on.
+        let plan = self.planner.set_exempt(&self.exempt);
+        let mut done = self.carry_out(plan)?;
+        done.add(self.install(touched.services)?);
         done.warnings = warnings;
         if !self.is_synced && has_unread {
             tracing::warn!(

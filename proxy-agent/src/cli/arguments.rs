@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    AuditArguments, ConfigArguments, DowngradeArguments, ExplainArguments, HookArguments, InitArguments,
-    ObjectArguments, PlanArguments, SourceArguments, UninstallArguments,
+    AuditArguments, ConfigArguments, DowngradeArguments, ExplainArguments, ForwardingArguments,
+    HookArguments, InitArguments, ObjectArguments, PlanArguments, SourceArguments, UninstallArguments,
 };
 use crate::config::{Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
@@ -195,6 +195,9 @@ pub struct AgentArguments {
     /// configuration's feature gate AllowServiceExternalIPs is off, else all.
     #[arg(long, value_name = "all|none|CIDR,...")]
     pub external_ips: Option<ExternalIps>,
+    /// How packets from outside go to endpoints of other nodes.
+    #[command(flatten)]
+    pub forwarding: ForwardingArguments,
     /// Time between two looks at the maps: what is not as it should be is named, counted and mended. 0: never.
     #[arg(long, value_name = "PERIOD", default_value = "10m")]
     pub audit_period: Period,
@@ -415,6 +418,9 @@ mod tests {
             ("--snat-ports", "1-2", "fewer than 10000"),
             ("--attach", "xdp", "tcx"),
             ("--xdp", "on", "generic"),
+            ("--forwarding", "ipip", "dsr"),
+            ("--dsr-exclude", "192.0.2.1", "192.0.2.0/24"),
+            ("--dsr-exclude", "192.0.2.0/24,", "192.0.2.0/24"),
         ] {
             let error = agent(&[switch, value]).unwrap_err();
             assert!(error.contains(switch) && error.contains(hint), "{error}");

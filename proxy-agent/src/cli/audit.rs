@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::sync::mpsc;
 
 use super::feed::Source;
-use super::{Output, ServingArguments, SourceArguments, SourceChoice, ViewArguments};
+use super::{ForwardingArguments, Output, ServingArguments, SourceArguments, SourceChoice, ViewArguments};
 use crate::config::Settings;
 use crate::datapath::dump;
 use crate::model::{ExternalIps, Model};
@@ -31,6 +31,9 @@ pub struct AuditArguments {
     /// As the agent has it.
     #[arg(long, value_name = "all|none|CIDR,...")]
     external_ips: Option<ExternalIps>,
+    /// As the agent has it.
+    #[command(flatten)]
+    forwarding: ForwardingArguments,
     /// As the agent has it.
     #[command(flatten)]
     serving: ServingArguments,
@@ -86,6 +89,7 @@ async fn look(
 ) -> anyhow::Result<Vec<Difference>> {
     let model = Model::new(node_name)
         .with_external_ips(settings.external_ips(arguments.external_ips.as_ref()))
+        .with_forwarding(arguments.forwarding.forwarding)
         .with_detect_local(settings.local_mode.detect());
     let configured = settings.kubeconfig.as_deref();
     let model = desired(arguments.source.choice(), configured, node_name, model).await?;

@@ -129,6 +129,8 @@ async fn serve(
     let _reloading = reloading.start()?;
     let reconciler = Reconciler::start(&node_name, datapath)?
         .with_external_ips(external_ips)
+        .with_forwarding(arguments.forwarding.forwarding)
+        .with_exempt(arguments.forwarding.exempt())
         .with_detect_local(detect_local);
     let (sender, batches) = mpsc::channel(1);
     let source = tokio::spawn(source.run(sender));

@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::{Timestamp, civil};
 
 use super::arguments::INSTANCE;
-use super::{Output, ServingArguments};
+use super::{ForwardingArguments, Output, ServingArguments};
 use crate::explain::{Answer, Place, Question, Running, World, difference, explain, explain_running};
 use crate::model::ExternalIps;
 
@@ -29,6 +29,9 @@ pub struct ExplainArguments {
     /// As the agent has it.
     #[arg(long, value_name = "all|none|CIDR,...", requires = "manifests")]
     external_ips: Option<ExternalIps>,
+    /// As the agent has it; with --manifests.
+    #[command(flatten)]
+    forwarding: ForwardingArguments,
     /// As the agent has it; with --manifests.
     #[command(flatten)]
     serving: ServingArguments,
@@ -95,7 +98,7 @@ pub fn run_explain(
 
 fn answer(arguments: &ExplainArguments, question: &Question) -> anyhow::Result<Answer> {
     let Some(folder) = &arguments.manifests else {
-        if let Some(given) = arguments.serving.given() {
+        if let Some(given) = arguments.serving.given().or(arguments.forwarding.given()) {
             bail!("--{given} needs --manifests: an agent's maps hold what it was told");
         }
         let instance = arguments.instance.clone();
@@ -117,6 +120,8 @@ fn answer(arguments: &ExplainArguments, question: &Question) -> anyhow::Result<A
         node: node.clone(),
         addresses: arguments.node_addresses.clone(),
         external_ips: settings.external_ips(arguments.external_ips.as_ref()),
+        forwarding: arguments.forwarding.forwarding,
+        exempt: arguments.forwarding.exempt(),
         node_ports: settings.node_ports,
         local_mode: settings.local_mode,
     };

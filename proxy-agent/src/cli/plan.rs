@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::Output;
 use super::arguments::INSTANCE;
+use super::{ForwardingArguments, Output};
 use crate::explain::{Place, World};
 use crate::model::ExternalIps;
 use crate::preview::{self, InstalledServices, Intent, PortRange, Preview, PreviewError};
@@ -39,6 +39,9 @@ pub struct PlanArguments {
     /// As the agent has it.
     #[arg(long, value_name = "all|none|CIDR,...", default_value = "all")]
     external_ips: ExternalIps,
+    /// As the agent has it.
+    #[command(flatten)]
+    forwarding: ForwardingArguments,
     /// The ports that the node's kernel gives to outgoing connections (net.ipv4.ip_local_port_range) [default: this
     /// node's; with --manifests 32768-60999].
     #[arg(long, value_name = "FIRST-LAST")]
@@ -136,6 +139,8 @@ fn place(arguments: &PlanArguments, node: &str) -> Place {
         node: node.to_owned(),
         addresses: arguments.node_addresses.clone(),
         external_ips: arguments.external_ips.clone(),
+        forwarding: arguments.forwarding.forwarding,
+        exempt: arguments.forwarding.exempt(),
         ..Place::default()
     }
 }

@@ -46,6 +46,7 @@ pub fn print_services(
             "INTERNAL",
             "EXTERNAL",
             "SHORTCUT",
+            "FORWARDING",
             "AFFINITY",
             "CHOICE",
             "BACKENDS (LOCAL/ALL)",
@@ -72,7 +73,7 @@ pub fn print_services(
 }
 
 /// Of the three lists those count that the frontend uses.
-fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -> [String; 10] {
+fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -> [String; 11] {
     let is_cluster_ip = frontend.kind == "ClusterIP";
     let list = |list: &ListEntry, is_used: bool| match (is_used, list.backends.len()) {
         (false, _) => "-".to_owned(),
@@ -86,6 +87,10 @@ fn service_row(service: &ServiceEntry, frontend: &FrontendEntry, counts: &str) -
         list(&service.internal, is_cluster_ip),
         list(&service.external, !is_cluster_ip),
         list(&service.shortcut, !is_cluster_ip),
+        match is_cluster_ip {
+            true => "-".to_owned(),
+            false => service.forwarding.to_owned(),
+        },
         match service.affinity_seconds {
             0 => "-".to_owned(),
             seconds => format!("{seconds}s"),

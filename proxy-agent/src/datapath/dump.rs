@@ -18,7 +18,7 @@ use super::snapshot;
 use super::snat::{SnatUse, Tally};
 use super::sys::Layout;
 use super::tables::{FlowTables, Tables};
-use crate::plan::{Capacity, Snapshot};
+use crate::plan::{Capacity, Forwarding, Snapshot};
 
 /// A service port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +35,9 @@ pub struct ServiceEntry {
     pub external: ListEntry,
     /// The list for calls of this node to the outside addresses.
     pub shortcut: ListEntry,
+    /// How packets from outside go to backends of other nodes: `snat` or `dsr`. With `dsr`, calls of this node use the list for
+    /// calls from outside, and the shortcut list is this node's backends, for what other nodes hand on.
+    pub forwarding: &'static str,
     /// Seconds for which a client keeps its backend; 0: not at all.
     pub affinity_seconds: u32,
     /// Why its topology hints are not followed, and all endpoints used; none: there are none, or they are.
@@ -169,6 +172,10 @@ pub fn services(instance: &Path) -> Result<Vec<ServiceEntry>, DatapathError> {
             internal: list(&tables, service.internal),
             external: list(&tables, service.external),
             shortcut: list(&tables, service.shortcut),
+            forwarding: match service.affinity.hands_on() {
+                true => Forwarding::Dsr.name(),
+                false => Forwarding::Snat.name(),
+            },
             affinity_seconds: service.affinity.seconds(),
             hints_not_followed: HintFallback::from_fields(identity.hint_fallback, identity.without_hints)
                 .map(|why| why.to_string()),
@@ -393,5 +400,6 @@ fn action_name(action: Action) -> &'static str {
         Action::Redirect => "redirect",
         Action::Hairpin => "hairpin",
         Action::Foreign => "foreign",
+        Action::Encapsulate => "encapsulate",
     }
 }

@@ -29,13 +29,21 @@ impl Services {
     pub(super) fn put(&self, id: ServiceId, service: &Service) -> Result<(), BeyondEnd> {
         let words = self.0.element_words(id.0).ok_or_else(|| beyond(&self.0, id.0))?;
         let values = [
-            service.affinity.0,
-            service.shortcut.0,
-            service.external.0,
             service.internal.0,
+            service.external.0,
+            service.shortcut.0,
+            service.affinity.0,
         ];
-        for (word, value) in words.iter().rev().zip(values) {
-            word.store(value, Ordering::Release);
+        // Who takes the shortcut for the list of all backends finds them in it: the word that says which it is comes first
+        // where it becomes this node's, and last where it no longer is.
+        let (first, last) = match service.affinity.hands_on() {
+            true => ([3, 2], [1, 0]),
+            false => ([2, 3], [1, 0]),
+        };
+        for index in first.into_iter().chain(last) {
+            if let (Some(word), Some(value)) = (words.get(index), values.get(index)) {
+                word.store(*value, Ordering::Release);
+            }
         }
         Ok(())
     }

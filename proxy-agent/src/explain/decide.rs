@@ -58,6 +58,8 @@ pub(super) enum Treatment {
     Masqueraded,
     /// The same, back to the caller itself.
     Hairpin,
+    /// Whole, to the backend's node, which answers the caller (DSR).
+    HandedOn,
 }
 
 /// A backend that could be chosen.
@@ -74,6 +76,8 @@ pub(super) struct Met {
     pub(super) kind: FrontendKind,
     pub(super) frontend: Frontend,
     pub(super) list: ListName,
+    /// Whether the call goes whole to backends of other nodes (DSR).
+    pub(super) hands_on: bool,
     /// Backends in that list.
     pub(super) count: u32,
     /// How one of them is chosen.
@@ -247,9 +251,10 @@ where
             },
             list: match (found.kind, caller) {
                 (FrontendKind::ClusterIp, _) => ListName::Internal,
-                (_, choice::Caller::Outside) => ListName::External,
-                (_, choice::Caller::Node) => ListName::Shortcut,
+                (_, choice::Caller::Node) if !self.hands_on(&found) => ListName::Shortcut,
+                (_, _) => ListName::External,
             },
+            hands_on: offer.hands_on,
             count: offer.list.count(),
             rule: self.rule_of(found.service, offer.list),
             table: self.table(offer.list),
@@ -257,6 +262,12 @@ where
             affinity: offer.affinity.seconds(),
             admitted: is_guarded.then(|| (choice::admits(&self.node, &found, &judged), judged.into())),
         })
+    }
+
+    /// Whether the service port forwards by DSR.
+    fn hands_on(&self, found: &Found) -> bool {
+        let service = self.store.services.get(&found.service);
+        service.is_some_and(|service| service.hands_on(found.tag))
     }
 
     /// A list's rule as the maps have it.
@@ -346,6 +357,7 @@ where
             Action::Stack => Treatment::Kept,
             Action::Redirect => Treatment::Masqueraded,
             Action::Hairpin => Treatment::Hairpin,
+            Action::Encapsulate => Treatment::HandedOn,
             Action::Foreign => return Outcome::Untouched,
         };
         match self.node.backend(work.flow.backend) {

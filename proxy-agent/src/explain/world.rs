@@ -1,5 +1,6 @@
 //! A folder of manifests as one node would serve it: model, plan, and the maps that come of them.
 
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::config::LocalMode;
 use crate::datapath::NodePortAddresses;
 use crate::model::{ExternalIps, Model, Warning};
 use crate::name::ObjectName;
-use crate::plan::{Capacity, Frontend, PlanError, Planner, ServicePort, Snapshot};
+use crate::plan::{Capacity, Forwarding, Frontend, PlanError, Planner, Range, ServicePort, Snapshot};
 use crate::source::{self, Change, FolderError, Node, Object, Refusal};
 
 /// Why a folder gives no node to ask.
@@ -55,6 +56,10 @@ pub struct Place {
     pub addresses: Vec<IpAddr>,
     /// Which external addresses it serves.
     pub external_ips: ExternalIps,
+    /// How it forwards, where Services say nothing else.
+    pub forwarding: Forwarding,
+    /// Clients whose packets it never hands on whole.
+    pub exempt: BTreeSet<Range>,
     /// At which of its addresses NodePorts answer.
     pub node_ports: NodePortAddresses,
     /// How pods of this node are told from other callers.
@@ -121,6 +126,7 @@ impl World {
         let node = nodes.iter().find(|node| *node.metadata.name == *place.node);
         let mut model = Model::new(&place.node)
             .with_external_ips(place.external_ips.clone())
+            .with_forwarding(place.forwarding)
             .with_detect_local(place.local_mode.detect());
         let mut warnings = model.apply(changes).warnings;
         let mut names: Vec<ObjectName> = model.services().cloned().collect();
@@ -133,8 +139,9 @@ impl World {
             })
             .collect();
         let (mut planner, _) = Planner::adopt(&Snapshot::default(), enough_for(&services));
-        let plan = planner.apply(&services);
         let mut store = Store::default();
+        store.carry_out(&planner.set_exempt(&place.exempt).operations);
+        let plan = planner.apply(&services);
         store.carry_out(&plan.operations);
         let (networks, unknown) = model.ranges().networks();
         store.carry_out(&planner.set_networks(networks).operations);

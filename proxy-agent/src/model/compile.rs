@@ -4,10 +4,11 @@ use proxy_common::layout::{Family, FrontendKind, When};
 
 use super::choice::Choice;
 use super::endpoints::Candidate;
+use super::forwarding::forwarding;
 use super::nobody::without_endpoints;
 use super::{Model, rule};
 use crate::name::ObjectName;
-use crate::plan::{Frontend, List, PortKey, Range, ServicePort, Weight};
+use crate::plan::{Forwarding, Frontend, List, PortKey, Range, ServicePort, Weight};
 use crate::source::{self, Service, SessionAffinity, TrafficPolicy};
 
 /// All service ports of a Service that have a frontend.
@@ -55,6 +56,12 @@ fn service_port(
     let reached = |wanted: fn(FrontendKind) -> bool| frontends.iter().any(|(_, kind)| wanted(*kind));
     let inside = reached(|kind| kind == FrontendKind::ClusterIp);
     let outside = reached(|kind| kind != FrontendKind::ClusterIp);
+    let forwarding = forwarding(service, model.forwarding);
+    let forwarding = if outside { forwarding } else { Forwarding::Snat };
+    let shortcut = match forwarding {
+        Forwarding::Snat => TrafficPolicy::Cluster,
+        Forwarding::Dsr => TrafficPolicy::Local,
+    };
     let list = |used: bool, policy| {
         if used {
             policy_list(&choice, policy, nobody)
@@ -72,7 +79,8 @@ fn service_port(
         uid: service.metadata.uid.clone(),
         internal: list(inside, service.spec.internal_traffic_policy),
         external: list(outside, service.spec.external_traffic_policy),
-        shortcut: list(outside, TrafficPolicy::Cluster),
+        shortcut: list(outside, shortcut),
+        forwarding,
         rule: rule::rule(service),
         weights: weights(&candidates),
         slow_start: rule::slow_start(service),

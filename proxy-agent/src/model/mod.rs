@@ -7,6 +7,7 @@ mod compile;
 mod endpoints;
 mod external;
 mod fallback;
+mod forwarding;
 mod frontends;
 mod gone;
 mod health_check;
@@ -30,7 +31,7 @@ pub use reasons::{Judged, Reasons, Unserved};
 pub use warning::Warning;
 
 use crate::name::ObjectName;
-use crate::plan::{Range, ServicePort};
+use crate::plan::{Forwarding, Range, ServicePort};
 use crate::source::{Change, EndpointSlice, Node, Object, ObjectKey, Service};
 
 /// All that a node's proxy knows of the cluster.
@@ -45,6 +46,7 @@ pub struct Model {
     slice_owners: HashMap<ObjectName, Arc<str>>,
     claims: Claims,
     external_ips: ExternalIps,
+    forwarding: Forwarding,
     /// By the ServiceCIDRs' names.
     service_cidrs: BTreeMap<Arc<str>, Vec<Range>>,
     /// Of this Node.
@@ -75,6 +77,7 @@ impl Model {
             slice_owners: HashMap::default(),
             claims: Claims::default(),
             external_ips: ExternalIps::default(),
+            forwarding: Forwarding::default(),
             service_cidrs: BTreeMap::new(),
             pod_ranges: Vec::new(),
             detect_local: DetectLocal::default(),
@@ -84,6 +87,11 @@ impl Model {
     /// Serves no more of the external addresses than these; to be said before anything is known.
     pub fn with_external_ips(self, external_ips: ExternalIps) -> Self {
         Self { external_ips, ..self }
+    }
+
+    /// Forwards so, where Services say nothing else; to be said before anything is known.
+    pub fn with_forwarding(self, forwarding: Forwarding) -> Self {
+        Self { forwarding, ..self }
     }
 
     /// Tells pods of this node from others by this; to be said before anything is known.

@@ -1,5 +1,6 @@
 mod beside;
 mod endpoints;
+mod forwarding;
 mod oracle;
 mod rule;
 mod served;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proxy_common::layout::{Family, HintFallback};
 
-use super::{gone, nobody, rule};
+use super::{forwarding, gone, nobody, rule};
 use crate::name::ObjectName;
 use crate::plan::{Frontend, RangeKind, TableSize, UnknownRanges, family_name};
 use crate::source::{EndpointAddress, EndpointSlice, Service, SliceAddressType};
@@ -154,6 +154,17 @@ pub enum Warning {
         /// The annotation's value.
         value: String,
     },
+    /// An annotation asks for a way that nobody knows.
+    #[error(
+        "Service {service}: its annotation shunt.dev/forwarding is `{value}` and is ignored, so that the agent's --forwarding \
+         counts: write `snat` or `dsr`"
+    )]
+    UnknownForwarding {
+        /// The Service.
+        service: ObjectName,
+        /// The annotation's value.
+        value: String,
+    },
     /// A weight that is none.
     #[error(
         "EndpointSlice {slice}: its annotation shunt.dev/weight is `{value}` and counts as `1`: write a number from 1 to 255"
@@ -202,6 +213,7 @@ impl Warning {
             | Self::UnknownChoice { service, .. }
             | Self::UnknownSlowStart { service, .. }
             | Self::UnknownWithoutEndpoints { service, .. }
+            | Self::UnknownForwarding { service, .. }
             | Self::FamilyNotServed { service, .. }
             | Self::FrontendTaken { loser: service, .. } => Some(service),
             Self::SliceWithoutService { .. }
@@ -233,6 +245,7 @@ pub(super) fn of_annotations(service: &Service) -> impl Iterator<Item = Warning>
         rule::warning(service),
         rule::slow_start_warning(service),
         nobody::warning(service),
+        forwarding::warning(service),
     ];
     warnings.into_iter().flatten()
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use foldhash::HashMap;
-use proxy_common::layout::{Backend, BackendId, FrontendValue, ListWord, ServiceId};
+use proxy_common::layout::{
+    Backend, BackendId, FrontendValue, ListWord, NEVER_HANDED_ON, NEVER_HANDED_ON_TAG, ServiceId,
+};
 
 use super::backends::Backends;
 use super::filter::{Filter, backend_bits, frontend_bits};
@@ -38,6 +40,7 @@ impl Planner {
             leftovers: Vec::new(),
             frontend_counts: FrontendCounts::default(),
             range_counts: FrontendCounts::default(),
+            exempt: BTreeSet::new(),
             stray_frontends: BTreeSet::new(),
             stray_backends: Vec::new(),
         };
@@ -137,6 +140,11 @@ impl Planner {
 
     /// A range of nobody's must not wait: the next owner of the id would let its sources in.
     fn adopt_range(&mut self, id: ServiceId, range: Range, tag: u32, repairs: &mut Vec<Operation>) {
+        if id == NEVER_HANDED_ON && tag == u32::from(NEVER_HANDED_ON_TAG) {
+            *self.range_counts.of_address(&range.address) += 1;
+            self.exempt.insert(range);
+            return;
+        }
         let port = self.installed.get_mut(&id);
         let Some(port) = port.filter(|port| u32::from(port.identity.tag) == tag) else {
             repairs.push(Operation::RemoveRange(id, range));

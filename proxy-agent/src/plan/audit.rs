@@ -17,7 +17,7 @@ use super::filter::{backend_bits, frontend_bits};
 use super::installed::{IdentityKey, PortIdentity, frontend_value, words};
 use super::rule::in_any_order;
 use super::vips::Stand;
-use super::{Endpoint, Frontend, List, Range, ServicePort, Snapshot, View, networks};
+use super::{Endpoint, Forwarding, Frontend, List, Range, ServicePort, Snapshot, View, networks};
 
 /// Something in the maps that should be otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -149,6 +149,10 @@ impl<'a> Audit<'a> {
         if service.affinity.seconds() != port.affinity {
             let found = service.affinity.seconds();
             let problem = format!("session affinity lasts {found} s, not {} s", port.affinity);
+            self.find(name, "SERVICES", problem);
+        }
+        if service.affinity.hands_on() != (port.forwarding == Forwarding::Dsr) {
+            let problem = format!("forwarding is not {}", port.forwarding.name());
             self.find(name, "SERVICES", problem);
         }
         self.check_endpoints(name, id, port);

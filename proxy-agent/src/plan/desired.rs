@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proxy_common::layout::{Backend, Family, FrontendKind, HintFallback, Port, When};
 
-use super::{Frontend, Range, Rule, Weight};
+use super::{Forwarding, Frontend, Range, Rule, Weight};
 use crate::name::ObjectName;
 
 /// One service port: a port of a Service in one family. It owns a service id, lists and backends.
@@ -125,8 +125,11 @@ pub struct ServicePort {
     pub internal: List,
     /// For the other frontends from outside, by external traffic policy.
     pub external: List,
-    /// For the other frontends from this node: all endpoints.
+    /// For the other frontends from this node: all endpoints. With [`Forwarding::Dsr`] this node's, for what other nodes hand
+    /// on: then `external` serves this node too.
     pub shortcut: List,
+    /// How packets from outside go to endpoints of other nodes; [`Forwarding::Snat`] where none does.
+    pub forwarding: Forwarding,
     /// How a new flow gets its endpoint out of a list.
     pub rule: Rule,
     /// The weight of each endpoint, in their order; empty: all alike.

@@ -8,7 +8,7 @@ use super::installed::{Listed, PortIdentity, fingerprint, service_of};
 use super::planner::FrontendCounts;
 use super::rule::Table;
 use super::slots::Run;
-use super::{Endpoint, List, PlanError, Planner, Range, ServicePort, Weight};
+use super::{Endpoint, Forwarding, List, PlanError, Planner, Range, ServicePort, Weight};
 use crate::name::ObjectName;
 
 /// What a service port will be.
@@ -292,7 +292,9 @@ impl Planner {
         }
         let installed = self.installed.get(&draft.id);
         let before = installed.map_or(AffinityWord::OFF, |installed| installed.words.affinity);
-        draft.words = service_of(words, affinity(port.affinity, before, tag));
+        let affinity = affinity(port.affinity, before, tag);
+        let hands_on = port.forwarding == Forwarding::Dsr;
+        draft.words = service_of(words, affinity.with_hand_on(hands_on));
         Ok(())
     }
 

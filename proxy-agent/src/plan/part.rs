@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use proxy_common::layout::{Backend, BackendId, FilterBit, ListWord, ServiceId};
+use proxy_common::layout::{
+    Backend, BackendId, FilterBit, ListWord, NEVER_HANDED_ON, NEVER_HANDED_ON_TAG, ServiceId,
+};
 
 use super::filter::{backend_bits, frontend_bits};
 use super::installed::{PortIdentity, words};
@@ -88,7 +90,9 @@ impl Planner {
     pub fn all_ranges(&self) -> BTreeSet<(ServiceId, Range, u32)> {
         let services = self.installed.iter().filter(|(_, port)| !port.ranges.is_empty());
         let services: BTreeSet<ServiceId> = services.map(|(id, _)| *id).collect();
-        self.ranges_of(&services).into_iter().collect()
+        let tag = u32::from(NEVER_HANDED_ON_TAG);
+        let exempt = self.exempt.iter().map(|range| (NEVER_HANDED_ON, *range, tag));
+        self.ranges_of(&services).into_iter().chain(exempt).collect()
     }
 
     /// Whether it has put this backend, and not ended its life.

@@ -14,7 +14,7 @@ use super::retire::Retired;
 use super::slots::{Run, Slots};
 use super::takeaway::Leftover;
 use super::vips::Vips;
-use super::{Capacity, Frontend, Operation, PlanError, ServicePort, Token};
+use super::{Capacity, Frontend, Operation, PlanError, Range, ServicePort, Token};
 use crate::name::ObjectName;
 
 /// What most Services come to at most; more makes the list grow.
@@ -43,6 +43,8 @@ pub struct Planner {
     pub(super) frontend_counts: FrontendCounts,
     /// Entries of SOURCE_RANGES4 and SOURCE_RANGES6.
     pub(super) range_counts: FrontendCounts,
+    /// Clients whose packets are never handed on whole.
+    pub(super) exempt: BTreeSet<Range>,
     /// What a restart found and no service port owns.
     pub(super) stray_frontends: BTreeSet<Frontend>,
     pub(super) stray_backends: Vec<(BackendId, Backend)>,

@@ -67,6 +67,7 @@ pub(crate) fn port(service: &str, frontends: &[u8], endpoints: &[u8]) -> Service
         rule: Rule::Random,
         weights: Vec::new(),
         slow_start: 0,
+        forwarding: Forwarding::Snat,
         affinity: 0,
         hints: None,
         source_ranges: Vec::new(),
@@ -82,7 +83,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(capacity: Capacity) -> Self {
         let (planner, repairs) = Planner::adopt(&Snapshot::default(), capacity);
-        assert_eq!(repairs, []);
+        assert!(repairs.is_empty(), "{repairs:?}");
         Self {
             planner,
             kernel: Kernel::new(capacity),
@@ -467,4 +468,60 @@ fn missing_filter_bits_are_repaired_at_once() {
     let bits: u32 = words.iter().map(|(_, word)| word.count_ones()).sum();
     let (_, repairs) = Planner::adopt(&snapshot, AMPLE);
     assert_eq!(kinds(&repairs), vec!["SetFilter"; bits as usize]);
+}
+
+#[test]
+fn a_service_port_is_forwarded_as_it_asks() {
+    let mut bench = Bench::new(AMPLE);
+    for (forwarding, seconds) in [
+        (Forwarding::Snat, 0),
+        (Forwarding::Dsr, 0),
+        (Forwarding::Dsr, 60),
+        (Forwarding::Snat, 60),
+    ] {
+        let port = ServicePort {
+            forwarding,
+            affinity: seconds,
+            ..port("web", &[1], &[1, 2])
+        };
+        let plan = bench.apply("web", &[port]);
+        let word = plan.operations.iter().find_map(|operation| match operation {
+            Operation::PutService(_, service) => Some(service.affinity),
+            _ => None,
+        });
+        let word = word.expect("the service changes");
+        assert_eq!(
+            (word.hands_on(), word.seconds()),
+            (forwarding == Forwarding::Dsr, seconds)
+        );
+        assert_ne!(word.tag(), 0, "an owner's word");
+    }
+}
+
+#[test]
+fn clients_stay_exempt_across_a_restart() {
+    use proxy_common::layout::{NEVER_HANDED_ON, NEVER_HANDED_ON_TAG};
+
+    let range = |text: &str, length| Range::new(text.parse().unwrap(), length);
+    let [a, b, c] = [
+        range("192.0.2.0", 24),
+        range("2001:db8::", 64),
+        range("198.18.0.0", 15),
+    ];
+    let put = |range| Operation::PutRange(NEVER_HANDED_ON, range, NEVER_HANDED_ON_TAG);
+    let (mut planner, _) = Planner::adopt(&Snapshot::default(), AMPLE);
+    assert_eq!(planner.set_exempt(&[a, b].into()).operations, [put(a), put(b)]);
+    let changed = planner.set_exempt(&[b, c].into()).operations;
+    assert_eq!(changed, [put(c), Operation::RemoveRange(NEVER_HANDED_ON, a)]);
+    let held: Vec<_> = planner.all_ranges().into_iter().collect();
+    assert_eq!(held.len(), 2);
+    let snapshot = Snapshot {
+        ranges: held,
+        ..Snapshot::default()
+    };
+    let (mut planner, repairs) = Planner::adopt(&snapshot, AMPLE);
+    assert_eq!(repairs, []);
+    assert!(planner.set_exempt(&[b, c].into()).operations.is_empty());
+    let gone = planner.set_exempt(&BTreeSet::new()).operations;
+    assert_eq!(gone.len(), 2);
 }

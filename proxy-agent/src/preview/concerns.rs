@@ -137,6 +137,7 @@ fn of_port(after: &World, port: &ServicePort, taken: TakenPorts, warnings: &mut 
         return;
     };
     let is_served = !port.shortcut.members.is_empty()
+        || !port.external.members.is_empty()
         || reasons
             .endpoints
             .iter()

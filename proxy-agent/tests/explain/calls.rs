@@ -92,3 +92,48 @@ fn affinity_is_told_with_its_seconds() {
         assert!(steps(&answer).contains(key), "{}", steps(&answer));
     }
 }
+
+/// By DSR a call from outside reaches endpoints of other nodes whole, so that all endpoints see who calls; whom the short cut
+/// serves is served as ever.
+#[test]
+fn a_call_that_is_handed_on_keeps_its_source() {
+    let text = "apiVersion: v1
+kind: Service
+metadata: {name: whole, annotations: {shunt.dev/forwarding: dsr}}
+spec: {type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: whole, labels: {kubernetes.io/service-name: whole}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: ['10.1.0.1'], nodeName: node-a}, {addresses: ['10.2.0.1'], nodeName: node-b}]
+";
+    for (text, by_dsr) in [(text.to_owned(), true), (text.replace("dsr", "snat"), false)] {
+        let manifests = Manifests::new(&[("node.yaml", NODE), ("whole.yaml", &text)]);
+        for (from, to, is_outside) in [
+            ("198.18.0.9", "192.0.2.1:30080", true),
+            ("10.1.0.99", "192.0.2.1:30080", false),
+            ("192.0.2.1", "192.0.2.1:30080", false),
+            ("10.1.0.99", "10.96.0.1:80", false),
+        ] {
+            let answer = manifests.ask(from, to);
+            let row = format!("{from} -> {to}\n{}", steps(&answer));
+            let source = match is_outside && !by_dsr {
+                true => "masqueraded-to-remote",
+                false => "kept",
+            };
+            assert_eq!(
+                (&answer["verdict"], &answer["source"]),
+                (&json!("forward"), &json!(source)),
+                "{row}"
+            );
+            assert_eq!(answer["backends"].as_array().unwrap().len(), 2, "{row}");
+            assert_eq!(
+                row.contains("handed on whole to the backend's node"),
+                is_outside && by_dsr,
+                "{row}"
+            );
+        }
+    }
+}

@@ -7,8 +7,8 @@
 use super::{Addr, BackendId, MappedAddress, ServiceId, V6};
 
 /// Whether, and for how long, a service port's clients keep their backend, in one aligned u64: bits 0..24 the time in
-/// seconds (0: not at all), 24..40 the epoch, 48..64 the tag of the service port. The epoch changes each time that
-/// affinity is switched on, so that records from before it was off count no more.
+/// seconds (0: not at all), 24..40 the epoch, 40 whether the service port forwards by DSR, 48..64 the tag of the service port.
+/// The epoch changes each time that affinity is switched on, so that records from before it was off count no more.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AffinityWord(pub u64);
@@ -16,6 +16,7 @@ pub struct AffinityWord(pub u64);
 impl AffinityWord {
     /// Each flow is balanced on its own.
     pub const OFF: Self = Self(0);
+    const HANDS_ON: u64 = 1 << 40;
     /// The longest time that can be written; Kubernetes allows a day.
     pub const LONGEST: u32 = (1 << 24) - 1;
 
@@ -35,6 +36,19 @@ impl AffinityWord {
     #[inline(always)]
     pub const fn epoch(self) -> u16 {
         (self.0 >> 24) as u16
+    }
+
+    /// The same of a service port that forwards by DSR, or that does not ([`super::Service::hands_on`]).
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_hand_on(self, hands_on: bool) -> Self {
+        Self(self.0 & !Self::HANDS_ON | if hands_on { Self::HANDS_ON } else { 0 })
+    }
+
+    /// Whether the service port forwards by DSR ([`super::Service::hands_on`]).
+    #[inline(always)]
+    pub const fn hands_on(self) -> bool {
+        self.0 & Self::HANDS_ON != 0
     }
 
     /// Equal to the tag in the frontend's value, else the id has a new owner.

@@ -110,6 +110,10 @@ counters! {
     FragmentAhead = "fragment_ahead", false;
     /// A packet to a service port without an endpoint, which asks that such packets go on as they are.
     NoEndpointPassed = "no_endpoint_passed", false;
+    /// A packet was handed on whole to its backend's node (DSR).
+    Encapsulated = "encapsulated", false;
+    /// A packet that another node handed on whole was taken over (DSR).
+    Decapsulated = "decapsulated", false;
 }
 
 /// What a hook does with a counter if another hook decides on the same packet again, as TC does on what XDP lets pass.

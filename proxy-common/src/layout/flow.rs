@@ -77,6 +77,9 @@ pub enum Action {
     Hairpin = 3,
     /// Not ours: netfilter's masquerade uses a port of our range for this tuple; pass.
     Foreign = 4,
+    /// Whole, with its own tuple, in an outer header to the backend's address: the backend's node answers the client (DSR).
+    /// There is no entry of the other direction.
+    Encapsulate = 5,
 }
 
 impl Action {
@@ -88,6 +91,7 @@ impl Action {
             2 => Some(Self::Redirect),
             3 => Some(Self::Hairpin),
             4 => Some(Self::Foreign),
+            5 => Some(Self::Encapsulate),
             _ => None,
         }
     }
@@ -150,7 +154,7 @@ impl Meta {
     }
 }
 
-/// A value of the flow tables: the complete new tuple, and what is needed to judge whether it still holds. 40 bytes
+/// A value of the flow tables: the complete new tuple (of [`Action::Encapsulate`] the client's and the backend's), and what is needed to judge whether it still holds. 40 bytes
 /// (IPv4) or 64 (IPv6). `meta` stands first, so that a reader who copies the rest and then reads `meta` notices an
 /// element that became another key's meanwhile.
 #[repr(C)]
@@ -180,7 +184,8 @@ pub struct Flow<A> {
     pub expected_acknowledgement: u32,
     /// An [`Action`]; the same in both directions.
     pub action: u8,
-    /// Of a flow that is redirected, the uplink that it came in by, and that its answers leave by if there is a way.
+    /// Of a flow that is redirected, the uplink that it came in by, and that its answers leave by if there is a way; of one
+    /// that another node handed on whole, the uplink that it came in by.
     pub via: Via,
 }
 

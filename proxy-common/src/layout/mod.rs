@@ -53,7 +53,9 @@ pub use prefilter::{
 pub use probe::{PROBE_ETHERTYPE, ProbeKey, ProbeSide};
 pub use service::{ChoiceRule, ListWord, Service, ServiceId, When};
 pub use socket::{SocketKey, SocketValue};
-pub use source_range::{SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey};
+pub use source_range::{
+    NEVER_HANDED_ON, NEVER_HANDED_ON_TAG, SOURCE_RANGE_SERVICE_BITS, SourceRange, SourceRangeKey,
+};
 pub use uplink::{UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, UPLINKS, Uplink};
 pub use via::Via;
 pub use vip::Vip;
@@ -70,4 +72,8 @@ pub mod protocol {
     pub const ICMP: u8 = 1;
     /// Internet Control Message Protocol for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// A whole IPv4 packet (RFC 2003).
+    pub const IPV4: u8 = 4;
+    /// A whole IPv6 packet (RFC 2473).
+    pub const IPV6: u8 = 41;
 }

@@ -143,10 +143,21 @@ pub struct Service {
     pub internal: ListWord,
     /// For NodePort, LoadBalancer and externalIP from outside: external traffic policy.
     pub external: ListWord,
-    /// For the same frontends from a pod of this node or from this host: always the Cluster list (semantics A4).
+    /// For the same frontends from a pod of this node or from this host: always the Cluster list (semantics A4). Where the
+    /// service port forwards by DSR ([`Self::hands_on`]), that is `external`, and this is the Local list, for what other nodes
+    /// hand on.
     pub shortcut: ListWord,
-    /// How long a client keeps its backend.
+    /// How long a client keeps its backend, and whether the service port forwards by DSR.
     pub affinity: AffinityWord,
+}
+
+impl Service {
+    /// Whether packets from outside go to backends of other nodes whole (DSR), if the service port with this tag still has the
+    /// id. Never with an external policy Local, which leaves no backend of another node.
+    #[inline(always)]
+    pub const fn hands_on(&self, tag: u16) -> bool {
+        self.affinity.tag() == tag && self.affinity.hands_on()
+    }
 }
 
 const _: () = assert!(size_of::<Service>() == 32 && align_of::<Service>() == 8);

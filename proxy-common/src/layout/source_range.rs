@@ -16,6 +16,13 @@ pub struct SourceRange<A> {
 const _: () = assert!(size_of::<SourceRange<super::V4>>() == 8);
 const _: () = assert!(size_of::<SourceRange<super::V6>>() == 20);
 
+/// In the place of a service port: clients whose packets are never handed on whole (DSR), whichever Service they call. Older
+/// programs never ask for it.
+pub const NEVER_HANDED_ON: ServiceId = ServiceId(0);
+
+/// The tag of its ranges.
+pub const NEVER_HANDED_ON_TAG: u16 = 1;
+
 /// Bits of a prefix that are the service port's.
 pub const SOURCE_RANGE_SERVICE_BITS: u32 = 32;
 

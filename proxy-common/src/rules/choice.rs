@@ -1,10 +1,10 @@
 //! From a destination to a backend: one hash look-up and three array reads.
 
 use crate::layout::{
-    Addr, AffinityWord, BackendId, ChoiceRule, FilterBit, FlowKey, FrontendKey, FrontendKind, FrontendValue,
-    ListWord, Port, ServiceId, When,
+    Addr, AffinityWord, BackendId, ChoiceRule, FilterBit, FrontendKey, FrontendKind, FrontendValue, ListWord,
+    Port, ServiceId, When,
 };
-use crate::rules::{Directory, Origin, hash};
+use crate::rules::{Directory, Origin, Work, hash};
 
 /// Who asks, as the traffic policies see it (semantics A4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub struct Offer {
     pub list: ListWord,
     /// How long it keeps its backend.
     pub affinity: AffinityWord,
+    /// Whether its packets go to a backend of another node whole (DSR).
+    pub hands_on: bool,
 }
 
 /// Whether a frontend is open to a source.
@@ -99,14 +101,16 @@ pub fn offer<A: Addr, D: Directory<A>>(node: &D, found: &Found, caller: Caller) 
     let refuse = Offer {
         list: ListWord::empty(When::Reject, found.tag),
         affinity: AffinityWord::OFF,
+        hands_on: false,
     };
     let Some(service) = node.service(found.service) else {
         return refuse;
     };
+    let hands_on = found.kind != FrontendKind::ClusterIp && service.hands_on(found.tag);
     let list = match (found.kind, caller) {
         (FrontendKind::ClusterIp, _) => service.internal,
-        (_, Caller::Outside) => service.external,
-        (_, Caller::Node) => service.shortcut,
+        (_, Caller::Node) if !hands_on => service.shortcut,
+        (_, _) => service.external,
     };
     // The id has got a new owner since the frontend was read.
     if list.tag() != found.tag {
@@ -117,7 +121,12 @@ pub fn offer<A: Addr, D: Directory<A>>(node: &D, found: &Found, caller: Caller) 
     } else {
         AffinityWord::OFF
     };
-    Offer { list, affinity }
+    let hands_on = hands_on && caller == Caller::Outside;
+    Offer {
+        list,
+        affinity,
+        hands_on,
+    }
 }
 
 /// A backend of a list by its rule, where nothing is known of the flow but that there will be one; 0 if the one that was
@@ -127,13 +136,20 @@ pub fn draw<A: Addr, D: Directory<A>>(node: &D, list: ListWord) -> u32 {
     draw_by(node, list, node.random())
 }
 
-/// The same for a flow: where the rule is Maglev's, its hash decides, and the second and later attempts give others.
+/// The same for the work's flow: where the rule is Maglev's, or where it is to be found again without its entry, its hash
+/// decides, and the second and later attempts give others.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-pub fn draw_for<A: Addr, D: Directory<A>>(node: &D, list: ListWord, key: &FlowKey<A>, attempt: u32) -> u32 {
-    let number = if list.rule() == ChoiceRule::Maglev {
-        (hash::step(hash::flow(key), u64::from(attempt)) >> 32) as u32
-    } else {
-        node.random()
+pub(crate) fn draw_for<A: Addr, D: Directory<A>>(
+    node: &D,
+    list: ListWord,
+    work: &Work<A>,
+    attempt: u32,
+) -> u32 {
+    let hash = || (hash::step(hash::flow(&work.key), u64::from(attempt)) >> 32) as u32;
+    let number = match list.rule() {
+        ChoiceRule::Maglev => hash(),
+        ChoiceRule::Random | ChoiceRule::Weighted if work.hands_on => node.drawn_by(hash()),
+        _ => node.random(),
     };
     draw_by(node, list, number)
 }

@@ -2,12 +2,12 @@
 
 use crate::layout::{
     Action, Addr, Affinity, AffinityKey, BackendId, ChoiceRule, Counter, Direction, Flow, FlowKey, FlowTable,
-    Meta, Port, Via, When, protocol, state,
+    Meta, Port, ServiceId, Via, When, protocol, state,
 };
 use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
 use crate::rules::forward::{find, live, note};
-use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, lifetime, load};
+use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, dsr, lifetime, load};
 
 /// How many backends are drawn until one serves and its reverse key is free.
 const BACKENDS_TRIED: u32 = 3;
@@ -37,7 +37,9 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
         node.count(Counter::NoEndpointPassed);
         return Verdict::PASS;
     }
-    if !may_begin(&work.packet) && !may_join(offer) {
+    work.hands_on = offer.hands_on && !dsr::is_exempt(node, work);
+    work.is_taken_over = false;
+    if !may_begin(&work.packet) && !may_join(offer) && !dsr::may_join(offer) {
         return without_flow(node, work);
     }
     if is_empty {
@@ -46,6 +48,13 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
             When::Drop | When::Pass => Verdict::drop(Counter::NoLocalEndpoint),
         };
     }
+    begin(node, work, found.service);
+    make(node, origin, work, offer, 0)
+}
+
+/// The flow of a packet that has none, but for its backend.
+#[inline(always)]
+pub(crate) fn begin<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, service: ServiceId) {
     let begun = if may_begin(&work.packet) { 0 } else { state::JOINED };
     work.flow = Flow {
         meta: Meta::new(
@@ -53,22 +62,21 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
             super::state::after(begun, Direction::Forward, &work.packet),
             node.now(),
         ),
-        service: found.service,
+        service,
         ..Flow::default()
     };
-    make(node, origin, work, offer)
 }
 
 /// Whether the packet may begin a conversation: a connection begins with a SYN or an INIT.
 #[inline(always)]
-fn may_begin<A: Addr>(packet: &Headers<A>) -> bool {
+pub(crate) fn may_begin<A: Addr>(packet: &Headers<A>) -> bool {
     packet.protocol == protocol::UDP || packet.opens()
 }
 
 /// Whether packets of a connection that nobody knows here find its backend again: by their hash alone, whatever a client
 /// keeps.
 #[inline(always)]
-fn may_join(Offer { list, affinity }: Offer) -> bool {
+fn may_join(Offer { list, affinity, .. }: Offer) -> bool {
     list.rule() == ChoiceRule::Maglev && list.count() != 0 && !affinity.is_on()
 }
 
@@ -83,11 +91,20 @@ fn without_flow<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Verdict {
     Verdict::PASS
 }
 
+/// Makes the flow that was begun, to the backend that was chosen, or, as long as that is 0, to one of the offer.
 #[inline(always)]
-fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, offer: Offer) -> Verdict {
+pub(crate) fn make<A: Addr, N: FlowStore<A>>(
+    node: &N,
+    origin: Origin,
+    work: &mut Work<A>,
+    offer: Offer,
+    chosen: u32,
+) -> Verdict {
     let client = AffinityKey::of_address(&work.key.source, work.flow.service);
     // The backend that the client keeps, 0 as long as there is none.
-    let mut kept = if offer.affinity.is_on() {
+    let mut kept = if chosen != 0 {
+        chosen
+    } else if offer.affinity.is_on() {
         affinity::recall(node, &client, offer.affinity, offer.list)
     } else {
         0
@@ -104,7 +121,12 @@ fn make<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, 
             refusal = elected;
             continue;
         }
-        if !may_begin(&work.packet) && work.flow.action != Action::Stack as u8 {
+        if work.flow.action == Action::Encapsulate as u8 {
+            return dsr::publish(node, work);
+        }
+        if !may_begin(&work.packet)
+            && (work.flow.action != Action::Stack as u8 || chosen == 0 && !may_join(offer))
+        {
             // In another node's name it had another source.
             return without_flow(node, work);
         }
@@ -191,12 +213,12 @@ fn elect<A: Addr, N: FlowStore<A>>(
     node: &N,
     origin: Origin,
     work: &mut Work<A>,
-    Offer { list, affinity }: Offer,
+    Offer { list, affinity, .. }: Offer,
     attempt: u32,
     client: &AffinityKey,
     kept: &mut u32,
 ) -> Verdict {
-    let drawn = BackendId(choice::draw_for(node, list, &work.key, attempt));
+    let drawn = BackendId(choice::draw_for(node, list, work, attempt));
     if drawn.0 == 0 {
         return Verdict::drop(Counter::NoEndpoint);
     }
@@ -235,28 +257,32 @@ fn way<A: Addr, N: FlowStore<A>>(
 ) -> Result<(), Counter> {
     let backend = node.backend(id).filter(crate::layout::Backend::is_alive);
     let backend = backend.ok_or(Counter::NoEndpoint)?;
-    let address = A::from_mapped(backend.address);
-    let (source, action) = if address == work.key.source {
-        (
-            node.primary_address().ok_or(Counter::NoSourceAddress)?,
-            Action::Hairpin,
-        )
+    // Where the flow has them: a copy of each would be room on the stack.
+    work.flow.destination = A::from_mapped(backend.address);
+    work.flow.source = work.key.source;
+    let action = if work.flow.destination == work.key.source {
+        work.flow.source = node.primary_address().ok_or(Counter::NoSourceAddress)?;
+        Action::Hairpin
     } else if matches!(origin, Origin::Network) && !backend.is_local() {
-        (node.source_towards(&address)?, Action::Redirect)
+        if work.hands_on {
+            Action::Encapsulate
+        } else {
+            work.flow.source = node.source_towards(&work.flow.destination)?;
+            Action::Redirect
+        }
     } else {
-        (work.key.source, Action::Stack)
+        Action::Stack
     };
-    if action as u8 != Action::Stack as u8 && node.config().snat_count == 0 {
+    let is_ours = !matches!(action, Action::Stack | Action::Encapsulate);
+    if is_ours && node.config().snat_count == 0 {
         return Err(Counter::SourcePortsExhausted);
     }
     let flow = &mut work.flow;
-    flow.source = source;
-    flow.destination = address;
     flow.destination_port = backend.port;
     flow.backend = id;
     flow.generation = backend.life;
     flow.action = action as u8;
-    flow.via = if action as u8 == Action::Redirect as u8 {
+    flow.via = if action as u8 == Action::Redirect as u8 || work.is_taken_over {
         Via::new(node.came_in_by())
     } else {
         Via::UNKNOWN
@@ -384,7 +410,7 @@ fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
 }
 
 #[inline(always)]
-fn count_made<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) {
+pub(crate) fn count_made<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) {
     node.count(Counter::FlowCreated);
     if work.flow.meta.state() & state::JOINED != 0 {
         node.count(Counter::FlowJoined);

@@ -1,8 +1,8 @@
 //! A packet from a client to a frontend.
 
-use crate::layout::{Addr, Counter, Direction, Flow, FlowKey, FlowTable, protocol, state};
+use crate::layout::{Action, Addr, Counter, Direction, Flow, FlowKey, FlowTable, protocol, state};
 use crate::rules::headers::tcp;
-use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, create, lifetime, load};
+use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, create, dsr, lifetime, load};
 
 /// How far behind the SYN-ACK's number the client's acknowledgement may be: the first ACK can be lost, and the
 /// next one acknowledges data as well. A forger hits the window once in 65,536 guesses.
@@ -50,7 +50,7 @@ pub(crate) fn find<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Op
 pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>) -> Verdict {
     work.key = work.packet.key(Direction::Forward);
     if let Some(table) = find(node, work) {
-        if holds(node, work) {
+        if holds(node, work) && dsr::may_follow(origin, work) {
             follow(node, work, table);
             return work.verdict();
         }
@@ -66,7 +66,7 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
 /// does SCTP's INIT; all else follows the entry, because a connection belongs to its endpoint until it ends. UDP: as long as the backend
 /// serves.
 #[inline(always)]
-fn holds<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> bool {
+pub(crate) fn holds<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> bool {
     if work.packet.protocol != protocol::UDP {
         if !work.packet.opens() {
             return true;
@@ -81,8 +81,11 @@ fn holds<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> bool {
 
 /// Notes what the packet does to its flow.
 #[inline(always)]
-fn follow<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTable) {
-    let bits = super::state::after(work.flow.meta.state(), Direction::Forward, &work.packet);
+pub(crate) fn follow<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTable) {
+    let mut bits = super::state::after(work.flow.meta.state(), Direction::Forward, &work.packet);
+    if work.flow.action == Action::Encapsulate as u8 {
+        bits = dsr::after(bits, &work.packet);
+    }
     if table == FlowTable::Embryos && proves(work) {
         promote(node, work, bits | state::ESTABLISHED);
         return;
@@ -127,6 +130,10 @@ fn refresh<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTa
     }
     if is_noted {
         load::change(node, &work.flow, bits);
+    }
+    if work.flow.action == Action::Encapsulate as u8 {
+        // Nor has what never comes back by here.
+        return;
     }
     work.derive_partner();
     if node.flow(table, &work.partner, &mut work.spare) && work.spare.same_tuple(&work.other) {

@@ -38,7 +38,24 @@ pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A
     if packet.fragment == Fragment::Whole {
         return None;
     }
-    match piece(node, packet) {
+    judged(piece(node, packet, false))
+}
+
+/// The same of a fragment that was handed on, to wherever: it is none of the stack's.
+#[inline(always)]
+pub(crate) fn resolve_handed_on<A: Addr, N: FlowStore<A>>(
+    node: &N,
+    packet: &mut Headers<A>,
+) -> Option<Verdict> {
+    if packet.fragment == Fragment::Whole {
+        return None;
+    }
+    judged(piece(node, packet, true))
+}
+
+#[inline(always)]
+fn judged(piece: u32) -> Option<Verdict> {
+    match piece {
         GOES_ON => None,
         PASSES => Some(Verdict::PASS),
         WAITS => Some(Verdict::AWAIT_FIRST),
@@ -53,8 +70,9 @@ const WAITS: u32 = 3;
 
 /// Not inlined, so a plain number.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn piece<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>) -> u32 {
-    let astray = node.filter(FilterBit::forward_address(&packet.destination))
+fn piece<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>, handed_on: bool) -> u32 {
+    let astray = handed_on
+        || node.filter(FilterBit::forward_address(&packet.destination))
         || node.filter(FilterBit::reverse_address(&packet.source));
     if !astray && !node.is_node_address(&packet.destination) {
         return PASSES;

@@ -87,7 +87,7 @@ pub fn leaves_wrongly<A: Addr, D: Directory<A>>(
 /// Not inlined: what it finds out would stay in registers, in so many ways that the verifier follows each of them to the
 /// end.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn parse<A: Readable, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
+pub(crate) fn parse<A: Readable, B: Bytes>(bytes: &B, packet: &mut Headers<A>) -> Parsed {
     A::parse(bytes, packet)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Packets: [`headers`] reads them, [`hook`] says what a hook does with one, [`forward`] and [`reverse`] decide by the
 //! flow table, [`create`] makes a new flow, [`quote`] finds the flow of an ICMP error. [`settled`] decides
-//! alone on what most packets are. Sockets: [`socket`], and
+//! alone on what most packets are; [`dsr`] on what nodes hand on to each other. Sockets: [`socket`], and
 //! [`client`], which knows by what name they are remembered. What they read of the node comes through
 //! [`Directory`] and [`FlowStore`].
 
@@ -12,6 +12,7 @@ pub mod choice;
 pub mod client;
 pub mod crc32c;
 pub mod create;
+pub mod dsr;
 pub mod forward;
 pub mod fragment;
 pub mod hash;
@@ -28,6 +29,7 @@ pub mod reverse;
 #[cfg(test)]
 mod scene;
 pub mod sctp;
+pub mod segment;
 pub mod settled;
 pub mod socket;
 mod state;

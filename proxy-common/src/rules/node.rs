@@ -34,6 +34,12 @@ pub trait Directory<A: Addr> {
     fn local_networks(&self) -> Option<&NetworkList<A>>;
     /// A random number, uniform over all u32.
     fn random(&self) -> u32;
+    /// What a flow with this hash draws where it could be any number: a tool that asks for all that could be drawn puts its own in
+    /// its place.
+    #[inline(always)]
+    fn drawn_by(&self, hash: u32) -> u32 {
+        hash
+    }
     /// Counts an event.
     fn count(&self, counter: Counter);
     /// Now, in ticks: the low half of `bpf_jiffies64`.

@@ -2,6 +2,7 @@
 
 use crate::layout::{Action, Addr, Counter, Direction, Flow, FlowKey, protocol};
 use crate::rules::Headers;
+use crate::rules::dsr::Outer;
 use crate::rules::headers::Fragment;
 use crate::rules::quote::Quote;
 
@@ -169,6 +170,12 @@ pub struct Work<A> {
     pub key: FlowKey<A>,
     /// The packet's flow; its tuple is the packet's new one.
     pub flow: Flow<A>,
+    /// Whether the packet goes to a backend of another node whole (DSR).
+    pub(crate) hands_on: bool,
+    /// Whether another node handed it on to this one.
+    pub(crate) is_taken_over: bool,
+    /// The outer header that it came in, if any.
+    pub(crate) outer: Outer<A>,
     /// The key of the other direction.
     pub(crate) partner: FlowKey<A>,
     /// The flow of the other direction.
@@ -194,6 +201,7 @@ impl<A: Addr> Work<A> {
         let Self { packet, flow, .. } = self;
         packet.fragment != Fragment::Whole
             && packet.protocol == protocol::SCTP
+            && flow.action != Action::Encapsulate as u8
             && (packet.source_port != flow.source_port || packet.destination_port != flow.destination_port)
     }
 
@@ -221,7 +229,12 @@ mod tests {
 
     #[test]
     fn a_verdict_is_its_decision() {
-        for action in [Action::Stack, Action::Redirect, Action::Hairpin] {
+        for action in [
+            Action::Stack,
+            Action::Redirect,
+            Action::Hairpin,
+            Action::Encapsulate,
+        ] {
             assert_eq!(
                 Verdict::of_action(action as u8).decision(),
                 Decision::Translate(action)

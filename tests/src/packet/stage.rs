@@ -224,6 +224,29 @@ impl<A: Kin> Stage<A> {
         self.install();
     }
 
+    /// Forwards by DSR from now on: the shortcut lists hold this node's backends, and there are none but on other nodes if it
+    /// has none.
+    pub fn hand_on(&mut self) {
+        self.affinity = AffinityWord::new(0, 0, TAG).with_hand_on(true);
+        for ip_protocol in PROTOCOLS {
+            let service = Self::service(ip_protocol);
+            let backends = self.host.backends.iter();
+            let local = backends.filter(|(_, backend)| {
+                backend.service == service && backend.is_alive() && backend.is_local()
+            });
+            let local: Vec<_> = local.map(|(id, _)| *id).collect();
+            let list = match local.is_empty() {
+                true => ListWord::empty(When::Drop, TAG),
+                false => self.host.add_list(&local, TAG),
+            };
+            if let Some(service) = self.host.services.get_mut(&service) {
+                service.shortcut = list;
+                service.affinity = self.affinity;
+            }
+        }
+        self.install();
+    }
+
     /// No backends, everywhere.
     pub fn empty_lists(&mut self, when: When) {
         for ip_protocol in PROTOCOLS {

@@ -8,6 +8,7 @@ use proxy_agent::agent::{MapWriter, Reconciler};
 use proxy_agent::config::ServingFlags;
 use proxy_agent::explain::{Place, World};
 use proxy_agent::model::ExternalIps;
+use proxy_agent::plan::Forwarding;
 use proxy_agent::source::{Batch, Folder, read_folder};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -45,6 +46,8 @@ fn text(error: impl std::fmt::Display) -> String {
 struct Flags {
     #[arg(long, default_value = "all")]
     external_ips: ExternalIps,
+    #[arg(long, value_enum, default_value_t)]
+    forwarding: Forwarding,
     #[command(flatten)]
     serving: ServingFlags,
 }
@@ -57,6 +60,7 @@ fn place(lines: &[String]) -> Result<Place, String> {
     Ok(Place {
         node: "here".to_owned(),
         external_ips: flags.external_ips,
+        forwarding: flags.forwarding,
         node_ports: settings.node_ports,
         local_mode: settings.local_mode,
         ..Place::default()
@@ -86,6 +90,7 @@ impl Cluster {
             reconciler: Reconciler::start(&place.node, Paper::default())
                 .map_err(text)?
                 .with_external_ips(place.external_ips.clone())
+                .with_forwarding(place.forwarding)
                 .with_detect_local(place.local_mode.detect()),
             place,
         };

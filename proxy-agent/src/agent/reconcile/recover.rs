@@ -73,6 +73,8 @@ impl<M: MapWriter> Reconciler<M> {
             done.services += 1;
             done.add(Done::of(&plan));
         }
+        let plan = self.planner.set_exempt(&self.exempt);
+        self.write(&plan)?;
         if self.is_synced {
             let plan = self.planner.prune();
             self.write(&plan)?;

@@ -32,6 +32,7 @@ fn services() -> Vec<ServiceEntry> {
         internal: list(&[5, 6], ""),
         external: list(&[], "drop"),
         shortcut: list(&[5, 6], ""),
+        forwarding: "dsr",
         affinity_seconds: 10_800,
         hints_not_followed: Some("none is for this node's zone".into()),
     };
@@ -42,6 +43,7 @@ fn services() -> Vec<ServiceEntry> {
         internal: list(&[], "reject"),
         external: list(&[], "reject"),
         shortcut: list(&[], "reject"),
+        forwarding: "snat",
         affinity_seconds: 0,
         hints_not_followed: None,
     };
@@ -73,11 +75,11 @@ fn services_are_a_row_a_frontend() {
     assert_eq!(
         text,
         "\
-SERVICE        KIND          FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  AFFINITY  CHOICE  BACKENDS (LOCAL/ALL)  HINTS
-shop/web:http  ClusterIP     tcp 10.96.0.1:80  2         -         -         10800s    random  1/2                   not followed: none is for this node's zone
-shop/web:http  NodePort      tcp *:30080       -         drop      2         10800s    random  1/2                   not followed: none is for this node's zone
-shop/web:http  LoadBalancer  tcp [fd00::1]:80  -         drop      2         10800s    random  1/2                   not followed: none is for this node's zone
-shop/zero      ClusterIP     tcp 10.96.0.2:80  reject    -         -         -         -       0/0                   -
+SERVICE        KIND          FRONTEND          INTERNAL  EXTERNAL  SHORTCUT  FORWARDING  AFFINITY  CHOICE  BACKENDS (LOCAL/ALL)  HINTS
+shop/web:http  ClusterIP     tcp 10.96.0.1:80  2         -         -         -           10800s    random  1/2                   not followed: none is for this node's zone
+shop/web:http  NodePort      tcp *:30080       -         drop      2         dsr         10800s    random  1/2                   not followed: none is for this node's zone
+shop/web:http  LoadBalancer  tcp [fd00::1]:80  -         drop      2         dsr         10800s    random  1/2                   not followed: none is for this node's zone
+shop/zero      ClusterIP     tcp 10.96.0.2:80  reject    -         -         -           -         -       0/0                   -
 "
     );
 }

@@ -4,6 +4,7 @@ use proxy_common::layout::{FrontendKind, HintFallback};
 
 use super::{Writer, join, policy_of};
 use crate::explain::decide::{ListName, Met};
+use crate::explain::node::Caller;
 use crate::explain::words;
 use crate::model::{Reasons, Topology};
 use crate::plan::protocol_name;
@@ -70,7 +71,12 @@ impl Writer<'_> {
             return;
         };
         let (internal, external) = (words::policy(reasons.internal), words::policy(reasons.external));
+        let is_of_this_node = !matches!(self.caller, Caller::Outside(_));
         let text = match (met.list, reasons.external) {
+            (ListName::External, TrafficPolicy::Cluster) if is_of_this_node => {
+                "externalTrafficPolicy Cluster; a call from this node: the external list, of all endpoints"
+                    .to_owned()
+            }
             (ListName::Internal, _) => {
                 format!("internalTrafficPolicy {internal} rules a ClusterIP: the internal list")
             }

@@ -24,6 +24,9 @@ pub(super) fn source_of(caller: &Caller, ruling: &Ruling, policy: Option<Traffic
     {
         return Source::Masqueraded;
     }
+    if ruling.met.is_some_and(|met| met.hands_on) {
+        return Source::Kept;
+    }
     let is_for_all = match policy {
         Some(policy) => policy == TrafficPolicy::Cluster,
         None => treatments.any(|treatment| treatment == Treatment::Masqueraded),
@@ -80,6 +83,13 @@ impl Writer<'_> {
             let text = format!(
                 "towards backends of other nodes it becomes this node's address on the way there ({ours}), with a free \
                  port of {ports}; the caller's own port is kept if it is of these"
+            );
+            self.say("source address", text);
+        }
+        if count_of(Treatment::HandedOn) > 0 {
+            let text = format!(
+                "{from} is kept towards backends of other nodes: the packets are handed on whole to the backend's node (DSR), \
+                 which answers the caller itself"
             );
             self.say("source address", text);
         }

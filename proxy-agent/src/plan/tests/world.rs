@@ -7,7 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proxy_common::layout::{Family, FrontendKind, HintFallback, Port, When, protocol};
 
-use super::super::{Endpoint, Frontend, List, PortKey, Range, Rule, ServicePort, TableSize, Weight};
+use super::super::{
+    Endpoint, Forwarding, Frontend, List, PortKey, Range, Rule, ServicePort, TableSize, Weight,
+};
 use crate::name::ObjectName;
 
 /// All Services that there are.
@@ -175,6 +177,7 @@ impl RandomPort {
                     .collect(),
             },
             slow_start: 0,
+            forwarding: Forwarding::Snat,
             affinity: self.affinity,
             hints: HintFallback::from_fields(u16::from(self.lists[0].0 % 4), 1),
             source_ranges: self

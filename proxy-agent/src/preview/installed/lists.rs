@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proxy_common::layout::{FrontendKind, When};
 
-use crate::plan::{Endpoint, List, ServicePort};
+use crate::plan::{Endpoint, Forwarding, List, ServicePort};
 use crate::source::TrafficPolicy;
 
 /// A policy, as far as the lists show it.
@@ -53,13 +53,19 @@ impl<'a> Lists<'a> {
         let (internal, external) = (set(&port.internal), set(&port.external));
         let all: BTreeSet<u32> = (0..).zip(&port.endpoints).map(|(index, _)| index).collect();
         let is_whole = |list: &BTreeSet<u32>| *list == all || has_remote(port, list);
+        let shortcut = set(&port.shortcut);
+        // With DSR the two have changed places.
+        let (all_of_them, this_nodes) = match port.forwarding {
+            Forwarding::Snat => (&shortcut, &external),
+            Forwarding::Dsr => (&external, &shortcut),
+        };
         let (cluster, is_certain) = match has_outside {
-            true => (set(&port.shortcut), true),
+            true => (all_of_them.clone(), true),
             false if is_whole(&internal) => (internal.clone(), true),
             false => (all.clone(), false),
         };
-        let local = if has_outside && external != cluster {
-            Some(external.clone())
+        let local = if has_outside && *this_nodes != cluster {
+            Some(this_nodes.clone())
         } else {
             (has_inside && internal != cluster).then(|| internal.clone())
         };

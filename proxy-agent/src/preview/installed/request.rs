@@ -188,6 +188,7 @@ impl Request {
                     internal: compiled.internal.clone(),
                     external: compiled.external.clone(),
                     shortcut: compiled.shortcut.clone(),
+                    forwarding: compiled.forwarding,
                     hints: compiled.hints,
                     ..port.clone()
                 },

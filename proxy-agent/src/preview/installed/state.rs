@@ -12,7 +12,8 @@ use super::super::PortRange;
 use crate::datapath::{DatapathError, dump};
 use crate::name::ObjectName;
 use crate::plan::{
-    Capacity, Endpoint, Frontend, List, Planner, PortKey, Rule, ServicePort, Snapshot, TableSize, View,
+    Capacity, Endpoint, Forwarding, Frontend, List, Planner, PortKey, Rule, ServicePort, Snapshot, TableSize,
+    View,
 };
 
 /// All Services that the maps of a node hold.
@@ -134,6 +135,10 @@ fn port(view: &View<'_>, id: ServiceId, identity: &Identity, key: PortKey, uid: 
         rule: rule(view, &service),
         weights: Vec::new(),
         slow_start: 0,
+        forwarding: match service.affinity.hands_on() {
+            true => Forwarding::Dsr,
+            false => Forwarding::Snat,
+        },
         affinity: service.affinity.seconds(),
         hints: HintFallback::from_fields(identity.hint_fallback, identity.without_hints),
         source_ranges: view.ranges(id).into_iter().collect(),

@@ -52,6 +52,7 @@ struct Own {
     weight: Option<Box<str>>,
     without_endpoints: Option<Box<str>>,
     load_balancer_ips: Option<Box<str>>,
+    forwarding: Option<Box<str>>,
 }
 
 /// The annotations as they are written.
@@ -75,6 +76,8 @@ struct Written {
     without_endpoints: Option<Box<str>>,
     #[serde(default, rename = "shunt.dev/load-balancer-ips")]
     load_balancer_ips: Option<Box<str>>,
+    #[serde(default, rename = "shunt.dev/forwarding")]
+    forwarding: Option<Box<str>>,
 }
 
 impl From<Written> for Annotations {
@@ -86,6 +89,7 @@ impl From<Written> for Annotations {
             weight: written.weight,
             without_endpoints: written.without_endpoints,
             load_balancer_ips: written.load_balancer_ips,
+            forwarding: written.forwarding,
         };
         Self {
             last_change: written.last_change,
@@ -123,6 +127,11 @@ impl Annotations {
     /// Addresses of a load balancer whose status has none.
     pub fn load_balancer_ips(&self) -> Option<&str> {
         self.own.as_ref()?.load_balancer_ips.as_deref()
+    }
+
+    /// How a Service's packets from outside go to endpoints of other nodes.
+    pub fn forwarding(&self) -> Option<&str> {
+        self.own.as_ref()?.forwarding.as_deref()
     }
 }
 

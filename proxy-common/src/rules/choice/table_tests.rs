@@ -54,7 +54,11 @@ fn drawn<A: Spoken>(scene: &Scene<A>, list: ListWord) -> u32 {
 
 fn drawn_for<A: Spoken>(scene: &Scene<A>, list: ListWord, port: u16, attempt: u32) -> u32 {
     let packet = Packet::<A>::syn((CLIENT, port), VIP);
-    draw_for(&scene.node, list, &packet.key(Direction::Forward), attempt)
+    let work = Work {
+        key: packet.key(Direction::Forward),
+        ..Work::default()
+    };
+    draw_for(&scene.node, list, &work, attempt)
 }
 
 fn a_weighted_table_is_drawn_from_at_random<A: Spoken>() {
