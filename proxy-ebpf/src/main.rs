@@ -2,13 +2,14 @@
 //! the kernel's tables and packets is in the modules here.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(internal_features, reason = "compare-and-swap on this target")]
 
 mod ahead;
 mod answer;
 mod encapsulate;
 mod error;
+mod global;
 mod maps;
 mod node;
 mod probe;

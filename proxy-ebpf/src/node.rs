@@ -17,10 +17,11 @@ use proxy_common::{
         NamespaceKey, NetworkList, NodeAddress, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange,
         Vip,
     },
-    rules::{Directory, FlowStore},
+    rules::{Directory, FlowStore, Work, step::Step},
 };
 
 use crate::{
+    global,
     maps::{
         AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, LOADS, Maps, NAMESPACES, NETWORKS, PREFILTER,
         SERVICES, SLOTS,
@@ -261,6 +262,16 @@ impl<A: Maps> Directory<A> for Tables {
     }
 
     #[inline(always)]
+    fn offers(&self, list: ListWord, id: BackendId) -> bool {
+        global::offers(list.0, id.0) != 0
+    }
+
+    #[inline(always)]
+    fn draw(&self, list: ListWord, number: u32) -> u32 {
+        global::draw(list.0, number)
+    }
+
+    #[inline(always)]
     fn put_namespace(&self, key: &NamespaceKey, address: &NamespaceAddress) {
         // An LRU makes room; if it can't, the namespace's next call goes by packets as well.
         let _inserted = NAMESPACES.insert(key, address, BPF_ANY);
@@ -353,12 +364,26 @@ impl<A: Maps, P: Arrival> Directory<A> for Node<P> {
         Directory::<A>::namespace(&Tables, key)
     }
     #[inline(always)]
+    fn offers(&self, list: ListWord, id: BackendId) -> bool {
+        Directory::<A>::offers(&Tables, list, id)
+    }
+    #[inline(always)]
+    fn draw(&self, list: ListWord, number: u32) -> u32 {
+        Directory::<A>::draw(&Tables, list, number)
+    }
+    #[inline(always)]
     fn put_namespace(&self, key: &NamespaceKey, address: &NamespaceAddress) {
         Directory::<A>::put_namespace(&Tables, key, address);
     }
 }
 
 impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
+    #[inline(always)]
+    fn step<S: Step>(&self, step: S, work: &mut Work<A>) -> u32 {
+        global::lend(work);
+        self.arrival.step::<A, S>(step)
+    }
+
     #[inline(always)]
     fn config(&self) -> &Config {
         self.config

@@ -9,11 +9,11 @@ use aya_ebpf::{
 };
 use proxy_common::{
     layout::{Addr, Counter, Family, Flow, Port, V4, V6, protocol},
-    rules::{Headers, Work, quote::Said},
+    rules::{Headers, Work, quote::Said, step::Step},
 };
 
 use crate::{
-    ETHERNET, LAYER3,
+    ETHERNET, LAYER3, global,
     maps::Maps,
     node::{count, interface_address},
     rewrite::at,
@@ -79,6 +79,8 @@ pub(crate) trait Arrival {
     fn look_up(&self, params: &mut FibLookup) -> i64;
     /// Counts an event of the rules.
     fn count(&self, counter: Counter);
+    /// Takes a step of the rules by its global function.
+    fn step<A: Maps, S: Step>(&self, step: S) -> u32;
 }
 
 /// A packet at a TC hook: what becomes of it is decided here and nowhere else.
@@ -99,6 +101,11 @@ impl Arrival for *mut __sk_buff {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         count(counter as u32);
+    }
+
+    #[inline(always)]
+    fn step<A: Maps, S: Step>(&self, step: S) -> u32 {
+        global::packet::<A, S>(*self, step)
     }
 }
 

@@ -4,7 +4,12 @@ use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{bpf_skb_load_bytes, bpf_skb_pull_data},
 };
-use proxy_common::rules::Bytes;
+use proxy_common::rules::{
+    Bytes, Work,
+    headers::{Parsed, Readable},
+};
+
+use crate::global;
 
 /// `__sk_buff.gso_size` of a packet that is a list of packets, as SCTP's long ones are (GSO_BY_FRAGS of linux/skbuff.h).
 pub(crate) const GSO_BY_FRAGMENTS: u32 = 0xffff;
@@ -44,6 +49,18 @@ impl<const LINK: u32> Bytes for Packet<LINK> {
     #[inline(always)]
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
         self.glance(offset).or_else(|| self.copied(offset))
+    }
+
+    #[inline(always)]
+    fn read<A: Readable>(&self, work: &mut Work<A>) -> Parsed {
+        global::lend(work);
+        global::read::<LINK>(self.skb, A::FAMILY)
+    }
+
+    #[inline(always)]
+    fn read_quoted<A: Readable>(&self, work: &mut Work<A>) -> bool {
+        global::lend(work);
+        global::read_quoted::<LINK>(self.skb, A::FAMILY)
     }
 
     #[inline(always)]

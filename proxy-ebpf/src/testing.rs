@@ -2,19 +2,28 @@
 //! hook (the kernel has no test run for cgroup programs), and what the data path's time is measured against.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(internal_features, reason = "compare-and-swap on this target")]
 #![allow(
     dead_code,
     reason = "the modules are the data path's own, and only some of each is used here"
 )]
 
+mod ahead;
+mod answer;
+mod encapsulate;
+mod error;
+mod global;
 mod live;
 mod maps;
 mod node;
+mod probe;
 mod redirect;
 mod rewrite;
+mod segment;
 mod skb;
+mod tc;
+mod xdp;
 
 use aya_ebpf::{
     bindings::{TC_ACT_UNSPEC, xdp_action},

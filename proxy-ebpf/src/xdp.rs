@@ -13,11 +13,11 @@ use proxy_common::{
         Action, Addr, CONFIG_HOPS_BY_PORT, Config, Counter, Family as Ip, Flow, Twice, UPLINK_SENDS,
         UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink, V4, V6, protocol,
     },
-    rules::{Bytes, Headers, checksum, headers::Readable, hook, settled},
+    rules::{Bytes, Headers, checksum, headers::Readable, hook, settled, step::Step},
 };
 
 use crate::{
-    ETHERNET,
+    ETHERNET, global,
     maps::{HOPS, Hop, Maps, NEIGHBOURS, Tries, UPLINKS, WORK_TRIES},
     node::{Node, Tables, config, count, count_times},
     redirect::{Arrival, FIB_SUCCESS, Route, empty},
@@ -29,7 +29,7 @@ const IPV4: u16 = 0x0800_u16.to_be();
 const IPV6: u16 = 0x86dd_u16.to_be();
 
 /// A frame. `BUFFERS`: its end may lie in other buffers than its headers.
-struct Frame<const BUFFERS: bool> {
+pub(crate) struct Frame<const BUFFERS: bool> {
     md: *mut xdp_md,
 }
 
@@ -51,6 +51,11 @@ fn first_buffer(md: *mut xdp_md) -> u32 {
 }
 
 impl<const BUFFERS: bool> Frame<BUFFERS> {
+    #[inline(always)]
+    pub(crate) fn new(md: *mut xdp_md) -> Self {
+        Self { md }
+    }
+
     /// Bytes of the whole frame.
     #[inline(always)]
     fn size(&self) -> u32 {
@@ -162,6 +167,11 @@ impl<const BUFFERS: bool> Arrival for Frame<BUFFERS> {
             }
             Twice::Seen => {}
         }
+    }
+
+    #[inline(always)]
+    fn step<A: Maps, S: Step>(&self, step: S) -> u32 {
+        global::frame::<A, S>(self.md, step)
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn recall<A: Addr, D: Directory<A>>(
     let serves = node
         .backend(id)
         .is_some_and(|backend| backend.is_alive() && backend.life == record.generation());
-    if !serves || !offers(node, list, id) {
+    if !serves || !node.offers(list, id) {
         return 0;
     }
     node.renew_affinity(key, record.meta, record.renewed(now));
@@ -58,8 +58,8 @@ pub(crate) fn claim<A: Addr, D: Directory<A>>(
 }
 
 /// Whether a list holds a backend; its ids stand in ascending order.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn offers<A: Addr, D: Directory<A>>(node: &D, list: ListWord, id: BackendId) -> bool {
+#[inline(always)]
+pub fn offers<A: Addr, D: Directory<A>>(node: &D, list: ListWord, id: BackendId) -> bool {
     let mut low = list.first();
     let mut high = low + list.count();
     for _ in 0..STEPS {

@@ -131,9 +131,9 @@ pub fn offer<A: Addr, D: Directory<A>>(node: &D, found: &Found, caller: Caller) 
 
 /// A backend of a list by its rule, where nothing is known of the flow but that there will be one; 0 if the one that was
 /// drawn no longer serves.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub fn draw<A: Addr, D: Directory<A>>(node: &D, list: ListWord) -> u32 {
-    draw_by(node, list, node.random())
+    node.draw(list, node.random())
 }
 
 /// The same for the work's flow: where the rule is Maglev's, or where it is to be found again without its entry, its hash
@@ -151,11 +151,13 @@ pub(crate) fn draw_for<A: Addr, D: Directory<A>>(
         ChoiceRule::Random | ChoiceRule::Weighted if work.hands_on => node.drawn_by(hash()),
         _ => node.random(),
     };
-    draw_by(node, list, number)
+    node.draw(list, number)
 }
 
+/// A backend of a list by a number, whatever its size; of least connections by that number and another that is drawn; 0 if it does not
+/// serve.
 #[inline(always)]
-fn draw_by<A: Addr, D: Directory<A>>(node: &D, list: ListWord, number: u32) -> u32 {
+pub fn draw_by<A: Addr, D: Directory<A>>(node: &D, list: ListWord, number: u32) -> u32 {
     let drawn = entry(node, list, number);
     if list.rule() != ChoiceRule::LeastConnections {
         return if serves(node, drawn) { drawn } else { 0 };

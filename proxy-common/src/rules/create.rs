@@ -6,7 +6,8 @@ use crate::layout::{
 };
 use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
-use crate::rules::forward::{find, live, note};
+use crate::rules::forward::{find_step, live, note};
+use crate::rules::step::{DrawWaiting, FindWaiting, Number, Publish, Reclaim, ReserveReverse, Settle};
 use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, dsr, lifetime, load};
 
 /// How many backends are drawn until one serves and its reverse key is free.
@@ -14,10 +15,10 @@ const BACKENDS_TRIED: u32 = 3;
 /// How many source ports are tried after that.
 const PORTS_TRIED: u32 = 8;
 /// How many flows that wait for their client are compared, if all those ports were in use.
-const PORTS_COMPARED: u32 = 4;
+const PORTS_COMPARED: u32 = 12;
 
 /// What is to be done with a packet whose key has no flow.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>) -> Verdict {
     let Some(found) = choice::frontend(
         node,
@@ -115,7 +116,7 @@ pub(crate) fn make<A: Addr, N: FlowStore<A>>(
         let elected = if kept == 0 {
             elect(node, origin, work, offer, attempt, &client, &mut kept)
         } else {
-            settle(node, origin, work, BackendId(kept))
+            towards(node, origin, work, BackendId(kept))
         };
         if elected != Verdict::PASS {
             refusal = elected;
@@ -131,8 +132,8 @@ pub(crate) fn make<A: Addr, N: FlowStore<A>>(
             return without_flow(node, work);
         }
         work.flow.source_port = own_or_random_port(node, work);
-        if reserve_reverse(node, work) {
-            return publish(node, work);
+        if node.step(ReserveReverse {}, work) != 0 {
+            return Verdict::of_number(node.step(Publish {}, work));
         }
         has_collided = true;
     }
@@ -146,47 +147,52 @@ pub(crate) fn make<A: Addr, N: FlowStore<A>>(
     // Towards the last backend that could be had.
     for _ in 0..PORTS_TRIED {
         work.flow.source_port = random_port(node, work);
-        if reserve_reverse(node, work) {
-            return publish(node, work);
+        if node.step(ReserveReverse {}, work) != 0 {
+            return Verdict::of_number(node.step(Publish {}, work));
         }
     }
     // A flood of clients that never answer has no more than the range, and takes it from itself: of some ports the one that has
     // waited longest.
-    let (mut longest, mut port) = (0, Port::default());
-    for _ in 0..PORTS_COMPARED {
-        let waited = draw_waiting(node, work);
-        if waited > longest {
-            (longest, port) = (waited, work.flow.source_port);
-        }
-    }
-    if longest != 0 {
-        work.flow.source_port = port;
-        reclaim(node, work);
-        if reserve_reverse(node, work) {
-            return publish(node, work);
-        }
+    if node.step(FindWaiting {}, work) != 0
+        && node.step(Reclaim {}, work) != 0
+        && node.step(ReserveReverse {}, work) != 0
+    {
+        return Verdict::of_number(node.step(Publish {}, work));
     }
     Verdict::drop(Counter::SourcePortsExhausted)
 }
 
-/// Draws a source port, and tells for how long the flow that has it has waited for its client: ticks and one; 0 if it does not.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn draw_waiting<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> u32 {
+/// Draws a source port, and notes it if the flow that has it has waited for its client longer than those of ports before.
+#[inline(always)]
+pub(crate) fn draw_waiting<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
     work.flow.source_port = random_port(node, work);
-    work.partner = work.key.partner(&work.flow);
-    if waits(node, work) {
-        lifetime::age(work.spare.meta, node.now()).saturating_add(1)
-    } else {
-        0
-    }
-}
-
-/// Takes the work's source port from the flow that has it and waits for its client.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn reclaim<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
     work.partner = work.key.partner(&work.flow);
     if !waits(node, work) {
         return;
+    }
+    let waited = lifetime::age(work.spare.meta, node.now()).saturating_add(1);
+    if waited > work.waited {
+        (work.waited, work.waiting_port) = (waited, work.flow.source_port);
+    }
+}
+
+/// Draws some source ports and gives the work the one whose flow has waited longest for its client; false if none waits.
+#[inline(always)]
+pub(crate) fn find_waiting<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
+    work.waited = 0;
+    for _ in 0..PORTS_COMPARED {
+        node.step(DrawWaiting {}, work);
+    }
+    work.flow.source_port = work.waiting_port;
+    work.waited != 0
+}
+
+/// Takes the work's source port from the flow that has it and waits for its client; false if it does not, any more.
+#[inline(always)]
+pub(crate) fn reclaim<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
+    work.partner = work.key.partner(&work.flow);
+    if !waits(node, work) {
+        return false;
     }
     load::end(node, &work.spare);
     node.remove_flow(FlowTable::Embryos, &work.partner);
@@ -198,6 +204,7 @@ fn reclaim<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
         node.remove_flow(FlowTable::Embryos, &work.partner);
     }
     node.count(Counter::SourcePortReclaimed);
+    true
 }
 
 /// Whether a flow has the reverse key whose client has not answered yet.
@@ -222,7 +229,7 @@ fn elect<A: Addr, N: FlowStore<A>>(
     if drawn.0 == 0 {
         return Verdict::drop(Counter::NoEndpoint);
     }
-    let refusal = settle(node, origin, work, drawn);
+    let refusal = towards(node, origin, work, drawn);
     if refusal != Verdict::PASS || !affinity.is_on() {
         return refusal;
     }
@@ -236,12 +243,22 @@ fn elect<A: Addr, N: FlowStore<A>>(
     if *kept == drawn.0 {
         return Verdict::PASS;
     }
-    settle(node, origin, work, BackendId(*kept))
+    towards(node, origin, work, BackendId(*kept))
+}
+
+#[inline(always)]
+fn towards<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, id: BackendId) -> Verdict {
+    Verdict::of_number(node.step(Settle { origin, backend: id }, work))
 }
 
 /// Settles how packets to a backend go on; [`Verdict::PASS`], or what becomes of them if they can't.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn settle<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>, id: BackendId) -> Verdict {
+#[inline(always)]
+pub(crate) fn settle<A: Addr, N: FlowStore<A>>(
+    node: &N,
+    origin: Origin,
+    work: &mut Work<A>,
+    id: BackendId,
+) -> Verdict {
     match way(node, origin, work, id) {
         Ok(()) => Verdict::PASS,
         Err(counter) => Verdict::drop(counter),
@@ -315,8 +332,8 @@ fn random_port<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Port {
 }
 
 /// Inserts the reverse entry if its key is free in both tables, or this very flow's (rules 3 and 7).
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn reserve_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
+#[inline(always)]
+pub(crate) fn reserve_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
     work.derive_partner();
     if insert_reverse(node, work) {
         return true;
@@ -384,8 +401,8 @@ fn renew<A: Addr, N: FlowStore<A>>(
 }
 
 /// Inserts the forward entry; who loses the race takes the winner's.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
+#[inline(always)]
+pub(crate) fn publish<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     if node.insert_flow(FlowTable::Embryos, &work.key, &work.flow) {
         load::begin(node, &work.flow);
         count_made(node, work);
@@ -419,7 +436,7 @@ pub(crate) fn count_made<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) {
 
 /// Enters a tuple that netfilter's masquerade took out of our range, so that no flow of ours uses it (rule 3). It lives as
 /// long as a flow of ours whose client has answered: netfilter keeps its tuples through pauses, too.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
     let packet = &work.packet;
     work.key = FlowKey {
@@ -431,7 +448,7 @@ pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
         direction: Direction::Reverse as u8,
         pad: 0,
     };
-    if let Some(table) = find(node, work) {
+    if let Some(table) = find_step(node, work) {
         if work.flow.action == Action::Foreign as u8 {
             let bits = super::state::after(work.flow.meta.state(), Direction::Forward, &work.packet);
             note(node, work, table, bits);

@@ -13,9 +13,11 @@ use crate::layout::{
     NEVER_HANDED_ON, NEVER_HANDED_ON_TAG, V4, V6, When, protocol, state,
 };
 use crate::rules::choice::{self, Found, Offer};
-use crate::rules::forward::{find, follow, holds, live, remove_pair};
+use crate::rules::forward::{find_step, follow, holds, live};
 use crate::rules::headers::{Bytes, Parsed, Readable, tcp};
-use crate::rules::quote::{self, Side};
+use crate::rules::quote;
+use crate::rules::step::Remove;
+use crate::rules::vip::Place;
 use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, create, fragment, hook, load};
 
 /// How many backends of this node are compared with where a packet was sent to: the verifier follows each round for each way
@@ -177,7 +179,7 @@ pub fn take<A: Encapsulated, N: FlowStore<A>, B: Bytes>(
         Parsed::Error => return error(node, inner, work),
         Parsed::Message | Parsed::Other | Parsed::Malformed => return Verdict::PASS,
     }
-    match fragment::resolve_handed_on(node, &mut work.packet) {
+    match fragment::resolve_handed_on(node, work) {
         Some(verdict) => verdict,
         None => {
             work.outer = outer;
@@ -189,7 +191,7 @@ pub fn take<A: Encapsulated, N: FlowStore<A>, B: Bytes>(
 /// An ICMP error about an answer of a backend of this node.
 #[inline(always)]
 fn error<A: Encapsulated, N: FlowStore<A>, B: Bytes>(node: &N, inner: &B, work: &mut Work<A>) -> Verdict {
-    let verdict = quote::decide(node, inner, Side::Ingress, work);
+    let verdict = quote::decide(node, inner, Place::Inwards, work);
     if verdict == Verdict::of_error(Action::Stack as u8) {
         verdict
     } else {
@@ -201,7 +203,7 @@ fn error<A: Encapsulated, N: FlowStore<A>, B: Bytes>(node: &N, inner: &B, work: 
 fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     work.key = work.packet.key(Direction::Forward);
     let (mut is_found, mut is_known) = (false, false);
-    if let Some(table) = find(node, work) {
+    if let Some(table) = find_step(node, work) {
         is_found = true;
         is_known = work.flow.action == Action::Stack as u8;
         if is_known && holds(node, work) {
@@ -237,7 +239,7 @@ fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     }
     if is_found {
         // Where it went to another node, it does so no more.
-        remove_pair(node, work);
+        node.step(Remove {}, work);
     }
     create::begin(node, work, found.service);
     (work.hands_on, work.is_taken_over) = (false, true);

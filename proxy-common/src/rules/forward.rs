@@ -2,7 +2,8 @@
 
 use crate::layout::{Action, Addr, Counter, Direction, Flow, FlowKey, FlowTable, protocol, state};
 use crate::rules::headers::tcp;
-use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, create, dsr, lifetime, load};
+use crate::rules::step::{Create, Find, Number, Promote, Refresh, Remove};
+use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, dsr, lifetime, load};
 
 /// How far behind the SYN-ACK's number the client's acknowledgement may be: the first ACK can be lost, and the
 /// next one acknowledges data as well. A forger hits the window once in 65,536 guesses.
@@ -45,11 +46,18 @@ pub(crate) fn find<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Op
         .find(|table| live(node, *table, &work.key, &mut work.flow))
 }
 
+/// [`find`] as a step.
+#[inline(always)]
+pub(crate) fn find_step<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Option<FlowTable> {
+    let table = node.step(Find {}, work).checked_sub(1)?;
+    Some(FlowTable::of_number(table))
+}
+
 /// What is to be done with a packet to a destination that may be a frontend.
 #[inline(always)]
 pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A>) -> Verdict {
     work.key = work.packet.key(Direction::Forward);
-    if let Some(table) = find(node, work) {
+    if let Some(table) = find_step(node, work) {
         if holds(node, work) && dsr::may_follow(origin, work) {
             follow(node, work, table);
             return work.verdict();
@@ -57,9 +65,9 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
         if work.packet.protocol == protocol::UDP {
             node.count(Counter::UdpRebalanced);
         }
-        remove_pair(node, work);
+        node.step(Remove {}, work);
     }
-    create::decide(node, origin, work)
+    Verdict::of_number(node.step(Create { origin }, work))
 }
 
 /// Whether a flow still binds this packet. TCP: a SYN on a closing flow, or towards a dead backend, starts anew, and so
@@ -87,7 +95,8 @@ pub(crate) fn follow<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, tab
         bits = dsr::after(bits, &work.packet);
     }
     if table == FlowTable::Embryos && proves(work) {
-        promote(node, work, bits | state::ESTABLISHED);
+        let bits = bits | state::ESTABLISHED;
+        node.step(Promote { bits }, work);
         return;
     }
     note(node, work, table, bits);
@@ -115,12 +124,12 @@ fn proves<A: Addr>(work: &Work<A>) -> bool {
 pub(crate) fn note<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTable, bits: u8) {
     let meta = work.flow.meta;
     if bits != meta.state() || lifetime::age(meta, node.now()) >= node.config().ticks_per_second {
-        refresh(node, work, table, bits);
+        node.step(Refresh { table, bits }, work);
     }
 }
 
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn refresh<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTable, bits: u8) {
+#[inline(always)]
+pub(crate) fn refresh<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTable, bits: u8) {
     let now = node.now();
     let meta = work.flow.meta;
     let is_noted = node.exchange_meta(table, &work.key, meta, meta.with(bits, now));
@@ -163,7 +172,7 @@ fn is_taken<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>
 
 /// Moves a flow from EMBRYOS to FLOWS, by the entry of the packet's direction: the other's first; the embryos go last, so that
 /// no packet finds nothing.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub(crate) fn promote<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
     load::change(node, &work.flow, bits);
     work.flow.meta = work.flow.meta.with(bits, node.now());
@@ -197,7 +206,7 @@ fn settle<A: Addr, N: FlowStore<A>>(node: &N, key: &FlowKey<A>, flow: &Flow<A>, 
 
 /// Removes a flow, both entries, from both tables: forward first, so that nobody follows it any more. What another flow
 /// has under the partner's key stays.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub(crate) fn remove_pair<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
     load::end(node, &work.flow);
     work.derive_partner();

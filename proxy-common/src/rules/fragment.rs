@@ -6,7 +6,8 @@
 
 use crate::layout::{Addr, Counter, Family, FilterBit, FragmentKey, FragmentPorts};
 use crate::rules::headers::Fragment;
-use crate::rules::{FlowStore, Headers, Verdict, hash};
+use crate::rules::step::Piece;
+use crate::rules::{FlowStore, Headers, Verdict, Work, hash};
 
 impl<A: Addr> Headers<A> {
     #[inline(always)]
@@ -34,23 +35,20 @@ impl<A: Addr> FragmentKey<A> {
 
 /// Remembers or fills in a fragment's ports; a verdict if it can't be judged.
 #[inline(always)]
-pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>) -> Option<Verdict> {
-    if packet.fragment == Fragment::Whole {
+pub(crate) fn resolve<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Option<Verdict> {
+    if work.packet.fragment == Fragment::Whole {
         return None;
     }
-    judged(piece(node, packet, false))
+    judged(node.step(Piece { handed_on: false }, work))
 }
 
 /// The same of a fragment that was handed on, to wherever: it is none of the stack's.
 #[inline(always)]
-pub(crate) fn resolve_handed_on<A: Addr, N: FlowStore<A>>(
-    node: &N,
-    packet: &mut Headers<A>,
-) -> Option<Verdict> {
-    if packet.fragment == Fragment::Whole {
+pub(crate) fn resolve_handed_on<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Option<Verdict> {
+    if work.packet.fragment == Fragment::Whole {
         return None;
     }
-    judged(piece(node, packet, true))
+    judged(node.step(Piece { handed_on: true }, work))
 }
 
 #[inline(always)]
@@ -68,9 +66,9 @@ const PASSES: u32 = 1;
 const GOES_NOWHERE: u32 = 2;
 const WAITS: u32 = 3;
 
-/// Not inlined, so a plain number.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn piece<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>, handed_on: bool) -> u32 {
+/// One of the numbers above.
+#[inline(always)]
+pub(crate) fn piece<A: Addr, N: FlowStore<A>>(node: &N, packet: &mut Headers<A>, handed_on: bool) -> u32 {
     let astray = handed_on
         || node.filter(FilterBit::forward_address(&packet.destination))
         || node.filter(FilterBit::reverse_address(&packet.source));

@@ -1,7 +1,7 @@
 //! Reading a packet's headers.
 
 use crate::layout::{Addr, Family, Port, V4, V6, protocol};
-use crate::rules::sctp;
+use crate::rules::{Work, quote, sctp};
 
 /// The bytes of a packet from its network header on.
 pub trait Bytes {
@@ -16,6 +16,22 @@ pub trait Bytes {
     #[inline(always)]
     fn copied<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
         self.words(offset)
+    }
+    /// Reads a packet's headers into the workspace, as [`Readable::parse`] does.
+    #[inline(always)]
+    fn read<A: Readable>(&self, work: &mut Work<A>) -> Parsed
+    where
+        Self: Sized,
+    {
+        A::parse(self, &mut work.packet)
+    }
+    /// Reads what an ICMP error quotes: [`quote::look_inside`].
+    #[inline(always)]
+    fn read_quoted<A: Readable>(&self, work: &mut Work<A>) -> bool
+    where
+        Self: Sized,
+    {
+        quote::look_inside(self, work)
     }
     /// Bytes from the network header to the end of the packet.
     fn length(&self) -> u32;
@@ -133,6 +149,26 @@ pub enum Parsed {
     Other,
     /// Headers that contradict themselves or are cut short: only the addresses are known.
     Malformed,
+}
+
+impl Parsed {
+    /// It as a number.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// What a number stands for.
+    #[inline(always)]
+    pub const fn of_number(number: u32) -> Self {
+        match number {
+            0 => Self::Transport,
+            1 => Self::Error,
+            2 => Self::Message,
+            3 => Self::Other,
+            _ => Self::Malformed,
+        }
+    }
 }
 
 /// A packet's tuple, read without a look at anything else.

@@ -3,9 +3,10 @@
 use crate::layout::{Addr, Config, Counter, FilterBit, FrontendKind, Port};
 use crate::rules::headers::{Bytes, Fragment, Glance, Parsed, Readable};
 use crate::rules::quote;
+use crate::rules::step::{Foreign, Message, Number};
 use crate::rules::vip::Place;
 use crate::rules::{
-    Directory, FlowStore, Headers, Origin, Verdict, Work, choice, create, forward, fragment, reverse, vip,
+    Directory, FlowStore, Headers, Origin, Verdict, Work, choice, forward, fragment, reverse, vip,
 };
 
 /// Whether a port is of the SNAT range.
@@ -99,19 +100,19 @@ fn read<A: Readable, N: FlowStore<A>, B: Bytes>(
     place: Place,
     work: &mut Work<A>,
 ) -> Option<Verdict> {
-    match parse(bytes, &mut work.packet) {
-        Parsed::Transport => fragment::resolve(node, &mut work.packet),
+    match bytes.read(work) {
+        Parsed::Transport => fragment::resolve(node, work),
         Parsed::Error => {
             // What it quotes takes the place of its own addresses.
             let destination = work.packet.destination;
-            let verdict = quote::decide(node, bytes, place.side(), work);
+            let verdict = quote::decide(node, bytes, place, work);
             Some(if verdict == Verdict::PASS {
                 vip::error(node, place, &destination)
             } else {
                 verdict
             })
         }
-        Parsed::Message => Some(vip::message(node, place, &work.packet)),
+        Parsed::Message => Some(Verdict::of_number(node.step(Message { place }, work))),
         Parsed::Other => Some(Verdict::PASS),
         // The stack judges it, unless it was meant for a frontend: then it would go astray.
         Parsed::Malformed => Some(
@@ -155,7 +156,7 @@ pub fn ingress_whole<A: Readable, N: FlowStore<A>, B: Bytes>(
     }
 }
 
-/// Not inlined, as [`parse`] is not elsewhere.
+/// Not inlined.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn inwards_whole<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     inwards(node, Origin::Network, work)
@@ -222,7 +223,7 @@ pub fn egress_uplink<A: Readable, N: FlowStore<A>, B: Bytes>(
         && in_snat_range(node.config(), work.packet.source_port)
         && node.is_node_address(&work.packet.source)
     {
-        create::foreign(node, work);
+        node.step(Foreign {}, work);
     }
     verdict
 }

@@ -6,7 +6,7 @@
 //! [`client`], which knows by what name they are remembered. What they read of the node comes through
 //! [`Directory`] and [`FlowStore`].
 
-mod affinity;
+pub mod affinity;
 pub mod checksum;
 pub mod choice;
 pub mod client;
@@ -33,8 +33,9 @@ pub mod segment;
 pub mod settled;
 pub mod socket;
 mod state;
+pub mod step;
 mod verdict;
-mod vip;
+pub mod vip;
 
 pub use headers::{Bytes, Headers};
 pub use node::{Directory, FlowStore};

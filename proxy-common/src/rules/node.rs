@@ -2,9 +2,11 @@
 
 use crate::layout::{
     Addr, Affinity, AffinityKey, Backend, BackendId, Config, Counter, FilterBit, Flow, FlowKey, FlowTable,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Meta, NamespaceAddress, NamespaceKey,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, NamespaceAddress, NamespaceKey,
     NetworkList, NodeAddress, Service, ServiceId, Vip,
 };
+use crate::rules::step::Step;
+use crate::rules::{Work, affinity, choice};
 
 /// The tables that say where Services are and who serves them.
 pub trait Directory<A: Addr> {
@@ -59,6 +61,24 @@ pub trait Directory<A: Addr> {
     /// Inserts or replaces a network namespace's address, if the table takes it.
     fn put_namespace(&self, key: &NamespaceKey, address: &NamespaceAddress);
 
+    /// Whether a list holds a backend.
+    #[inline(always)]
+    fn offers(&self, list: ListWord, id: BackendId) -> bool
+    where
+        Self: Sized,
+    {
+        affinity::offers(self, list, id)
+    }
+
+    /// A backend of a list by a number and by the list's rule; 0 if the one that was drawn no longer serves.
+    #[inline(always)]
+    fn draw(&self, list: ListWord, number: u32) -> u32
+    where
+        Self: Sized,
+    {
+        choice::draw_by(self, list, number)
+    }
+
     /// Whether this is one of the node's own addresses.
     #[inline(always)]
     fn is_node_address(&self, address: &A) -> bool {
@@ -86,6 +106,14 @@ pub trait Directory<A: Addr> {
 
 /// The flow tables, and what making a flow needs. The table of a key follows from its protocol and family.
 pub trait FlowStore<A: Addr>: Directory<A> {
+    /// Takes a step. In the kernel the workspace is this CPU's.
+    #[inline(always)]
+    fn step<S: Step>(&self, step: S, work: &mut Work<A>) -> u32
+    where
+        Self: Sized,
+    {
+        step.take(self, work)
+    }
     /// The node's configuration.
     fn config(&self) -> &Config;
     /// Copies a flow out; `false` without one, also if the element became another key's meanwhile.

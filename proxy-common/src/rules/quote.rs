@@ -5,9 +5,11 @@
 //! same way. The flow itself notices nothing, because anyone can send an error: it is not refreshed, promoted or ended.
 
 use crate::layout::{Action, Addr, Counter, Direction, FilterBit, Port};
-use crate::rules::forward::find;
+use crate::rules::forward::find_step;
 use crate::rules::headers::{Bytes, Fragment, Parsed, Readable};
 use crate::rules::hook::in_snat_range;
+use crate::rules::step::Quoted;
+use crate::rules::vip::Place;
 use crate::rules::{FlowStore, Headers, Verdict, Work, choice};
 
 /// Bytes of an ICMP or ICMPv6 header, behind which the quoted packet begins.
@@ -47,7 +49,7 @@ impl<B: Bytes> Bytes for Inside<'_, B> {
 
 /// Which of a hook's questions apply.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     /// TC ingress: calls to frontends, and replies to the node's own names.
     Ingress,
     /// TC egress: replies.
@@ -55,16 +57,23 @@ pub(crate) enum Side {
 }
 
 /// What is to be done with an ICMP error, whose own headers have been read.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub(crate) fn decide<A: Readable, N: FlowStore<A>, B: Bytes>(
     node: &N,
     bytes: &B,
-    side: Side,
+    place: Place,
     work: &mut Work<A>,
 ) -> Verdict {
-    if !look_inside(bytes, work) {
-        return Verdict::PASS;
+    if bytes.read_quoted(work) && node.step(Quoted { place }, work) != 0 {
+        node.count(Counter::ErrorTranslated);
+        return Verdict::of_error(work.flow.action);
     }
+    Verdict::PASS
+}
+
+/// Whether the packet that an error quotes is of a flow of ours.
+#[inline(always)]
+pub(crate) fn is_ours<A: Addr, N: FlowStore<A>>(node: &N, side: Side, work: &mut Work<A>) -> bool {
     if work.packet.fragment == Fragment::Later {
         // Without ports nobody knows whose it is. Its first fragment was as large and met the same fate.
         let packet = &work.packet;
@@ -73,24 +82,20 @@ pub(crate) fn decide<A: Readable, N: FlowStore<A>, B: Bytes>(
         {
             node.count(Counter::ErrorWithoutPorts);
         }
-        return Verdict::PASS;
+        return false;
     }
     let is_found = match side {
         Side::Ingress => is_reply_to_us(node, work) || is_call(node, work),
         // The other direction of a redirected flow never comes by here.
         Side::Egress => is_reply(node, work) && work.flow.action == Action::Stack as u8,
     };
-    if !is_found || work.flow.action == Action::Foreign as u8 {
-        return Verdict::PASS;
-    }
-    node.count(Counter::ErrorTranslated);
-    Verdict::of_error(work.flow.action)
+    is_found && work.flow.action != Action::Foreign as u8
 }
 
 /// Puts the quoted packet's reversed tuple in the place of the error's headers; `false` if it quotes nothing of ours, or
 /// a packet that the error's receiver did not send.
 #[inline(always)]
-fn look_inside<A: Readable, B: Bytes>(bytes: &B, work: &mut Work<A>) -> bool {
+pub fn look_inside<A: Readable, B: Bytes>(bytes: &B, work: &mut Work<A>) -> bool {
     let Headers {
         source: sender,
         destination: receiver,
@@ -155,7 +160,7 @@ fn is_call<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
 #[inline(always)]
 fn has_flow<A: Addr, N: FlowStore<A>>(node: &N, direction: Direction, work: &mut Work<A>) -> bool {
     work.key = work.packet.key(direction);
-    find(node, work).is_some()
+    find_step(node, work).is_some()
 }
 
 /// What an ICMP error says of addresses and ports.

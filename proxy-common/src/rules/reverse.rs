@@ -1,27 +1,29 @@
 //! A packet from a backend to a client.
 
 use crate::layout::{Addr, Direction, FlowTable, state};
-use crate::rules::forward::{find, note, promote, remove_pair};
+use crate::rules::forward::{find_step, note};
 use crate::rules::headers::tcp;
+use crate::rules::step::{Answered, Promote, Remove};
 use crate::rules::{FlowStore, Verdict, Work};
 
 /// What a packet's reverse entry says; `None` without one.
 #[inline(always)]
 pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Option<Verdict> {
     work.key = work.packet.key(Direction::Reverse);
-    let table = find(node, work)?;
+    let table = find_step(node, work)?;
     let bits = super::state::after(work.flow.meta.state(), Direction::Reverse, &work.packet);
     let is_answer = work.packet.answers();
     if is_answer && table == FlowTable::Flows && super::state::is_closing(work.flow.meta.state()) {
         // A SYN through us would have made this flow anew: the client reached the backend at its own address, from
         // the port of a connection through us that is over.
-        remove_pair(node, work);
+        node.step(Remove {}, work);
         return None;
     }
     if is_answer && table == FlowTable::Embryos {
-        answered(node, work, bits);
+        node.step(Answered { bits }, work);
     } else if table == FlowTable::Embryos && knows(work, bits) {
-        promote(node, work, bits | state::ESTABLISHED);
+        let bits = bits | state::ESTABLISHED;
+        node.step(Promote { bits }, work);
     } else {
         note(node, work, table, bits);
     }
@@ -37,8 +39,8 @@ fn knows<A: Addr>(work: &Work<A>, bits: u8) -> bool {
 }
 
 /// A SYN-ACK or INIT ACK: the forward embryo learns which acknowledgement will prove the client.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn answered<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
+#[inline(always)]
+pub(crate) fn answered<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, bits: u8) {
     let now = node.now();
     let meta = work.flow.meta;
     node.exchange_meta(FlowTable::Embryos, &work.key, meta, meta.with(bits, now));

@@ -1,6 +1,6 @@
 //! What is to be done with a packet, and where the rules put what they know of it.
 
-use crate::layout::{Action, Addr, Counter, Direction, Flow, FlowKey, protocol};
+use crate::layout::{Action, Addr, Counter, Direction, Flow, FlowKey, Port, protocol};
 use crate::rules::Headers;
 use crate::rules::dsr::Outer;
 use crate::rules::headers::Fragment;
@@ -20,7 +20,7 @@ pub enum Origin {
 /// A number, because an enum with data leaves half of a register undefined where it crosses a function that the kernel
 /// does not inline, and the verifier refuses to see that touched. [`Verdict::decision`] shows it as an enum.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Verdict(u32);
+pub struct Verdict(pub(super) u32);
 
 /// A [`Verdict`] to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +182,12 @@ pub struct Work<A> {
     pub(crate) other: Flow<A>,
     /// An entry that is in the way.
     pub(crate) spare: Flow<A>,
+    /// For how long the flow has waited for its client that has `waiting_port`: ticks and one; 0: none is known that waits.
+    pub(crate) waited: u32,
+    /// The source port that it has.
+    pub(crate) waiting_port: Port,
+    /// Zero.
+    pub(crate) pad: u16,
 }
 
 impl<A: Addr> Work<A> {

@@ -10,7 +10,7 @@ use crate::rules::{Directory, FlowStore, Headers, Verdict};
 
 /// Where a packet is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// TC ingress: it may be somebody else's yet.
     Inwards,
     /// TC egress of a pod interface: it has arrived.
@@ -70,7 +70,7 @@ pub(crate) fn leaves<A: Addr, N: FlowStore<A>>(node: &N, destination: &A, turns_
 }
 
 /// What becomes of a packet that has no ports.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub(crate) fn message<A: Addr, N: FlowStore<A>>(node: &N, place: Place, packet: &Headers<A>) -> Verdict {
     let destination = &packet.destination;
     if place == Place::ToPod {

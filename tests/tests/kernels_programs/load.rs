@@ -26,6 +26,8 @@ pub(crate) struct Cost {
 /// The object with its maps made.
 pub(crate) struct Loader {
     object: Object,
+    /// The types of its functions, by which the verifier knows the global ones.
+    types: OwnedFd,
     /// They must live until the programs are loaded.
     _maps: Vec<MapData>,
 }
@@ -39,6 +41,7 @@ impl Loader {
         let bytes = std::fs::read(&path)
             .with_context(|| format!("reading {}: run `cargo xtask build-ebpf`", path.display()))?;
         let mut object = Object::parse(&bytes).context("reading the object")?;
+        let types = load_types(&mut object).context("loading the object's types")?;
         let mut maps = Vec::new();
         for (name, map) in std::mem::take(&mut object.maps) {
             let made = MapData::create(map.clone(), &name, None)
@@ -56,6 +59,7 @@ impl Loader {
         object.relocate_calls(&sections).context("linking the programs")?;
         Ok(Self {
             object,
+            types,
             _maps: maps.into_iter().map(|(_, _, made)| made).collect(),
         })
     }
@@ -102,6 +106,11 @@ impl Loader {
         load.insns = function.instructions.as_ptr() as u64;
         load.insn_cnt = function.instructions.len() as u32;
         load.license = program.license.as_ptr() as u64;
+        let functions = function.func_info.func_info_bytes();
+        load.prog_btf_fd = self.types.as_raw_fd() as u32;
+        load.func_info = functions.as_ptr() as u64;
+        load.func_info_cnt = function.func_info.len() as u32;
+        load.func_info_rec_size = function.func_info_rec_size as u32;
         load.log_level = level;
         load.log_buf = log.as_mut_ptr() as u64;
         load.log_size = log.len() as u32;
@@ -109,6 +118,24 @@ impl Loader {
         // SAFETY: the kernel has just made it, for nobody else.
         Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
     }
+}
+
+/// Gives the kernel the object's types, as the agent's loader does: without what it does not know.
+fn load_types(object: &mut Object) -> Result<OwnedFd> {
+    let known = aya::features().btf().context("this kernel has no BTF")?;
+    let types = object
+        .fixup_and_sanitize_btf(known)?
+        .context("the object has none")?
+        .to_bytes();
+    // SAFETY: a union of structs of integers, for which all zeroes are valid.
+    let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: the member that BPF_BTF_LOAD reads; all of it is initialised.
+    let load = unsafe { &mut attributes.__bindgen_anon_7 };
+    load.btf = types.as_ptr() as u64;
+    load.btf_size = types.len() as u32;
+    let descriptor = bpf(bpf_cmd::BPF_BTF_LOAD, &mut attributes)?;
+    // SAFETY: the kernel has just made it, for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Type, expected attach type and flags of a program.
