@@ -292,7 +292,7 @@ fn a_flow_keeps_its_backend_and_is_found_again_without_its_entry<A: Kin>() {
             let all = remote.to_mapped().octets();
             all[16 - octets.len()..] == *octets
         });
-        *found.expect("a backend")
+        *found.unwrap_or_else(|| panic!("no backend"))
     };
     let mut used = std::collections::BTreeSet::new();
     for port in 40000..40032 {
@@ -313,7 +313,7 @@ fn a_flow_keeps_its_backend_and_is_found_again_without_its_entry<A: Kin>() {
     let syn = Frame::syn((client::<A>(), 50000), (balancer::<A>(), 80));
     let chosen = backend_of(&run(&stage, &syn.bytes(), REDIRECT));
     let nth = (1..).zip(&remotes).find(|(_, remote)| **remote == chosen);
-    stage.kill(nth.expect("one of them").0);
+    stage.kill(nth.unwrap_or_else(|| panic!("none of them")).0);
     let data = syn.clone().numbered(tcp::ACK, 1001, 5001);
     assert_eq!(backend_of(&run(&stage, &data.bytes(), REDIRECT)), chosen);
     assert_ne!(backend_of(&run(&stage, &syn.bytes(), REDIRECT)), chosen);
