@@ -12,7 +12,7 @@ use super::instance::{Instance, list};
 use super::netlink::Netlink;
 use super::options::{AttachMode, DatapathOptions, XdpMode};
 use super::sys::{self, LinkTarget};
-use super::testing::{Namespace, Place, eventually, start};
+use super::testing::{Namespace, Place, eventually, start, uplink};
 
 /// A node with an uplink.
 struct Node {
@@ -23,16 +23,12 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let node = Self {
-            here: Namespace::new(),
-            there: Namespace::new(),
+        let (here, there) = uplink();
+        Self {
+            here,
+            there,
             place: Place::new(),
-        };
-        node.here.veth("up0", &node.there, "far0");
-        node.there.command("ethtool", "-K far0 gro on");
-        node.here.ip("addr add 192.0.2.1/24 dev up0");
-        node.here.ip("route add default via 192.0.2.2");
-        node
+        }
     }
 
     fn instance(&self) -> Instance {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::clsact::Side;
 use super::options::{AttachMode, DatapathOptions};
 use super::sys::{self, attach_type, program_type};
-use super::testing::{Namespace, Place, eventually};
+use super::testing::{Namespace, Place, eventually, uplink};
 use super::{Datapath, OBJECT};
 
 struct Node {
@@ -18,14 +18,12 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
+        let (here, there) = uplink();
         let node = Self {
-            here: Namespace::new(),
-            there: Namespace::new(),
+            here,
+            there,
             place: Place::new(),
         };
-        node.here.veth("up0", &node.there, "far0");
-        node.here.ip("addr add 192.0.2.1/24 dev up0");
-        node.here.ip("route add default via 192.0.2.2");
         node.here.veth("pod0", &node.there, "eth0");
         node.here.ip("route add 10.1.1.2 dev pod0");
         node.here.ip("tuntap add tun0 mode tun");

@@ -93,6 +93,16 @@ impl Namespace {
     }
 }
 
+/// A node with the uplink `up0`, a veth whose other end takes frames from XDP; and what is at that end.
+pub(super) fn uplink() -> (Namespace, Namespace) {
+    let (here, there) = (Namespace::new(), Namespace::new());
+    here.veth("up0", &there, "far0");
+    there.command("ethtool", "-K far0 gro on");
+    here.ip("addr add 192.0.2.1/24 dev up0");
+    here.ip("route add default via 192.0.2.2");
+    (here, there)
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         self.tasks.take();

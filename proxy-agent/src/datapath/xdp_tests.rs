@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use super::instance::{Instance, list};
 use super::options::{DatapathOptions, XdpMode};
 use super::sys::{self, attach_type, program_type};
-use super::testing::{Namespace, Place, eventually, start};
+use super::testing::{Namespace, Place, eventually, start, uplink};
 use super::{Datapath, cleanup};
 
 struct Node {
@@ -15,18 +15,13 @@ struct Node {
 }
 
 impl Node {
-    /// One uplink, a veth whose other end takes frames from XDP.
     fn new() -> Self {
-        let node = Self {
-            here: Namespace::new(),
-            there: Namespace::new(),
+        let (here, there) = uplink();
+        Self {
+            here,
+            there,
             place: Place::new(),
-        };
-        node.here.veth("up0", &node.there, "far0");
-        node.there.command("ethtool", "-K far0 gro on");
-        node.here.ip("addr add 192.0.2.1/24 dev up0");
-        node.here.ip("route add default via 192.0.2.2");
-        node
+        }
     }
 
     fn start(&self, xdp: XdpMode) -> Datapath {
