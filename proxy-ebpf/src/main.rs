@@ -10,6 +10,7 @@ mod answer;
 mod encapsulate;
 mod error;
 mod global;
+mod lru;
 mod maps;
 mod node;
 mod probe;

@@ -21,7 +21,7 @@ use proxy_common::{
 };
 
 use crate::{
-    global,
+    global, lru,
     maps::{
         AFFINITY, BACKENDS, CONFIG, COUNTERS, INTERFACES, LOADS, Maps, NAMESPACES, NETWORKS, PREFILTER,
         SERVICES, SLOTS,
@@ -230,13 +230,13 @@ impl<A: Maps> Directory<A> for Tables {
 
     #[inline(always)]
     fn insert_affinity(&self, key: &AffinityKey, record: &Affinity) -> bool {
-        AFFINITY.insert(key, record, BPF_NOEXIST).is_ok()
+        lru::insert(&AFFINITY, key, record, BPF_NOEXIST)
     }
 
     #[inline(always)]
     fn put_affinity(&self, key: &AffinityKey, record: &Affinity) {
         // An LRU makes room; if it can't, the client's next flow is balanced on its own.
-        let _inserted = AFFINITY.insert(key, record, BPF_ANY);
+        let _inserted = lru::insert(&AFFINITY, key, record, BPF_ANY);
     }
 
     #[inline(always)]
@@ -274,7 +274,7 @@ impl<A: Maps> Directory<A> for Tables {
     #[inline(always)]
     fn put_namespace(&self, key: &NamespaceKey, address: &NamespaceAddress) {
         // An LRU makes room; if it can't, the namespace's next call goes by packets as well.
-        let _inserted = NAMESPACES.insert(key, address, BPF_ANY);
+        let _inserted = lru::insert(&NAMESPACES, key, address, BPF_ANY);
     }
 }
 
@@ -406,14 +406,12 @@ impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
 
     #[inline(always)]
     fn insert_flow(&self, table: FlowTable, key: &FlowKey<A>, flow: &Flow<A>) -> bool {
-        A::flows(table, key.protocol)
-            .insert(key, flow, BPF_NOEXIST)
-            .is_ok()
+        lru::insert(A::flows(table, key.protocol), key, flow, BPF_NOEXIST)
     }
 
     #[inline(always)]
     fn put_flow(&self, table: FlowTable, key: &FlowKey<A>, flow: &Flow<A>) -> bool {
-        A::flows(table, key.protocol).insert(key, flow, BPF_ANY).is_ok()
+        lru::insert(A::flows(table, key.protocol), key, flow, BPF_ANY)
     }
 
     #[inline(always)]
@@ -465,7 +463,7 @@ impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
     #[inline(always)]
     fn put_fragment(&self, key: &FragmentKey<A>, ports: &FragmentPorts) {
         // An LRU makes room; if it can't, the later fragments are dropped and counted.
-        let _inserted = A::fragments().insert(key, ports, BPF_ANY);
+        let _inserted = lru::insert(A::fragments(), key, ports, BPF_ANY);
     }
 }
 

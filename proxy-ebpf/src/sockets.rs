@@ -17,6 +17,7 @@ use proxy_common::{
 };
 
 use crate::{
+    lru,
     maps::{Maps, SOCKETS},
     node::{Tables, config, count},
 };
@@ -185,11 +186,11 @@ fn remember(key: &SocketKey, id: BackendId, backend: &Backend, keep: bool) {
         address: key.address,
     };
     // An LRU makes room; without the entry the program sees the backend's address.
-    let _inserted = SOCKETS.insert(reverse, value, 0);
+    let _inserted = lru::insert(&SOCKETS, &reverse, &value, 0);
     if keep {
         value.address = backend.address;
         value.port = backend.port;
-        let _inserted = SOCKETS.insert(key, value, 0);
+        let _inserted = lru::insert(&SOCKETS, &key, &value, 0);
     }
 }
 

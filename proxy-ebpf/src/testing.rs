@@ -15,6 +15,7 @@ mod encapsulate;
 mod error;
 mod global;
 mod live;
+mod lru;
 mod maps;
 mod node;
 mod probe;

@@ -2,6 +2,7 @@
 //! each of its Service's addresses.
 
 use lab::in_both_families;
+use lab::packet::dice::Dice;
 use lab::packet::stage::*;
 use lab::packet::{Frame, Kin, PASS, REDIRECT, SHOT};
 use proxy_common::layout::{
@@ -15,6 +16,7 @@ in_both_families!(
     a_udp_flow_of_a_service_scaled_to_nothing_is_refused_at_once,
     a_udp_flow_from_outside_moves_when_its_backend_stops_serving,
     a_pod_reaches_itself_by_every_frontend,
+    the_newest_flow_of_a_full_table_is_whole,
 );
 
 /// The first sequence number of the client, and of the server.
@@ -227,4 +229,44 @@ fn a_pod_reaches_itself_by_every_frontend<A: Kin>() {
             assert_eq!((shown.source, shown.destination), (call.destination, call.source));
         }
     }
+}
+
+/// A full table pushes out what was not used since it was inserted: where all else is in use, half of the newest flow.
+fn the_newest_flow_of_a_full_table_is_whole<A: Kin>() {
+    /// So many of the last flows are in use all the time: about as many as the table holds.
+    const IN_USE: u16 = 480;
+    const FIRST_PORT: u16 = 20_000;
+    let mut stage = Stage::<A>::new(&[local(1)]);
+    let way = Way::<A> {
+        client: client(),
+        frontend: (balancer(), 80),
+        backend: local(1),
+        there: program::FROM_NETWORK,
+        back: program::TO_NETWORK,
+        verdict: PASS,
+    };
+    let mut dice = Dice(1);
+    for port in FIRST_PORT..FIRST_PORT + 5000 {
+        let syn = Frame::syn((way.client, port), way.frontend);
+        let seen = stage.send(way.there, &syn, way.verdict);
+        let answer = seen.turned().numbered(tcp::SYN | tcp::ACK, FIRST.1, FIRST.0 + 1);
+        let shown = stage.send(way.back, &answer, way.verdict);
+        assert_eq!(
+            shown.source, syn.destination,
+            "the answer to the call from {port}"
+        );
+        if port < FIRST_PORT + IN_USE {
+            continue;
+        }
+        for _ in 0..8 {
+            let back = dice.below(usize::from(IN_USE)) as u16;
+            let again = Frame::syn((way.client, port - back), way.frontend);
+            stage.send(way.there, &again, way.verdict);
+        }
+    }
+    let first = (FIRST_PORT..FIRST_PORT + 1000).filter(|port| {
+        let old = Frame::syn((way.client, *port), way.frontend);
+        stage.flow(FlowTable::Embryos, &old, Direction::Forward).is_some()
+    });
+    assert!(first.count() < 500, "the table was never full");
 }

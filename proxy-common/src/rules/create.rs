@@ -7,6 +7,7 @@ use crate::layout::{
 use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
 use crate::rules::forward::{find_step, live, note};
+use crate::rules::headers::tcp;
 use crate::rules::step::{DrawWaiting, FindWaiting, Number, Publish, Reclaim, ReserveReverse, Settle};
 use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, dsr, lifetime, load};
 
@@ -16,6 +17,8 @@ const BACKENDS_TRIED: u32 = 3;
 const PORTS_TRIED: u32 = 8;
 /// How many flows that wait for their client are compared, if all those ports were in use.
 const PORTS_COMPARED: u32 = 12;
+/// For how many seconds a datagram's answer is awaited: as long as resolvers wait (resolv.conf(5)).
+const ANSWER_AWAITED: u32 = 5;
 
 /// What is to be done with a packet whose key has no flow.
 #[inline(always)]
@@ -207,11 +210,19 @@ pub(crate) fn reclaim<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) ->
     true
 }
 
-/// Whether a flow has the reverse key whose client has not answered yet.
+/// Whether a flow has the reverse key whose client has not answered yet, and may go. What answers a datagram has no number to
+/// tell whose it is: while one may be on its way, nobody else gets the port.
 #[inline(always)]
 fn waits<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
-    live(node, FlowTable::Embryos, &work.partner, &mut work.spare)
-        && work.spare.action != Action::Foreign as u8
+    if !live(node, FlowTable::Embryos, &work.partner, &mut work.spare)
+        || work.spare.action == Action::Foreign as u8
+    {
+        return false;
+    }
+    let meta = work.spare.meta;
+    work.partner.protocol != protocol::UDP
+        || meta.state() & state::REPLIED != 0
+        || lifetime::age(meta, node.now()) >= ANSWER_AWAITED.wrapping_mul(node.config().ticks_per_second)
 }
 
 /// Draws a backend and settles how its packets go on; with affinity the client keeps it.
@@ -436,6 +447,8 @@ pub(crate) fn count_made<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) {
 
 /// Enters a tuple that netfilter's masquerade took out of our range, so that no flow of ours uses it (rule 3). It lives as
 /// long as a flow of ours whose client has answered: netfilter keeps its tuples through pauses, too.
+///
+/// A reset is nobody's flow: so the node's own stack answers what comes back to one of ours that was pushed out.
 #[inline(always)]
 pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
     let packet = &work.packet;
@@ -453,6 +466,9 @@ pub(crate) fn foreign<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) {
             let bits = super::state::after(work.flow.meta.state(), Direction::Forward, &work.packet);
             note(node, work, table, bits);
         }
+        return;
+    }
+    if work.packet.tcp_flags & tcp::RST != 0 {
         return;
     }
     work.flow = Flow {

@@ -71,15 +71,16 @@ pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &
 }
 
 /// Whether a flow still binds this packet. TCP: a SYN on a closing flow, or towards a dead backend, starts anew, and so
-/// does SCTP's INIT; all else follows the entry, because a connection belongs to its endpoint until it ends. UDP: as long as the backend
-/// serves.
+/// does SCTP's INIT, unless its client only [refused](super::state::is_refused) what answered its opening; all else follows the entry, because
+/// a connection belongs to its endpoint until it ends. UDP: as long as the backend serves.
 #[inline(always)]
 pub(crate) fn holds<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> bool {
     if work.packet.protocol != protocol::UDP {
         if !work.packet.opens() {
             return true;
         }
-        if super::state::is_closing(work.flow.meta.state()) {
+        let bits = work.flow.meta.state();
+        if super::state::is_closing(bits) && !super::state::is_refused(bits) {
             return false;
         }
     }
@@ -90,10 +91,15 @@ pub(crate) fn holds<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> bool 
 /// Notes what the packet does to its flow.
 #[inline(always)]
 pub(crate) fn follow<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, table: FlowTable) {
-    let mut bits = super::state::after(work.flow.meta.state(), Direction::Forward, &work.packet);
-    if work.flow.action == Action::Encapsulate as u8 {
-        bits = dsr::after(bits, &work.packet);
-    }
+    let before = work.flow.meta.state();
+    let bits = if work.flow.action == Action::Encapsulate as u8 {
+        dsr::after(
+            super::state::after(before, Direction::Forward, &work.packet),
+            &work.packet,
+        )
+    } else {
+        super::state::after_call(before, &work.packet)
+    };
     if table == FlowTable::Embryos && proves(work) {
         let bits = bits | state::ESTABLISHED;
         node.step(Promote { bits }, work);

@@ -162,7 +162,8 @@ impl<A: Spoken> Model<A> {
         if packet.protocol == protocol::UDP {
             return !self.serves(live);
         }
-        packet.flags == tcp::SYN && (rules_state::is_closing(live.bits) || !self.serves(live))
+        let is_over = rules_state::is_closing(live.bits) && !rules_state::is_refused(live.bits);
+        packet.flags == tcp::SYN && (is_over || !self.serves(live))
     }
 
     fn packet(&self, base: Packet<A>, segment: Segment, expected: u32) -> Packet<A> {
@@ -225,7 +226,7 @@ impl<A: Spoken> Model<A> {
             let is_reclaimed = self.scene.counted(Counter::SourcePortReclaimed) > reclaimed;
             self.take_over(which, &seen, is_reclaimed);
         }
-        live.bits = rules_state::after(live.bits, Direction::Forward, &self.scene.work.packet);
+        live.bits = rules_state::after_call(live.bits, &self.scene.work.packet);
         let is_proof = match packet.protocol {
             protocol::UDP => true,
             _ => {

@@ -9,7 +9,7 @@ use crate::layout::{
     FlowTable, FrontendKey, FrontendKind, ListWord, Port, Service, ServiceId, V4, V6, When, protocol,
 };
 use crate::rules::headers::{Readable, tcp};
-use crate::rules::{Decision, Origin, Verdict, Work, hook, sctp, settled};
+use crate::rules::{Decision, Directory, Origin, Verdict, Work, hook, sctp, settled};
 
 /// Ticks of a second in the scene.
 pub(crate) const SECOND: u32 = 250;
@@ -407,9 +407,13 @@ impl<A: Spoken> Scene<A> {
         verdict
     }
 
-    /// Sends a packet through a hook.
+    /// Sends a packet through a hook. A drop is counted, as programs count it.
     pub(crate) fn send(&mut self, at: Hook, packet: Packet<A>) -> Decision {
-        self.verdict(at, &packet.bytes()).decision()
+        let decision = self.verdict(at, &packet.bytes()).decision();
+        if let Decision::Drop(counter) = decision {
+            self.node.count(counter);
+        }
+        decision
     }
 
     /// Sends a packet through a hook that must translate it; gives what leaves.

@@ -44,6 +44,31 @@ pub(crate) const fn is_closing(bits: u8) -> bool {
     bits & state::RESET != 0 || bits & BOTH_FINS == BOTH_FINS
 }
 
+/// [`after`] a packet from the client of a flow that it may not have proven yet.
+#[inline(always)]
+pub(crate) fn after_call<A: Addr>(before: u8, packet: &Headers<A>) -> u8 {
+    let bits = after(before, Direction::Forward, packet);
+    if packet.protocol != protocol::TCP || before & (state::ESTABLISHED | state::JOINED) != 0 {
+        return bits;
+    }
+    if packet.tcp_flags & tcp::RST != 0 {
+        return bits | state::FIN_FORWARD;
+    }
+    if packet.opens() && is_refused(before) {
+        return 0;
+    }
+    bits
+}
+
+/// Whether the last that a client did was to reset what answered its SYN: a backend that still knows an old connection of the
+/// tuple answers for that one, the client resets it, and sends its SYN again (RFC 9293, section 3.5.1). By another source port that would meet the
+/// next of the backend's memories; by the same one it meets what was just forgotten.
+#[inline(always)]
+pub(crate) const fn is_refused(bits: u8) -> bool {
+    const REFUSED: u8 = state::RESET | state::FIN_FORWARD;
+    bits & (REFUSED | state::FIN_REVERSE | state::ESTABLISHED | state::JOINED) == REFUSED
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +107,23 @@ mod tests {
             Direction::Reverse,
             &segment(tcp::FIN | tcp::ACK, true)
         )));
+    }
+
+    #[test]
+    fn a_client_that_resets_the_answer_to_its_syn_may_send_that_again() {
+        let (reset, syn) = (segment(tcp::RST, false), segment(tcp::SYN, false));
+        for before in [0, state::REPLIED] {
+            let refused = after_call(before, &reset);
+            assert!(is_refused(refused) && is_closing(refused));
+            assert_eq!(after_call(refused, &syn), 0);
+        }
+        // A backend's refusal, or a connection that was proven, is another matter.
+        assert!(!is_refused(after(0, Direction::Reverse, &reset)));
+        assert!(!is_refused(after_call(
+            state::REPLIED | state::ESTABLISHED,
+            &reset
+        )));
+        assert!(!is_refused(after_call(state::JOINED, &reset)));
     }
 
     #[test]

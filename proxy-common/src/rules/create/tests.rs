@@ -23,6 +23,7 @@ in_both_families!(
     exhausted_source_ports_are_counted,
     a_flood_takes_source_ports_from_itself_alone,
     the_port_that_waited_longest_of_some_is_taken,
+    no_port_is_taken_whose_datagram_may_still_be_answered,
     without_a_range_nothing_is_sent_in_the_nodes_name,
     a_hairpin_goes_by_the_primary_address,
     a_hairpin_without_a_primary_address_is_dropped,
@@ -46,6 +47,7 @@ in_both_families!(
     the_loser_of_a_race_uses_the_winners_flow,
     netfilters_use_of_a_port_of_the_range_is_entered,
     a_foreign_tuple_stays_while_it_is_used,
+    a_reset_of_the_nodes_own_takes_no_port,
     a_guarded_address_is_for_its_ranges_alone,
     the_longest_range_says_whose_it_is,
 );
@@ -260,6 +262,29 @@ fn a_flood_takes_source_ports_from_itself_alone<A: Spoken>() {
         let shown = scene.translated(Hook::FromNetwork, standing.turned().with_flags(tcp::ACK));
         assert_eq!(shown.destination.1, OUTSIDE.1);
     }
+}
+
+/// A late answer would go to whoever has the port by then.
+fn no_port_is_taken_whose_datagram_may_still_be_answered<A: Spoken>() {
+    const PORTS: u16 = 4;
+    const AWAITED: u32 = 5 * SECOND;
+    let mut scene = Scene::<A>::new(&[REMOTE]);
+    scene.node.config.snat_count = PORTS;
+    let first = CONFIG.snat_first;
+    let calls = [0, 1, 2, 3].map(|nth| Packet::udp((CLIENT, first + nth), BALANCER));
+    let seen = calls.map(|call| scene.translated(Hook::FromNetwork, call));
+    scene.node.advance(AWAITED - 1);
+    let refused = scene.send(Hook::FromNetwork, Packet::udp(OUTSIDE, BALANCER));
+    assert_eq!(refused, Decision::Drop(Counter::SourcePortsExhausted));
+    // What was answered awaits nothing.
+    scene.translated(Hook::FromNetwork, seen[2].turned());
+    let taken = scene.translated(Hook::FromNetwork, Packet::udp(OUTSIDE, BALANCER));
+    assert_eq!(taken.source, seen[2].source);
+    scene.node.advance(1);
+    scene.translated(Hook::FromNetwork, Packet::udp((CLIENT, 3), BALANCER));
+    let there = calls.map(|call| scene.tables(&call, Direction::Forward).0);
+    assert_eq!(there.iter().filter(|is_there| **is_there).count(), 2);
+    assert_eq!(scene.counted(Counter::SourcePortReclaimed), 2);
 }
 
 /// Of those that wait, one that waits long gives its port before one that does not.
@@ -625,6 +650,23 @@ fn netfilters_use_of_a_port_of_the_range_is_entered<A: Spoken>() {
         );
     }
     assert_eq!(scene.counted(Counter::ForeignPort), 1);
+}
+
+/// What comes back to a flow of ours that was pushed out is answered by the node's own stack.
+fn a_reset_of_the_nodes_own_takes_no_port<A: Spoken>() {
+    for make in [Packet::<A>::syn, Packet::init] {
+        let mut scene = Scene::<A>::new(&[REMOTE]);
+        scene.node.config.snat_count = 1;
+        let call = make(OUTSIDE, BALANCER);
+        let seen = scene.translated(Hook::FromNetwork, call);
+        scene.node.flows.borrow_mut().clear();
+        let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK);
+        assert_eq!(scene.send(Hook::FromNetwork, answer), Decision::Pass);
+        let reset = seen.with_flags(tcp::RST);
+        assert_eq!(scene.send(Hook::ToNetwork, reset), Decision::Pass);
+        assert_eq!(scene.counted(Counter::ForeignPort), 0);
+        assert_eq!(scene.translated(Hook::FromNetwork, call).source, seen.source);
+    }
 }
 
 /// A connection that netfilter owns is in use through pauses as long as a connection's may be, and until it ends.

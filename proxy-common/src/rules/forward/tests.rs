@@ -19,6 +19,8 @@ in_both_families!(
     a_second_syn_ack_sets_the_number_anew,
     a_syn_on_a_live_flow_keeps_its_backend,
     a_syn_on_a_closing_flow_chooses_anew,
+    a_syn_after_an_old_connections_answer_goes_by_the_same_port,
+    a_syn_after_a_backends_refusal_chooses_anew,
     a_syn_towards_a_dead_backend_chooses_anew,
     an_established_connection_keeps_a_dead_backend,
     data_restores_a_life_that_a_reset_shortened,
@@ -179,6 +181,38 @@ fn a_syn_on_a_closing_flow_chooses_anew<A: Spoken>() {
         assert_eq!(scene.tables(&seen.turned(), Direction::Reverse), (false, false));
         assert_eq!(scene.counted(Counter::FlowCreated), 2);
     }
+}
+
+/// The backend has half a connection of the source port, of a client that never answered: it answers for that one, and forgets it when
+/// the new client resets it.
+fn a_syn_after_an_old_connections_answer_goes_by_the_same_port<A: Spoken>() {
+    for answer in [tcp::ACK, tcp::SYN | tcp::ACK] {
+        let mut scene = Scene::<A>::new(&[REMOTE, REMOTE + 1]);
+        let call = Packet::<A>::syn((CLIENT, 40000), (LOAD_BALANCER, 80));
+        let seen = scene.translated(Hook::FromNetwork, call);
+        let old = seen.turned().with_flags(answer).numbers(7000, 50);
+        assert_eq!(scene.translated(Hook::FromNetwork, old).destination, call.source);
+        let reset = scene.translated(Hook::FromNetwork, call.with_flags(tcp::RST).numbers(50, 0));
+        assert_eq!((reset.source, reset.destination), (seen.source, seen.destination));
+        let again = scene.translated(Hook::FromNetwork, call);
+        assert_eq!((again.source, again.destination), (seen.source, seen.destination));
+        assert_eq!(scene.counted(Counter::FlowCreated), 1);
+        // The answer to this one proves its client.
+        let answer = again.turned().with_flags(tcp::SYN | tcp::ACK).numbers(9000, 1001);
+        scene.translated(Hook::FromNetwork, answer);
+        scene.translated(Hook::FromNetwork, call.with_flags(tcp::ACK).numbers(1001, 9001));
+        assert_eq!(scene.tables(&call, Direction::Forward), (false, true));
+    }
+}
+
+fn a_syn_after_a_backends_refusal_chooses_anew<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[LOCAL, LOCAL + 1]);
+    draw_only(&scene, 0);
+    let seen = scene.translated(Hook::FromPod, syn());
+    scene.translated(Hook::ToPod, seen.turned().with_flags(tcp::RST | tcp::ACK));
+    draw_only(&scene, 1);
+    let again = scene.translated(Hook::FromPod, syn());
+    assert_eq!(again.destination.0, A::of(LOCAL + 1));
 }
 
 fn a_syn_towards_a_dead_backend_chooses_anew<A: Spoken>() {
