@@ -6,10 +6,10 @@ mod agent;
 mod connect;
 mod flood;
 mod live;
-mod netfilter;
 mod packet;
 mod packet_page;
 mod page;
+mod peer;
 mod probe;
 mod record;
 mod scale;
@@ -38,7 +38,7 @@ struct Arguments {
     #[arg(long, default_value_t = 2000)]
     connections: u32,
     /// How many Services there are
-    #[arg(long, value_delimiter = ',', default_value = "1,1000,10000")]
+    #[arg(long, value_delimiter = ',', default_value = "1,1000,10000,30000")]
     services: Vec<usize>,
     /// Where the records go
     #[arg(long, default_value = "target/bench/latest.json")]
@@ -46,7 +46,7 @@ struct Arguments {
     /// Only the packets' part
     #[arg(long)]
     packets_only: bool,
-    /// Also write the tables of packets into docs/performance.md
+    /// Also write the tables into docs/performance.md
     #[arg(long)]
     page: bool,
     #[command(subcommand)]
@@ -66,6 +66,8 @@ enum Part {
     /// Be an agent that is measured
     #[command(hide = true)]
     AgentSubject(agent::Subject),
+    /// Connections a second and the time of one: directly, by socket LB, by TC and by kube-proxy
+    Connect(connect::Connect),
     /// Floods of clients that do not exist: what becomes of conversations that stand, of new clients and of memory
     Flood(flood::Flooding),
     /// Be a client beside a flood
@@ -99,6 +101,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(Part::Probe(probe)) => return probe.run(),
         Some(Part::Agent(agent)) => return agent::run(agent),
         Some(Part::AgentSubject(subject)) => return subject.run(),
+        Some(Part::Connect(connect)) => return connect::run(connect),
         Some(Part::Flood(flooding)) => return flood::run(flooding),
         Some(Part::FloodClient(client)) => return client.run(),
         Some(Part::FloodHolder(holder)) => return holder.run(),
@@ -112,12 +115,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     xdp::run(arguments.rounds, &mut records)?;
     if !arguments.packets_only {
         live::measure(&live::all(arguments.rounds)?, &mut records)?;
-        connect::run(
-            arguments.rounds,
-            arguments.connections,
-            &arguments.services,
-            &mut records,
-        )?;
+        let connect = connect::all(arguments.rounds, arguments.connections, &arguments.services)?;
+        connect::measure_all(&connect, &mut records)?;
     }
     println!("{}", records.table());
     record::write(&arguments.output, &records)?;
@@ -125,6 +124,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         page::write("packets", &packet_page::section(&records)?)?;
         if !arguments.packets_only {
             page::write("live", &live::section(&records)?)?;
+            page::write("connect", &connect::section(&records, &arguments.services)?)?;
         }
     }
     Ok(())

@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn the_page_has_the_marks_of_all_parts() {
         let text = std::fs::read_to_string(PAGE).unwrap();
-        for part in ["packets", "live", "flood", "scale"] {
+        for part in ["packets", "live", "connect", "flood", "scale"] {
             assert!(replaced(&text, part, "").is_some(), "{part}");
         }
     }

@@ -1,11 +1,10 @@
 //! A lab in which a node forwards.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::address::{self, Family};
 use lab::cluster::ControlPlane;
 use lab::manifest::Service;
@@ -13,16 +12,17 @@ use lab::options::Xdp;
 use lab::packet::wire;
 use lab::{ECHO_PORT, Lab, Namespace, Options};
 use nix::net::if_::if_nametoindex;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::frames::{Frames, Shape};
 use super::{Live, Way, rate};
+use crate::peer::{self, Peer};
 
 const NODE_PORT: u16 = 30_090;
 /// The client's first port.
 const FIRST_PORT: u16 = 20_000;
 const UPLINK: &str = "eth0";
-/// The uplink's other end, and the node that forwards.
+/// The uplink's other end, named after the node that forwards.
 const FAR_END: &str = "n1";
 /// How long a proxy may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,10 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Rig {
     way: Way,
     lab: Lab,
-    kube_proxy: Option<Child>,
+    kube_proxy: Option<Peer>,
     service: Service,
     shape: Shape,
-    versions: Vec<String>,
 }
 
 impl Rig {
@@ -61,21 +60,13 @@ impl Rig {
             .namespace()
             .run(|| ethtool.status().context("starting ethtool"))?;
         ensure!(status.success(), "ethtool failed: {status}");
-        let (mut kube_proxy, mut versions) = (None, Vec::new());
-        match way {
-            Way::Shunt(_) => lab.apply(&service)?,
-            Way::KubeProxy(mode, iptables) => {
-                lead_to_api(&lab, plane)?;
-                let place = lab.host(1);
-                versions = plane.kube_proxy_versions(place, iptables)?;
-                let mut command = plane.kube_proxy(place, FAR_END, mode, iptables)?;
-                command
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null());
-                kube_proxy = Some(place.spawn(&mut command)?);
+        let kube_proxy = match way {
+            Way::Shunt(_) => {
+                lab.apply(&service)?;
+                None
             }
-        }
+            Way::KubeProxy(mode, iptables) => Some(Peer::start(&lab, plane, mode, iptables)?),
+        };
         let shape = shape(&lab, flows)?;
         let mut rig = Self {
             way,
@@ -83,33 +74,21 @@ impl Rig {
             kube_proxy,
             service,
             shape,
-            versions,
         };
         rig.establish(flows)?;
         Ok(rig)
     }
 
-    /// Gives its Service, which all have, to the API server, and the Node with its address.
+    /// Gives its Service, which all have, to the API server, and the Node.
     pub(super) fn publish(&self, plane: &ControlPlane) -> Result<()> {
-        let node = format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {FAR_END}}}\n---\n");
-        plane.apply(&format!("{node}{}", self.service.manifest()))?;
-        let address = address::node(1).v4;
-        let status =
-            json!({"status": {"addresses": [{"type": "InternalIP", "address": address}]}}).to_string();
-        let patch = [
-            "patch",
-            "node",
-            FAR_END,
-            "--subresource=status",
-            "--type=merge",
-            "--patch",
-        ];
-        plane.kubectl(&[patch.as_slice(), &[&status]].concat()).map(drop)
+        peer::publish_node(plane)?;
+        plane.apply(&self.service.manifest())
     }
 
     /// What it is made of.
     pub(super) fn told(&self, name: &str) -> String {
-        format!("{name}: {} {}", self.lab.options(), self.versions.join(", "))
+        let versions = self.kube_proxy.as_ref().map(|peer| peer.versions.join(", "));
+        format!("{name}: {} {}", self.lab.options(), versions.unwrap_or_default())
     }
 
     /// Calls by as many sockets as there are flows, twice each: a reply and what follows it establish a flow.
@@ -119,10 +98,8 @@ impl Rig {
         for port in FIRST_PORT..FIRST_PORT + flows {
             let client = self.lab.client.namespace();
             while !client.run(|| exchange(port, node))? {
-                if let Some(kube_proxy) = &mut self.kube_proxy
-                    && let Some(status) = kube_proxy.try_wait()?
-                {
-                    bail!("kube-proxy ended with {status}");
+                if let Some(kube_proxy) = &mut self.kube_proxy {
+                    kube_proxy.check()?;
                 }
                 ensure!(Instant::now() < deadline, "nobody answers at {node}");
             }
@@ -166,16 +143,6 @@ impl Rig {
     }
 }
 
-impl Drop for Rig {
-    fn drop(&mut self) {
-        if let Some(kube_proxy) = &mut self.kube_proxy {
-            // It may have ended.
-            drop(kube_proxy.kill());
-            drop(kube_proxy.wait());
-        }
-    }
-}
-
 /// An exchange of two datagrams each way; false if one is not answered.
 fn exchange(port: u16, node: SocketAddr) -> Result<bool> {
     let socket = UdpSocket::bind((address::CLIENT.v4, port)).context("a socket of the client")?;
@@ -214,25 +181,6 @@ fn link_address(namespace: &Namespace, interface: &str) -> Result<[u8; 6]> {
         .map(|byte| u8::from_str_radix(byte, 16).context("no link-layer address"))
         .collect::<Result<_>>()?;
     bytes.try_into().ok().context("no link-layer address")
-}
-
-/// Connects the first node to the network of the API server.
-fn lead_to_api(lab: &Lab, plane: &ControlPlane) -> Result<()> {
-    static NEXT: AtomicU8 = AtomicU8::new(210);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let node = lab.host(1).namespace();
-    plane.place().namespace().ip(&[
-        format!(
-            "link add lab{number} type veth peer name api netns {}",
-            node.name()
-        ),
-        format!("link set lab{number} master nodes up"),
-    ])?;
-    let address = Ipv4Addr::from([172, 31, 99, number]);
-    node.ip(&[
-        "link set api up".to_owned(),
-        format!("address add {address}/24 dev api"),
-    ])
 }
 
 /// Frames that are dropped where they come in: what is measured beside a proxy's work.

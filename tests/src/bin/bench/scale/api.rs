@@ -1,6 +1,7 @@
 //! What the bench makes of the API.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
@@ -17,36 +18,46 @@ const AT_ONCE: usize = 32;
 const NODES: usize = 100;
 /// The node that the proxy runs on.
 pub(super) const NODE: &str = "node-1";
-/// Where the client's server listens; on the node itself.
-pub(super) const SERVER: u16 = 8080;
+/// Where all endpoints listen: the client's server, on the node itself, among them.
+pub(crate) const SERVER: u16 = 8080;
 
 /// A client of the API inside the control plane's namespace.
-pub(super) struct Api {
+pub(crate) struct Api {
     kubeconfig: Kubeconfig,
     namespace: Namespace,
 }
 
 impl Api {
-    pub(super) fn of(plane: &ControlPlane) -> Result<Self> {
+    pub(crate) fn of(plane: &ControlPlane) -> Result<Self> {
         Ok(Self {
             kubeconfig: Kubeconfig::read_from(plane.kubeconfig()).context("reading the kubeconfig")?,
             namespace: plane.place().namespace().clone(),
         })
     }
 
-    /// Makes the Services that are there before a proxy starts.
+    /// Makes the Node, and the Services that are there before a proxy starts.
     pub(super) fn fill(&self, services: usize, endpoints: usize) -> Result<()> {
+        self.run(async |client| make_node(&client).await)?;
+        self.make(0..services, |number| addresses(number, endpoints))
+    }
+
+    /// Makes Services of these numbers, whose endpoints are at these addresses.
+    pub(crate) fn make(
+        &self,
+        services: Range<usize>,
+        endpoints: impl Fn(usize) -> Vec<Ipv4Addr> + Sync,
+    ) -> Result<()> {
         self.run(async |client| {
-            make_node(&client).await?;
             let make = |number| {
                 let client = client.clone();
+                let endpoints = endpoints(number);
                 async move {
                     let name = format!("s{number}");
                     create(&client, SERVICES, &service(&name, cluster_ip(number))).await?;
-                    create(&client, SLICES, &slice(&name, &addresses(number, endpoints))).await
+                    create(&client, SLICES, &slice(&name, &endpoints)).await
                 }
             };
-            stream::iter((0..services).map(make))
+            stream::iter(services.map(make))
                 .buffer_unordered(AT_ONCE)
                 .try_collect::<()>()
                 .await
@@ -135,8 +146,8 @@ async fn create(client: &Client, path: &str, object: &Value) -> Result<()> {
         .map(drop)
 }
 
-/// Of a Service that is there before.
-fn cluster_ip(number: usize) -> Ipv4Addr {
+/// The address of the Service of this number; its port is 80.
+pub(crate) fn cluster_ip(number: usize) -> Ipv4Addr {
     address([10, 96, 4, 0], number)
 }
 

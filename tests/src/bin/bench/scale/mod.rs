@@ -3,7 +3,7 @@
 //! N Services of M endpoints each are in the API before the proxy starts on a host beside it. Then one Service after the other
 //! is added, and a client on the host calls it until it is served. Each proxy gets a host of its own.
 
-mod api;
+pub(crate) mod api;
 mod latency;
 mod measure;
 mod page;
