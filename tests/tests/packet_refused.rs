@@ -337,8 +337,13 @@ fn exhausted_source_ports_drop<A: Kin>() {
             source: (call.source.ip(), port).into(),
             ..call.clone()
         };
-        // Its client has not answered yet: another gets the port.
         let other = client(40003);
+        if let Transport::Udp(_) = call.transport {
+            // An answer may be on its way, and has no number that tells whose it is.
+            is_dropped_after_collisions(&mut stage, &other, Counter::SourcePortsExhausted, 11);
+            stage.send(program::FROM_NETWORK, &seen.clone().turned(), REDIRECT);
+        }
+        // Its client has not answered yet: another gets the port.
         let counts = [
             (Counter::SourcePortReclaimed, 1),
             (Counter::FlowCreated, 1),
