@@ -147,7 +147,12 @@ pub(crate) fn make<A: Addr, N: FlowStore<A>>(
         // Its backend knows it by this port.
         return without_flow(node, work);
     }
-    // Towards the last backend that could be had.
+    // Towards the last backend that could be had: a draw after it may have failed half-way.
+    let backend = work.flow.backend;
+    let again = towards(node, origin, work, backend);
+    if again != Verdict::PASS {
+        return again;
+    }
     for _ in 0..PORTS_TRIED {
         work.flow.source_port = random_port(node, work);
         if node.step(ReserveReverse {}, work) != 0 {

@@ -31,6 +31,7 @@ in_both_families!(
     a_taken_reverse_key_means_another_backend,
     a_taken_reverse_key_of_the_only_backend_means_another_port,
     ports_are_tried_after_a_collision_whatever_the_last_draw_was,
+    a_draw_that_fails_half_way_leaves_nothing_of_its_own,
     an_expired_reverse_entry_is_no_obstacle,
     a_port_that_its_client_uses_again_is_free_once_the_connection_is_over,
     a_flow_that_lost_its_forward_entry_takes_its_own_reverse_entry,
@@ -391,6 +392,23 @@ fn ports_are_tried_after_a_collision_whatever_the_last_draw_was<A: Spoken>() {
     let seen = scene.translated(Hook::FromPod, Packet::syn((POD, 40000), (OTHER_IP, 80)));
     assert_eq!(seen.destination.0, A::of(LOCAL));
     assert_ne!(seen.source.1, 40000);
+}
+
+/// Nothing leaves half in the node's name, half in the client's.
+fn a_draw_that_fails_half_way_leaves_nothing_of_its_own<A: Spoken>() {
+    let mut scene = Scene::<A>::new(&[REMOTE, REMOTE + 1]);
+    let call = |port, frontend| Packet::syn((CLIENT, port), frontend);
+    scene.node.script([0]);
+    let first = scene.translated(Hook::FromNetwork, call(CONFIG.snat_first, (CLUSTER_IP, 80)));
+    scene.node.routes.insert(A::of(REMOTE + 1), Err(Counter::NoRoute));
+    // A collision, then twice the backend that there is no way to.
+    scene.node.script([0, 1, 1]);
+    let second = scene.translated(Hook::FromNetwork, call(CONFIG.snat_first, BALANCER));
+    assert_eq!(
+        (second.source.0, second.destination),
+        (A::of(EGRESS), first.destination)
+    );
+    assert_ne!(second.source.1, first.source.1);
 }
 
 fn a_port_that_its_client_uses_again_is_free_once_the_connection_is_over<A: Spoken>() {
