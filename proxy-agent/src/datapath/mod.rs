@@ -34,6 +34,7 @@ mod map;
 mod memory;
 mod migration;
 mod migration_copy;
+mod needs;
 mod netlink;
 mod node_ports;
 mod object;
