@@ -4,6 +4,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
+use super::error::DatapathError;
 use super::sys::{self, attach_type, program_type};
 
 /// The first version of the kernel that has it all.
@@ -61,13 +62,17 @@ impl Need {
     }
 }
 
-/// Says what this kernel lacks of all that, if it lacks something. What could not be tried is not said to be missing.
-pub(super) fn lack() -> Option<String> {
+/// Refuses a kernel that lacks some of it, before anything is touched. What could not be tried is not said to be missing.
+pub(super) fn check() -> Result<(), DatapathError> {
+    lack(&NEEDS).map_or(Ok(()), |lack| Err(DatapathError::Refused(lack)))
+}
+
+fn lack(needs: &[Need]) -> Option<String> {
     let is_missing = |need: &&Need| (need.attempt)().is_err_and(|error| !is_a_right(&error));
-    let missing: Vec<_> = NEEDS.iter().filter(is_missing).map(Need::text).collect();
+    let missing: Vec<_> = needs.iter().filter(is_missing).map(Need::text).collect();
     (!missing.is_empty()).then(|| {
         format!(
-            "this kernel lacks {}: Linux {}.{} and later have it all",
+            "this kernel lacks {}; Linux {}.{} and later have all that is needed: `shunt doctor` says what this one has",
             missing.join(", "),
             OLDEST.0,
             OLDEST.1
@@ -123,7 +128,7 @@ mod tests {
 
     #[test]
     fn this_kernel_has_all_that_is_needed() {
-        assert_eq!(lack(), None);
+        assert!(check().is_ok());
         for need in &NEEDS {
             assert!((need.attempt)().is_ok(), "{}", need.name);
         }
@@ -151,6 +156,37 @@ mod tests {
             })
             .collect();
         assert_eq!(rows, needs);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_version_and_missing_rights_are_not() {
+        let need = |what, since, attempt| Need {
+            name: "some",
+            what,
+            since,
+            gives: "something",
+            attempt,
+        };
+        let needs = [
+            need("what it has", (5, 1), || Ok(())),
+            need("one thing", (5, 12), || {
+                Err(io::Error::from_raw_os_error(libc::EINVAL))
+            }),
+            need("what nobody may try", (5, 13), || {
+                Err(io::Error::from_raw_os_error(libc::EPERM))
+            }),
+            need("another", (5, 14), || {
+                Err(io::Error::from_raw_os_error(libc::ENOPROTOOPT))
+            }),
+        ];
+        let said = lack(&needs).unwrap();
+        assert!(
+            said.starts_with(
+                "this kernel lacks one thing (Linux 5.12), another (Linux 5.14); Linux 6.1 and later"
+            ),
+            "{said}"
+        );
+        assert_eq!(lack(&needs[..1]), None);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use tracing::warn;
 use super::error::{Context, DatapathError};
 use super::instance::Instance;
 use super::map::Map;
-use super::needs;
 use super::options::XdpMode;
 use super::size::MapSizes;
 use super::specification;
@@ -145,8 +144,8 @@ fn refused(name: &str, error: &ProgramError) -> DatapathError {
                 .get(lines.len().saturating_sub(LOG_LINES)..)
                 .unwrap_or_default();
             let hint = match io_error.raw_os_error() {
-                Some(libc::EPERM) => " (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)".to_owned(),
-                _ => needs::lack().map_or_else(String::new, |lack| format!(" ({lack})")),
+                Some(libc::EPERM) => " (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)",
+                _ => "",
             };
             format!("{io_error}{hint}\n{}", tail.join("\n"))
         }
