@@ -16,7 +16,7 @@ use table::Table;
 const SERVED: [&str; 4] = ["6.1", "6.12", "6.18", "7"];
 /// Where some of it runs with all other tests.
 const EVERYDAY: &str = "6.12";
-/// What runs there besides the programs of the layer: together it takes less than five minutes.
+/// What runs there besides the programs of the layer. Each takes minutes.
 const EVERYDAY_PACKETS: [&str; 1] = ["tests/packet_xdp"];
 /// What loads programs and is compared with the table.
 const LOADS: &str = "tests/kernels_programs";
