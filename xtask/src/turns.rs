@@ -123,7 +123,7 @@ mod tests {
 
     /// Each runs, whatever becomes of those before it.
     #[test]
-    fn the_shell_runs_programs_command() {
+    fn the_shell_runs_programs_in_turn() {
         let program = |file: &str| Program {
             layer: Layer::Packet,
             name: file.to_owned(),
