@@ -34,8 +34,11 @@ const NOBODY: u8 = 4;
 /// From this kernel on a veth says whether its other end takes what XDP sends.
 const TELLS_XDP_FEATURES: (u32, u32) = (6, 3);
 
+/// What is tried in the lab.
+type Step = fn(&Lab) -> Result<()>;
+
 /// In this order: the later ones change the network.
-const STEPS: [(&str, fn(&Lab) -> Result<()>); 6] = [
+const STEPS: [(&str, Step); 6] = [
     (
         "Services are reached from pods, hosts and outside",
         services::are_reached,
