@@ -122,21 +122,20 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
             return taken;
         }
     }
-    let decided = decide_ingress::<A, LINK>(skb, (origin == Origin::Pod) as u32);
-    if decided != HAND_ON && decided != HAND_ON_ERROR {
-        return decided;
+    let is_pod = (origin == Origin::Pod) as u32;
+    let verdict = judge::<A, LINK>(skb, is_pod);
+    const ENCAPSULATE: Option<u8> = Some(Action::Encapsulate as u8);
+    let is_error = verdict.error_action() == ENCAPSULATE;
+    if !is_error && verdict.action() != ENCAPSULATE {
+        return execute::<A, LINK>(skb, is_pod, verdict);
     }
+    ahead::found(skb);
     if origin == Origin::Pod {
         // An error about what somebody else sent in its name.
         return dropped(Counter::NoRoute as u32);
     }
-    encapsulate::hand_on::<A, LINK>(skb, (decided == HAND_ON_ERROR) as u32)
+    encapsulate::hand_on::<A, LINK>(skb, is_error as u32)
 }
-
-/// What [`decide_ingress`] gives for a packet to be handed on whole, and for an ICMP error to be so: it has no stack left for
-/// that.
-const HAND_ON: i32 = i32::MIN + 1;
-const HAND_ON_ERROR: i32 = i32::MIN + 2;
 
 /// Sends a packet on of which nothing is new. Not inlined, as its like: the whole rule needs the stack.
 #[inline(never)]
@@ -178,18 +177,29 @@ fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_fronte
     }
 }
 
-/// Decides by the whole rule. Not inlined: the short way needs the stack.
+#[inline(always)]
+const fn origin(is_pod: u32) -> Origin {
+    if is_pod != 0 { Origin::Pod } else { Origin::Network }
+}
+
+/// What the whole rule says. Not inlined, as what is done about it is not: they need the stack one after the other.
 #[inline(never)]
-fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) -> i32 {
-    let origin = if is_pod != 0 { Origin::Pod } else { Origin::Network };
+fn judge<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) -> Verdict {
+    let (Some(config), Some(work)) = (config(), work::<A>()) else {
+        return Verdict::PASS;
+    };
+    let node = Node::new(skb, config);
+    hook::ingress(&node, origin(is_pod), &Packet::<LINK>::with(skb), work)
+}
+
+/// Does what the whole rule said, but for what goes on in an outer header.
+#[inline(never)]
+fn execute<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32, verdict: Verdict) -> i32 {
     let (Some(config), Some(work)) = (config(), work::<A>()) else {
         return PASS;
     };
-    let node = Node::new(skb, config);
-    let verdict = hook::ingress(&node, origin, &Packet::<LINK>::with(skb), work);
     const REDIRECT: u8 = Action::Redirect as u8;
     const HAIRPIN: u8 = Action::Hairpin as u8;
-    const ENCAPSULATE: u8 = Action::Encapsulate as u8;
     if let Some(counter) = verdict.dropped() {
         if counter == Counter::FragmentWithoutFirst as u32 {
             let verdict = ahead::again(skb);
@@ -215,18 +225,14 @@ fn decide_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32) 
         };
     }
     if let Some(action) = verdict.error_action() {
-        if action == ENCAPSULATE {
-            return HAND_ON_ERROR;
-        }
         return relay::<A, LINK>(skb, work, action as u32);
     }
     match verdict.action() {
         None => PASS,
         Some(REDIRECT) => around::<A, LINK>(skb, work),
         Some(HAIRPIN) => hairpin::<A, LINK>(skb, work),
-        Some(ENCAPSULATE) => HAND_ON,
         Some(_) => {
-            if origin == Origin::Network {
+            if origin(is_pod) == Origin::Network {
                 mark(skb, config);
             }
             ended(write::<A, LINK>(skb, work))

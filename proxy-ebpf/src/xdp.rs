@@ -293,16 +293,28 @@ fn follow<A: Family, const BUFFERS: bool>(md: *mut xdp_md, may_be_frontend: u32)
 /// Decides by the whole rule.
 #[inline(always)]
 fn decide<A: Family, const BUFFERS: bool>(md: *mut xdp_md, config: &'static Config) -> Option<u32> {
+    if read::<A, BUFFERS>(md) == 0 {
+        return None;
+    }
     let work = work::<A>()?;
     *tries()? = Tries::default();
     let node = Node::new(Frame::<BUFFERS> { md }, config);
-    let verdict = hook::ingress_whole(&node, &node.arrival, work);
+    let verdict = hook::ingress_whole(&node, work);
     let action = verdict.action()?;
     node.arrival.count_tries();
     if action != Action::Redirect as u8 {
         return None;
     }
     Some(send::<A, BUFFERS>(md, &work.packet, &work.flow))
+}
+
+/// Whether the workspace has what a whole packet says. Not inlined: the rules need the stack.
+#[inline(never)]
+fn read<A: Family, const BUFFERS: bool>(md: *mut xdp_md) -> u32 {
+    match work::<A>() {
+        Some(work) => hook::read_whole(&Frame::<BUFFERS> { md }, work) as u32,
+        None => 0,
+    }
 }
 
 /// Sends a frame on as its flow says, or lets it pass. Not inlined: the rules need the stack.

@@ -32,6 +32,8 @@ pub enum Attach {
     Tcx,
     /// Filters of a clsact queueing discipline.
     Clsact,
+    /// Whichever the kernel has.
+    Auto,
 }
 
 /// The agent's `--xdp`.
@@ -74,17 +76,22 @@ pub struct Options {
     pub xdp: Xdp,
 }
 
+impl Options {
+    /// What a lab is made of where nothing else is asked for.
+    pub const DEFAULT: Self = Self {
+        style: Style::Routed,
+        socket_lb: SocketLb::Enabled,
+        attach: Attach::Tcx,
+        offloads: true,
+        strict: false,
+        tunnel: false,
+        xdp: Xdp::Auto,
+    };
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            style: Style::Routed,
-            socket_lb: SocketLb::Enabled,
-            attach: Attach::Tcx,
-            offloads: true,
-            strict: false,
-            tunnel: false,
-            xdp: Xdp::Auto,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -116,6 +123,7 @@ impl Attach {
         match self {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+            Self::Auto => "auto",
         }
     }
 }

@@ -10,6 +10,7 @@ mod lint;
 mod object;
 mod setup;
 mod test;
+mod turns;
 mod vm;
 mod workspace;
 
@@ -90,8 +91,8 @@ enum Task {
 
 #[derive(Subcommand)]
 enum TestTask {
-    /// Load every program on each kernel that is served, in virtual machines, with what the DaemonSet may do, and compare what
-    /// the verifier says with tests/tests/kernels_programs/verified.txt
+    /// On each kernel that is served, in virtual machines: load every program with what the DaemonSet may do and compare what the
+    /// verifier says with tests/tests/kernels_programs/verified.txt, hand packets to them, and run a small lab
     Kernels {
         /// On this kernel alone, like 6.12; may be given more than once
         #[arg(long)]

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every layer of tests, from quick to real, and how many ran in each.
 
 use std::io::{BufRead, BufReader, Write};
+use std::iter::Sum;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -8,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{cluster, command, image, kernels, lab, lint, object, setup, vm, workspace};
+use crate::turns::Turns;
+use crate::{cluster, command, image, kernels, lab, lint, object, setup, turns, vm, workspace};
 
 /// Where property tests get their seed from.
 const SEED: &str = "PROPTEST_RNG_SEED";
@@ -33,8 +35,8 @@ pub(crate) enum Layer {
     Api,
     /// On another kernel, in a virtual machine: what this machine's may lack. Runs with `--all` or by name
     Vm,
-    /// Every program on the oldest kernel that is served, in a virtual machine; `cargo xtask test kernels` has them all. Runs
-    /// with `--all` or by name
+    /// Every program on the oldest kernel that is served, and some packets and real sockets on another, in virtual machines;
+    /// `cargo xtask test kernels` has all on all. Runs with `--all` or by name
     Kernels,
     /// A real Kubernetes; its programs are built from the Go module proxy, once. Runs with `--all` or by name
     Cluster,
@@ -43,12 +45,12 @@ pub(crate) enum Layer {
 }
 
 /// One test program, built.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Program {
     pub(crate) layer: Layer,
     pub(crate) name: String,
-    file: PathBuf,
-    directory: PathBuf,
+    pub(crate) file: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 /// How many tests there were.
@@ -56,6 +58,15 @@ pub(crate) struct Program {
 pub(crate) struct Count {
     pub(crate) passed: u32,
     pub(crate) failed: u32,
+}
+
+impl Sum for Count {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, count| Self {
+            passed: sum.passed + count.passed,
+            failed: sum.failed + count.failed,
+        })
+    }
 }
 
 /// Sets up, lints, builds, and runs the layers; an error if anything failed.
@@ -107,22 +118,22 @@ fn chosen(all: bool, only: &[Layer]) -> Vec<Layer> {
 }
 
 fn run_layer(layer: Layer, programs: &[Program]) -> Result<Count> {
+    if layer == Layer::Kernels {
+        return kernels::run_some(programs);
+    }
     let mut sum = Count::default();
     for program in programs.iter().filter(|program| program.layer == layer) {
         println!("\ntest: {layer:?}: {}", program.name);
         let count = run_program(program)?;
-        sum.passed += count.passed;
-        sum.failed += count.failed;
+        sum = [sum, count].into_iter().sum();
     }
     Ok(sum)
 }
 
 /// Runs one test program and counts by what it prints; one that ends badly without a failed test counts as one failure.
 fn run_program(program: &Program) -> Result<Count> {
-    match program.layer {
-        Layer::Vm => return run_on(KERNEL, program, &mut |_| {}),
-        Layer::Kernels => return kernels::run_on_oldest(program),
-        _ => {}
+    if program.layer == Layer::Vm {
+        return Ok(run_on(KERNEL, &[program], &mut |_| {})?.into_iter().sum());
     }
     let mut command = Command::new(&program.file);
     if std::env::var_os(SEED).is_none() {
@@ -155,28 +166,24 @@ fn run_program(program: &Program) -> Result<Count> {
     Ok(count)
 }
 
-/// The same in a virtual machine, where one test runs after another and all that they print is `heard`.
-pub(crate) fn run_on(kernel: &str, program: &Program, heard: &mut dyn FnMut(&str)) -> Result<Count> {
-    let mut count = Count::default();
-    let file = program.file.to_string_lossy();
-    let words = [&*file, "--nocapture", "--test-threads=1"].map(str::to_owned);
-    let code = vm::start(kernel, &words, &mut |line| {
+/// The same in a virtual machine, for programs one after another, in each of which one test runs after another. All that they
+/// print is `heard`.
+pub(crate) fn run_on(kernel: &str, programs: &[&Program], heard: &mut dyn FnMut(&str)) -> Result<Vec<Count>> {
+    let mut turns = Turns::of(programs);
+    let code = vm::start(kernel, &turns::command(programs), &mut |line| {
         heard(line);
-        if let Some(result) = result(line) {
-            count.passed += result.passed;
-            count.failed += result.failed;
-        }
+        turns.hear(line);
         writeln!(std::io::stdout(), "{line}").context("writing to the terminal")
     })?;
-    if code != 0 && count.failed == 0 {
-        println!("test: {} ended with {code}", program.name);
-        count.failed = 1;
-    }
-    Ok(count)
+    ensure!(
+        code == 0,
+        "the shell that runs the programs ended with {code} on {kernel}"
+    );
+    Ok(turns.counts())
 }
 
 /// Reads `test result: ok. 3 passed; 1 failed; ...`.
-fn result(line: &str) -> Option<Count> {
+pub(crate) fn result(line: &str) -> Option<Count> {
     let rest = line.strip_prefix("test result: ")?;
     let number = |word: &str| {
         let before = rest.split(word).next()?.trim_end();

@@ -64,7 +64,6 @@ pub(crate) mod program_type {
     #[cfg(test)]
     pub(crate) const XDP: u32 = 6;
     /// BPF_PROG_TYPE_SOCK_OPS
-    #[cfg(test)]
     pub(crate) const SOCK_OPS: u32 = 13;
     /// BPF_PROG_TYPE_CGROUP_SOCK_ADDR
     pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;

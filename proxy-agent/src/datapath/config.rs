@@ -80,7 +80,7 @@ fn flags(options: &DatapathOptions) -> Result<u32, DatapathError> {
 
 /// Whether bpf_l4_csum_replace takes `BPF_F_IPV6` (6.16, or brought back): tried on a packet, because the verifier does
 /// not look at flags.
-fn kernel_has_checksum_flag() -> Result<bool, DatapathError> {
+pub(super) fn kernel_has_checksum_flag() -> Result<bool, DatapathError> {
     const PSEUDO_HEADER: u64 = 1 << 4;
     const IPV6: u64 = 1 << 7;
     // bpf_l4_csum_replace(context, 0, 0, 0, flags); exit

@@ -3,18 +3,20 @@
 use std::fs;
 
 use super::attach::kernel_has_tcx;
+use super::config::kernel_has_checksum_flag;
 use super::doctor::Check;
 use super::error::Context;
-use super::sys::{self, attach_type, program_type};
+use super::needs::{self, NEEDS, Need, OLDEST};
+use super::xdp_attach::kernel_tells_xdp_features;
 use super::{capability, size, sockets};
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![
-        version(),
-        capabilities(),
-        memlock(),
+    let mut checks = vec![version(), capabilities(), memlock()];
+    checks.extend(NEEDS.iter().map(need));
+    checks.extend([
         tcx(),
-        set_retval(),
+        xdp_features(),
+        checksum(),
         jit(),
         btf(),
         socket_destroy(),
@@ -28,7 +30,8 @@ pub(super) fn checks() -> Vec<Check> {
             "/proc/sys/net/ipv6/conf/all/forwarding",
             "net.ipv6.conf.all.forwarding",
         ),
-    ]
+    ]);
+    checks
 }
 
 /// The kernel's version: major and minor number.
@@ -41,11 +44,14 @@ fn release() -> Option<(u32, u32, String)> {
 fn version() -> Check {
     const NAME: &str = "kernel";
     match release() {
-        Some((major, minor, text)) if (major, minor) >= (5, 14) => Check::ok(NAME, text),
-        Some((_, _, text)) => Check::fail(
+        Some((major, minor, text)) if (major, minor) >= OLDEST => Check::ok(NAME, text),
+        Some((_, _, text)) => Check::warn(
             NAME,
-            text,
-            "Shunt needs kernel 5.14 or later (SO_NETNS_COOKIE): upgrade it",
+            format!(
+                "{text}: older than {}.{}, from which on Shunt is tested",
+                OLDEST.0, OLDEST.1
+            ),
+            "works if the kernel has what the checks below ask for, which distributions bring back; else upgrade it",
         ),
         None => Check::fail(NAME, "/proc/sys/kernel/osrelease can't be read", "mount /proc"),
     }
@@ -100,26 +106,49 @@ fn tcx() -> Check {
     }
 }
 
-/// Tries a program that calls the helper.
-fn set_retval() -> Check {
-    const NAME: &str = "bpf_set_retval";
-    // r1 = -111; bpf_set_retval(r1); r0 = 1; exit
-    let program = [
-        (-111_i32 as u32 as u64) << 32 | 0x01b7,
-        187 << 32 | 0x85,
-        1 << 32 | 0xb7,
-        0x95,
-    ];
-    match sys::program_load(program_type::CGROUP_SOCK_ADDR, attach_type::CGROUP[0], &program) {
-        Ok(_) => Check::ok(NAME, "a Service without endpoints refuses connections at once"),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
-            Check::fail(NAME, error.to_string(), "needs CAP_BPF and CAP_NET_ADMIN")
-        }
-        Err(error) => Check::fail(
+/// What the kernel says of drivers' XDP.
+fn xdp_features() -> Check {
+    const NAME: &str = "xdp_features";
+    if kernel_tells_xdp_features() {
+        return Check::ok(NAME, "the kernel says to which interfaces XDP can send");
+    }
+    Check::warn(
+        NAME,
+        "the kernel does not say to which interfaces XDP can send: it sends back by the one that a frame came in by, and never at a veth",
+        "works, the rest goes by TC; kernel 6.3 and later say it",
+    )
+}
+
+fn checksum() -> Check {
+    const NAME: &str = "checksum_ipv6";
+    match kernel_has_checksum_flag() {
+        Ok(true) => Check::ok(
             NAME,
-            format!("the kernel does not know it in connect hooks ({error})"),
-            "kernel 6.1 and later have it: upgrade it",
+            "a network card's sum over an IPv6 packet stays right when addresses change",
         ),
+        Ok(false) => Check::warn(
+            NAME,
+            "a network card's sum over an IPv6 packet whose addresses change is not used (no BPF_F_IPV6)",
+            "works, the kernel sums such packets up itself; kernel 6.16 and later need not",
+        ),
+        Err(error) => Check::error(NAME, &error),
+    }
+}
+
+fn need(need: &Need) -> Check {
+    match (need.attempt)() {
+        Ok(()) => Check::ok(need.name, need.gives),
+        Err(error) if needs::is_a_right(&error) => {
+            Check::fail(need.name, error.to_string(), "needs CAP_BPF and CAP_NET_ADMIN")
+        }
+        Err(error) => {
+            let (major, minor) = need.since;
+            Check::fail(
+                need.name,
+                format!("the kernel does not know {} ({error})", need.what),
+                format!("Linux {major}.{minor} and later have it: upgrade it"),
+            )
+        }
     }
 }
 

@@ -31,6 +31,13 @@ fn a_running_node_is_well_but_for_what_it_lacks() {
         "2 TCX links, clsact filters on 0 interfaces"
     );
     assert_eq!(check(&checks, "socket programs").state, State::Ok);
+    for name in ["kernel", "tcx", "xdp_features", "checksum_ipv6", "bpf_set_retval"] {
+        assert_eq!(
+            check(&checks, name).state,
+            State::Ok,
+            "this kernel is new: {checks:?}"
+        );
+    }
     assert_eq!(check(&checks, "snat ports").found, "45000-60999, reserved");
     for (name, way_out) in [
         ("cgroup", "mount the host's /sys/fs/cgroup"),

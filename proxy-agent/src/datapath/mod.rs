@@ -34,6 +34,7 @@ mod map;
 mod memory;
 mod migration;
 mod migration_copy;
+mod needs;
 mod netlink;
 mod node_ports;
 mod object;
@@ -141,6 +142,7 @@ impl Datapath {
     ) -> Result<Self, DatapathError> {
         let instance = Instance::new(&options.instance);
         capability::check()?;
+        needs::check()?;
         attach::check_cgroup2(&options.cgroup)?;
         let hook = Hook::choose(options.attach)?;
         instance.check_file_system()?;

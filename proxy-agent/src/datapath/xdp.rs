@@ -96,7 +96,7 @@ reasons! {
     Program = 8, "program", "the kernel does not take the XDP program", "see the agent's log for its error";
     /// Tags can't be seen.
     Vlan = 9, "vlan_offload", "VLANs stand on it, and the driver hides their tags from XDP",
-        "ethtool -K DEVICE rxvlan off";
+        "ethtool -K DEVICE rxvlan off; of a veth also, at its other end, txvlan off";
     /// The element of UPLINKS is taken.
     Clash = 10, "clash", "its index is that of another uplink, modulo 256", "";
     /// TC's programs are not there.

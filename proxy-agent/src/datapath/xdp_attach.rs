@@ -74,6 +74,12 @@ pub(super) fn candidates(
     uplinks
 }
 
+/// Whether the kernel says anything of drivers' XDP: asked of the loopback, which every network namespace has.
+pub(super) fn kernel_tells_xdp_features() -> bool {
+    const LOOPBACK: u32 = 1;
+    Netlink::generic().is_ok_and(|mut netlink| features(&mut netlink, LOOPBACK).is_some())
+}
+
 /// What the kernel says of a driver's XDP; `None` before 6.3, which says nothing.
 fn features(netlink: &mut Netlink, index: u32) -> Option<Features> {
     const NDO_XMIT: u64 = 1 << 2;

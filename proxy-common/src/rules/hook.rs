@@ -140,25 +140,17 @@ pub fn ingress<A: Readable, N: FlowStore<A>, B: Bytes>(
     inwards(node, origin, work)
 }
 
-/// [`ingress`] of an uplink for a whole packet that [`Readable::glance`] can read: what XDP takes. A packet that is not whole
-/// after all passes.
+/// Reads a packet that [`Readable::glance`] can read, as XDP takes it; false if it is not whole after all.
 #[inline(always)]
-pub fn ingress_whole<A: Readable, N: FlowStore<A>, B: Bytes>(
-    node: &N,
-    bytes: &B,
-    work: &mut Work<A>,
-) -> Verdict {
+pub fn read_whole<A: Readable, B: Bytes>(bytes: &B, work: &mut Work<A>) -> bool {
     // Inlined: between two functions the compiler may pass the bounds of the packet as numbers of 32 bits, which the verifier
     // does not take for bounds.
-    match A::parse(bytes, &mut work.packet) {
-        Parsed::Transport if work.packet.fragment == Fragment::Whole => inwards_whole(node, work),
-        _ => Verdict::PASS,
-    }
+    A::parse(bytes, &mut work.packet) == Parsed::Transport && work.packet.fragment == Fragment::Whole
 }
 
-/// Not inlined.
+/// [`ingress`] of an uplink for what [`read_whole`] has read. Not inlined.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn inwards_whole<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
+pub fn ingress_whole<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     inwards(node, Origin::Network, work)
 }
 

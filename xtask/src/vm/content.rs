@@ -75,7 +75,7 @@ fn program<W: std::io::Write>(archive: &mut Archive<W>, path: &Path) -> Result<(
     if archive.has(path) {
         return Ok(());
     }
-    archive.file(path, &read(path)?)?;
+    archive.file(path, &without_debugging(path)?)?;
     // Of what is no program it says so and fails.
     let said = Command::new("ldd").arg(path).output().context("starting ldd")?;
     for library in libraries(&String::from_utf8_lossy(&said.stdout)) {
@@ -84,6 +84,24 @@ fn program<W: std::io::Write>(archive: &mut Archive<W>, path: &Path) -> Result<(
         }
     }
     Ok(())
+}
+
+/// A file's content; a program's without what debuggers read, which is most of it. The machine holds all in its memory, twice while
+/// it starts.
+fn without_debugging(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_some_and(|extension| extension == "o") {
+        return read(path);
+    }
+    let smaller = workspace::root().join(format!("target/stripped-{}", std::process::id()));
+    let mut strip = Command::new("strip");
+    strip.arg("--strip-debug").arg("-o").arg(&smaller).arg(path);
+    // Of what is no program it says so and fails.
+    if !strip.output().context("starting strip")?.status.success() {
+        return read(path);
+    }
+    let content = read(&smaller)?;
+    std::fs::remove_file(&smaller).with_context(|| format!("removing {}", smaller.display()))?;
+    Ok(content)
 }
 
 /// The paths in `libm.so.6 => /lib/libm.so.6 (0x7f00)` and `/lib64/ld-linux.so.2 (0x7f00)`.
