@@ -5,17 +5,19 @@ use aya_ebpf::{
         __sk_buff, TC_ACT_SHOT, bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1, bpf_redir_neigh,
         bpf_redir_neigh__bindgen_ty_1,
     },
-    helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head},
+    helpers::generated::{
+        bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_type,
+    },
 };
 use proxy_common::{
-    layout::{Addr, Counter, Family, Flow, Port, V4, V6, protocol},
+    layout::{Addr, Counter, Family, Flow, INTERFACE_PEER, Port, V4, V6, protocol},
     rules::{Headers, Work, quote::Said, step::Step},
 };
 
 use crate::{
     ETHERNET, LAYER3, global,
     maps::Maps,
-    node::{count, interface_address},
+    node::{count, interface_address, interface_flags},
     rewrite::at,
     skb::GSO_BY_FRAGMENTS,
 };
@@ -35,6 +37,8 @@ pub(crate) struct Hop {
     pub(crate) interface: u32,
     /// For bpf_redirect_neigh: the next hop's address.
     neighbour: bpf_redir_neigh,
+    /// The next hop's link-layer address and the interface's own, if the neighbour is known.
+    link: Option<[[u8; 6]; 2]>,
 }
 
 /// Why a packet can't be sent on.
@@ -281,6 +285,7 @@ pub(crate) fn next_hop<A: Route + Maps>(skb: *mut __sk_buff, leaving: &Leaving<A
     Ok(Hop {
         interface: params.ifindex,
         neighbour,
+        link: (result == FIB_SUCCESS).then_some([params.dmac, params.smac]),
     })
 }
 
@@ -302,6 +307,29 @@ pub(crate) fn send<const LINK: u32>(skb: *mut __sk_buff, mut hop: Hop) -> i32 {
             0,
         ) as i32
     }
+}
+
+/// Sends a packet to its next hop; if that is a pod at the other end of the interface, into the pod at once.
+#[inline(always)]
+pub(crate) fn deliver<const LINK: u32>(skb: *mut __sk_buff, hop: Hop) -> i32 {
+    /// `__sk_buff.pkt_type` of a frame to whoever receives it (linux/if_packet.h).
+    const PACKET_HOST: u32 = 0;
+    if LINK == ETHERNET
+        && let Some(addresses) = hop.link
+        && interface_flags(hop.interface) & INTERFACE_PEER != 0
+        && let Some(header) = at::<[[u8; 6]; 2]>(skb, 0)
+    {
+        // SAFETY: `at` checked the bounds, and `skb` is the program's context.
+        return unsafe {
+            *header = addresses;
+            // As a veth does on the way to another network namespace.
+            (*skb).mark = 0;
+            // At a bridge's port it was to the bridge: the pod would take it for another's.
+            bpf_skb_change_type(skb, PACKET_HOST);
+            bpf_redirect_peer(hop.interface, 0) as i32
+        };
+    }
+    send::<LINK>(skb, hop)
 }
 
 /// Sends a packet out of the interface that it came in by, to the neighbour that it came from.

@@ -1,7 +1,7 @@
 //! A new flow: choose a backend, write the reverse and the forward entry.
 
 use crate::layout::{
-    Action, Addr, Affinity, AffinityKey, BackendId, ChoiceRule, Counter, Direction, Flow, FlowKey, FlowTable,
+    Action, Addr, Affinity, AffinityKey, Backend, BackendId, ChoiceRule, Counter, Direction, Flow, FlowKey, FlowTable,
     Meta, Port, ServiceId, Via, When, protocol, state,
 };
 use crate::rules::affinity;
@@ -277,6 +277,7 @@ fn way<A: Addr, N: FlowStore<A>>(
     // Where the flow has them: a copy of each would be room on the stack.
     work.flow.destination = A::from_mapped(backend.address);
     work.flow.source = work.key.source;
+    let is_fast = node.config().is_fast() && may_bypass(node, origin, work, &backend);
     let action = if work.flow.destination == work.key.source {
         work.flow.source = node.primary_address().ok_or(Counter::NoSourceAddress)?;
         Action::Hairpin
@@ -287,10 +288,12 @@ fn way<A: Addr, N: FlowStore<A>>(
             work.flow.source = node.source_towards(&work.flow.destination)?;
             Action::Redirect
         }
+    } else if is_fast {
+        Action::Bypass
     } else {
         Action::Stack
     };
-    let is_ours = !matches!(action, Action::Stack | Action::Encapsulate);
+    let is_ours = matches!(action, Action::Redirect | Action::Hairpin);
     if is_ours && node.config().snat_count == 0 {
         return Err(Counter::SourcePortsExhausted);
     }
@@ -299,7 +302,8 @@ fn way<A: Addr, N: FlowStore<A>>(
     flow.backend = id;
     flow.generation = backend.life;
     flow.action = action as u8;
-    flow.via = if action as u8 == Action::Redirect as u8 || work.is_taken_over {
+    let is_around = matches!(action, Action::Redirect | Action::Bypass);
+    flow.via = if is_around && matches!(origin, Origin::Network) || work.is_taken_over {
         Via::new(node.came_in_by())
     } else {
         Via::UNKNOWN
@@ -307,12 +311,28 @@ fn way<A: Addr, N: FlowStore<A>>(
     Ok(())
 }
 
+/// Whether packets to a backend, with the client's own address, can go around the stack in both directions: those to it by an
+/// interface that leads there, and those from it because they come by our programs. What another node handed on, and what
+/// began before, is the stack's.
+#[inline(always)]
+fn may_bypass<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &Work<A>, backend: &Backend) -> bool {
+    if work.is_taken_over || !may_begin(&work.packet) {
+        return false;
+    }
+    let place = match (backend.is_local(), origin) {
+        (true, _) => Origin::Pod,
+        (false, Origin::Pod) if backend.is_pod() => Origin::Network,
+        (false, _) => return false,
+    };
+    node.leads_to(&work.flow.destination, place)
+}
+
 /// The source port to try first: the client's own while its address is kept, or if it is of the SNAT range.
 #[inline(always)]
 fn own_or_random_port<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Port {
     let config = node.config();
     let own = work.key.source_port;
-    if work.flow.action == Action::Stack as u8
+    if keeps_the_source(work.flow.action)
         || own.number().wrapping_sub(config.snat_first) < config.snat_count
     {
         return own;
@@ -379,11 +399,28 @@ fn insert_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> boo
 /// closes many connections to one backend by several frontends would fill the range with what is over.
 #[inline(always)]
 fn gives_way<A: Addr>(key: &FlowKey<A>, entry: &Flow<A>, new: &Flow<A>) -> bool {
-    key.protocol != protocol::UDP
-        && entry.action != Action::Foreign as u8
-        && super::state::is_closing(entry.meta.state())
+    entry.action != Action::Foreign as u8
         && entry.destination == new.destination
         && entry.destination_port == new.destination_port
+        && (key.protocol != protocol::UDP && super::state::is_closing(entry.meta.state())
+            || goes_another_way(entry, new))
+}
+
+/// Whether the entry is the same flow's, made when flows like it went the other way: through the stack, or around it. Its forward
+/// entry is lost, and the new one says how both directions go from now on.
+#[inline(always)]
+fn goes_another_way<A: Addr>(entry: &Flow<A>, new: &Flow<A>) -> bool {
+    entry.source == new.source
+        && entry.source_port == new.source_port
+        && entry.action != new.action
+        && keeps_the_source(entry.action)
+        && keeps_the_source(new.action)
+}
+
+/// Whether packets of a flow go on with the client's own address, to a backend that this node's own programs answer for.
+#[inline(always)]
+const fn keeps_the_source(action: u8) -> bool {
+    action == Action::Stack as u8 || action == Action::Bypass as u8
 }
 
 /// Whether the entry under the reverse key is this very flow's, whose forward entry was lost, or is being made by

@@ -7,6 +7,8 @@
 //! [`Directory`] and [`FlowStore`].
 
 pub mod affinity;
+#[cfg(test)]
+mod bypass_tests;
 pub mod checksum;
 pub mod choice;
 pub mod client;

@@ -85,9 +85,12 @@ pub(crate) fn is_ours<A: Addr, N: FlowStore<A>>(node: &N, side: Side, work: &mut
         return false;
     }
     let is_found = match side {
-        Side::Ingress => is_reply_to_us(node, work) || is_call(node, work),
+        Side::Ingress => is_reply_inwards(node, work) || is_call(node, work),
         // The other direction of a redirected flow never comes by here.
-        Side::Egress => is_reply(node, work) && work.flow.action == Action::Stack as u8,
+        Side::Egress => {
+            is_reply(node, work)
+                && (work.flow.action == Action::Stack as u8 || work.flow.action == Action::Bypass as u8)
+        }
     };
     is_found && work.flow.action != Action::Foreign as u8
 }
@@ -126,12 +129,14 @@ pub fn look_inside<A: Readable, B: Bytes>(bytes: &B, work: &mut Work<A>) -> bool
     true
 }
 
-/// An error about a packet that this node sent in its own name.
+/// An error about a packet that this node sent in its own name, or around its stack.
 #[inline(always)]
-fn is_reply_to_us<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
-    in_snat_range(node.config(), work.packet.destination_port)
-        && node.is_node_address(&work.packet.destination)
+fn is_reply_inwards<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
+    let is_ours = in_snat_range(node.config(), work.packet.destination_port)
+        && node.is_node_address(&work.packet.destination);
+    (is_ours || node.config().has_bypassed())
         && is_reply(node, work)
+        && (is_ours || work.flow.action == Action::Bypass as u8)
 }
 
 /// An error about a packet to a backend.
@@ -187,13 +192,14 @@ impl<A: Addr> Work<A> {
     }
 
     /// What it says then. Its source becomes what the far end is called on this side if the far end sent it, so that no
-    /// backend's address leaks. A router's address is kept where the stack forwards it, and is hidden where this node
+    /// backend's address leaks. A router's address is kept where the packet that it is about kept its client's, and is hidden where this node
     /// speaks in its own name: packets that leave by a redirect carry an address of ours, which is what the next network
     /// expects of us.
     #[inline(always)]
     pub fn error_after(&self) -> Said<'_, A> {
         let flow = &self.flow;
-        let is_routers = self.quote.sender != self.packet.source && flow.action == Action::Stack as u8;
+        let is_forwarded = flow.action == Action::Stack as u8 || flow.action == Action::Bypass as u8;
+        let is_routers = self.quote.sender != self.packet.source && is_forwarded;
         let sender = if is_routers {
             &self.quote.sender
         } else {
