@@ -37,8 +37,8 @@ pub(crate) struct Hop {
     pub(crate) interface: u32,
     /// For bpf_redirect_neigh: the next hop's address.
     neighbour: bpf_redir_neigh,
-    /// The next hop's link-layer address and the interface's own, if the neighbour is known.
-    link: Option<[[u8; 6]; 2]>,
+    /// Whether the neighbour is known: then `__sk_buff.cb` has the interface's own link-layer address, and the neighbour's.
+    is_known: bool,
 }
 
 /// Why a packet can't be sent on.
@@ -275,6 +275,17 @@ pub(crate) fn next_hop<A: Route + Maps>(skb: *mut __sk_buff, leaving: &Leaving<A
         }
         _ => return Err(NoWay::NoRoute),
     }
+    if result == FIB_SUCCESS {
+        let [a, b, c, d, e, f] = params.smac;
+        let [g, h, i, j, k, l] = params.dmac;
+        // Not on the stack, of which the rules need much.
+        // SAFETY: `skb` is the program's context, and these words of it are for programs at its hooks.
+        unsafe {
+            (*skb).cb[0] = u32::from_ne_bytes([a, b, c, d]);
+            (*skb).cb[1] = u32::from_ne_bytes([e, f, g, h]);
+            (*skb).cb[2] = u32::from_ne_bytes([i, j, k, l]);
+        }
+    }
     // The look-up has put the gateway in place of the destination; an IPv4 route may have an IPv6 gateway.
     // SAFETY: the union's longest member; what is behind an IPv4 address is not looked at.
     let gateway = unsafe { params.__bindgen_anon_4.ipv6_dst };
@@ -285,7 +296,7 @@ pub(crate) fn next_hop<A: Route + Maps>(skb: *mut __sk_buff, leaving: &Leaving<A
     Ok(Hop {
         interface: params.ifindex,
         neighbour,
-        link: (result == FIB_SUCCESS).then_some([params.dmac, params.smac]),
+        is_known: result == FIB_SUCCESS,
     })
 }
 
@@ -309,19 +320,27 @@ pub(crate) fn send<const LINK: u32>(skb: *mut __sk_buff, mut hop: Hop) -> i32 {
     }
 }
 
+/// The two halves of a word, in the order in which they stand in memory.
+#[inline(always)]
+fn halves(word: u32) -> [u16; 2] {
+    let [a, b, c, d] = word.to_ne_bytes();
+    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
+}
+
 /// Sends a packet to its next hop; if that is a pod at the other end of the interface, into the pod at once.
 #[inline(always)]
 pub(crate) fn deliver<const LINK: u32>(skb: *mut __sk_buff, hop: Hop) -> i32 {
     /// `__sk_buff.pkt_type` of a frame to whoever receives it (linux/if_packet.h).
     const PACKET_HOST: u32 = 0;
     if LINK == ETHERNET
-        && let Some(addresses) = hop.link
+        && hop.is_known
         && interface_flags(hop.interface) & INTERFACE_PEER != 0
-        && let Some(header) = at::<[[u8; 6]; 2]>(skb, 0)
+        && let Some(header) = at::<[u16; 6]>(skb, 0)
     {
-        // SAFETY: `at` checked the bounds, and `skb` is the program's context.
+        // SAFETY: `at` checked the bounds, BPF needs no alignment, and `skb` is the program's context.
         return unsafe {
-            *header = addresses;
+            let [[a, b], [c, d], [e, f]] = [halves((*skb).cb[0]), halves((*skb).cb[1]), halves((*skb).cb[2])];
+            *header = [d, e, f, a, b, c];
             // As a veth does on the way to another network namespace.
             (*skb).mark = 0;
             // At a bridge's port it was to the bridge: the pod would take it for another's.

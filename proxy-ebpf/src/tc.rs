@@ -11,6 +11,7 @@ use crate::{
     answer::{self, Answer},
     encapsulate::{self, Outside},
     error::{self, Message},
+    global,
     maps::Maps,
     node::{Node, Tables, config, count},
     probe,
@@ -107,7 +108,7 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
         let may_be_frontend = hook::may_be_frontend(&Tables, &seen);
         if !may_be_frontend
             && !hook::in_snat_range(config, seen.destination_port)
-            && !hook::may_be_bypassed(&Tables, config, &seen)
+            && !(config.has_bypassed() && global::may_be_reply::<LINK>(skb, A::FAMILY))
         {
             return PASS;
         }

@@ -1,13 +1,13 @@
 //! A new flow: choose a backend, write the reverse and the forward entry.
 
 use crate::layout::{
-    Action, Addr, Affinity, AffinityKey, Backend, BackendId, ChoiceRule, Counter, Direction, Flow, FlowKey, FlowTable,
+    Action, Addr, Affinity, AffinityKey, BackendId, ChoiceRule, Counter, Direction, Flow, FlowKey, FlowTable,
     Meta, Port, ServiceId, Via, When, protocol, state,
 };
 use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
 use crate::rules::forward::{find_step, live, note};
-use crate::rules::step::{DrawWaiting, FindWaiting, Number, Publish, Reclaim, ReserveReverse, Settle};
+use crate::rules::step::{DrawWaiting, FindWaiting, GoAround, Number, Publish, Reclaim, ReserveReverse, Settle};
 use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, dsr, lifetime, load};
 
 /// How many backends are drawn until one serves and its reverse key is free.
@@ -130,6 +130,9 @@ pub(crate) fn make<A: Addr, N: FlowStore<A>>(
         {
             // In another node's name it had another source.
             return without_flow(node, work);
+        }
+        if work.may_go_around {
+            node.step(GoAround { origin }, work);
         }
         work.flow.source_port = own_or_random_port(node, work);
         if node.step(ReserveReverse {}, work) != 0 {
@@ -277,7 +280,6 @@ fn way<A: Addr, N: FlowStore<A>>(
     // Where the flow has them: a copy of each would be room on the stack.
     work.flow.destination = A::from_mapped(backend.address);
     work.flow.source = work.key.source;
-    let is_fast = node.config().is_fast() && may_bypass(node, origin, work, &backend);
     let action = if work.flow.destination == work.key.source {
         work.flow.source = node.primary_address().ok_or(Counter::NoSourceAddress)?;
         Action::Hairpin
@@ -288,8 +290,6 @@ fn way<A: Addr, N: FlowStore<A>>(
             work.flow.source = node.source_towards(&work.flow.destination)?;
             Action::Redirect
         }
-    } else if is_fast {
-        Action::Bypass
     } else {
         Action::Stack
     };
@@ -297,13 +297,13 @@ fn way<A: Addr, N: FlowStore<A>>(
     if is_ours && node.config().snat_count == 0 {
         return Err(Counter::SourcePortsExhausted);
     }
+    work.may_go_around = action as u8 == Action::Stack as u8 && node.config().is_fast();
     let flow = &mut work.flow;
     flow.destination_port = backend.port;
     flow.backend = id;
     flow.generation = backend.life;
     flow.action = action as u8;
-    let is_around = matches!(action, Action::Redirect | Action::Bypass);
-    flow.via = if is_around && matches!(origin, Origin::Network) || work.is_taken_over {
+    flow.via = if action as u8 == Action::Redirect as u8 || work.is_taken_over {
         Via::new(node.came_in_by())
     } else {
         Via::UNKNOWN
@@ -311,20 +311,29 @@ fn way<A: Addr, N: FlowStore<A>>(
     Ok(())
 }
 
-/// Whether packets to a backend, with the client's own address, can go around the stack in both directions: those to it by an
-/// interface that leads there, and those from it because they come by our programs. What another node handed on, and what
+/// Lets a flow that would go through the stack go around it, if it can in both directions: what is for the backend by an
+/// interface that leads there, and what comes from it because it comes by our programs. What another node handed on, and what
 /// began before, is the stack's.
 #[inline(always)]
-fn may_bypass<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &Work<A>, backend: &Backend) -> bool {
+pub(crate) fn go_around<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, origin: Origin) {
     if work.is_taken_over || !may_begin(&work.packet) {
-        return false;
+        return;
     }
+    let Some(backend) = node.backend(work.flow.backend) else {
+        return;
+    };
     let place = match (backend.is_local(), origin) {
         (true, _) => Origin::Pod,
         (false, Origin::Pod) if backend.is_pod() => Origin::Network,
-        (false, _) => return false,
+        (false, _) => return,
     };
-    node.leads_to(&work.flow.destination, place)
+    if !node.leads_to(&work.flow.destination, place) {
+        return;
+    }
+    work.flow.action = Action::Bypass as u8;
+    if matches!(origin, Origin::Network) {
+        work.flow.via = Via::new(node.came_in_by());
+    }
 }
 
 /// The source port to try first: the client's own while its address is kept, or if it is of the SNAT range.
