@@ -200,6 +200,44 @@ fn a_pod_is_reached_around_the_stack_where_xdp_is() -> Result<()> {
     })
 }
 
+/// Of another node, where a pod calls: what leaves and what comes back passes node 1's stack neither way. What comes from outside
+/// goes on in the node's name, as ever.
+fn to_another_node(options: Options) -> Result<()> {
+    let networks = [address::pod_networks(1), address::pod_networks(2)].concat().join(",");
+    let switches = [&FAST[..], &["--pod-networks", &networks]].concat();
+    let (lab, service) = scene(options, &switches, 2)?;
+    calls(&lab, &service, &lab.pod("caller").place, Seen::Neither).with_context(|| options.to_string())?;
+    for family in Family::BOTH {
+        let to = address::LOAD_BALANCER.at(family, 80);
+        let outcomes = lab.client.calls(Calls::new(Transport::Tcp, to, CALLS))?;
+        ensure!(outcomes.all_answered(), "from outside: {outcomes}");
+    }
+    no_drops(&lab)
+}
+
+#[test]
+fn a_pod_of_another_node_is_reached_around_the_stack() -> Result<()> {
+    to_another_node(Options {
+        strict: true,
+        ..Options::default()
+    })
+}
+
+#[test]
+fn a_pod_behind_a_tunnel_is_reached_around_the_stack() -> Result<()> {
+    to_another_node(Options {
+        tunnel: true,
+        ..Options::default()
+    })
+}
+
+/// An endpoint that nobody said is a pod: the pods' network may masquerade on the way there.
+#[test]
+fn an_endpoint_that_may_be_no_pod_is_reached_through_the_stack() -> Result<()> {
+    let (lab, service) = scene(Options::default(), &FAST, 2)?;
+    calls(&lab, &service, &lab.pod("caller").place, Seen::Both)
+}
+
 /// What the counters show where nothing goes around it.
 #[test]
 fn without_the_switch_the_stack_sees_both_directions() -> Result<()> {
@@ -279,7 +317,7 @@ fn a_policy_engine_keeps_flows_in_the_stack() -> Result<()> {
     let mark = lab.agent(1).mark();
     nft(
         lab.host(1),
-        "table ip filter { chain KUBE-POD-FW-67NZLRHBNDSAWJRO { accept } }",
+        "table ip filter { chain KUBE-POD-FW-67NZLRHBNDSAWJRO { accept; } }",
     )?;
     let refused = |lab: &Lab, mark| {
         lab.agent(1).events()?.wait(mark, "the refusal", |event| {
