@@ -20,7 +20,7 @@ use crate::{
     ETHERNET, LAYER3,
     maps::Maps,
     node::{Node, Tables, config},
-    redirect::Arrival,
+    redirect::{self, Arrival},
     skb::Packet,
     tc::work,
     xdp::Frame,
@@ -200,6 +200,13 @@ readers! {
     ETHERNET, V6: read6, read_quoted6, may_be_reply6;
     LAYER3, V4: read4_l3, read_quoted4_l3, may_be_reply4_l3;
     LAYER3, V6: read6_l3, read_quoted6_l3, may_be_reply6_l3;
+}
+
+/// Sends a packet into the pod at the other end of an interface, if there is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn into_pod(skb: *mut __sk_buff, interface: u32) -> i32 {
+    redirect::into_pod(handed(skb, &[interface]), interface)
 }
 
 /// Whether a list holds a backend.

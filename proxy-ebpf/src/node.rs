@@ -13,9 +13,9 @@ use aya_ebpf::{
 use proxy_common::{
     layout::{
         Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable,
-        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, INTERFACE_PODS, INTERFACE_UPLINK, ListWord, Meta, NamespaceAddress,
-        NamespaceKey, NetworkList, NodeAddress, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange,
-        Vip,
+        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, INTERFACE_PODS, INTERFACE_UPLINK, ListWord,
+        Meta, NamespaceAddress, NamespaceKey, NetworkList, NodeAddress, SOURCE_RANGE_SERVICE_BITS, Service,
+        ServiceId, SourceRange, Vip,
     },
     rules::{Directory, FlowStore, Origin, Work, step::Step},
 };

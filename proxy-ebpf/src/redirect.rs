@@ -6,7 +6,8 @@ use aya_ebpf::{
         bpf_redir_neigh__bindgen_ty_1,
     },
     helpers::generated::{
-        bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_type,
+        bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_head,
+        bpf_skb_change_type,
     },
 };
 use proxy_common::{
@@ -330,25 +331,39 @@ fn halves(word: u32) -> [u16; 2] {
 /// Sends a packet to its next hop; if that is a pod at the other end of the interface, into the pod at once.
 #[inline(always)]
 pub(crate) fn deliver<const LINK: u32>(skb: *mut __sk_buff, hop: Hop) -> i32 {
-    /// `__sk_buff.pkt_type` of a frame to whoever receives it (linux/if_packet.h).
-    const PACKET_HOST: u32 = 0;
-    if LINK == ETHERNET
-        && hop.is_known
-        && interface_flags(hop.interface) & INTERFACE_PEER != 0
-        && let Some(header) = at::<[u16; 6]>(skb, 0)
-    {
-        // SAFETY: `at` checked the bounds, BPF needs no alignment, and `skb` is the program's context.
-        return unsafe {
-            let [[a, b], [c, d], [e, f]] = [halves((*skb).cb[0]), halves((*skb).cb[1]), halves((*skb).cb[2])];
-            *header = [d, e, f, a, b, c];
-            // As a veth does on the way to another network namespace.
-            (*skb).mark = 0;
-            // At a bridge's port it was to the bridge: the pod would take it for another's.
-            bpf_skb_change_type(skb, PACKET_HOST);
-            bpf_redirect_peer(hop.interface, 0) as i32
-        };
+    if LINK == ETHERNET && hop.is_known {
+        let sent = global::into_pod(skb, hop.interface);
+        if sent != NOT_SENT {
+            return sent;
+        }
     }
     send::<LINK>(skb, hop)
+}
+
+/// What [`into_pod`] gives where there is no pod at the other end.
+const NOT_SENT: i32 = i32::MIN;
+
+/// Sends a packet, whose link-layer addresses [`next_hop`] has left in its context, into the pod at the other end of an interface.
+#[inline(always)]
+pub(crate) fn into_pod(skb: *mut __sk_buff, interface: u32) -> i32 {
+    /// `__sk_buff.pkt_type` of a frame to whoever receives it (linux/if_packet.h).
+    const PACKET_HOST: u32 = 0;
+    if interface_flags(interface) & INTERFACE_PEER == 0 {
+        return NOT_SENT;
+    }
+    let Some(header) = at::<[u16; 6]>(skb, 0) else {
+        return NOT_SENT;
+    };
+    // SAFETY: `at` checked the bounds, BPF needs no alignment, and `skb` is the program's context.
+    unsafe {
+        let [[a, b], [c, d], [e, f]] = [halves((*skb).cb[0]), halves((*skb).cb[1]), halves((*skb).cb[2])];
+        *header = [d, e, f, a, b, c];
+        // As a veth does on the way to another network namespace.
+        (*skb).mark = 0;
+        // At a bridge's port it was to the bridge: the pod would take it for another's.
+        bpf_skb_change_type(skb, PACKET_HOST);
+        bpf_redirect_peer(interface, 0) as i32
+    }
 }
 
 /// Sends a packet out of the interface that it came in by, to the neighbour that it came from.

@@ -376,9 +376,8 @@ fn egress<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, verdi
     if let Some(counter) = verdict.dropped().or(verdict.rejected()) {
         return dropped(counter);
     }
-    if let Some(action) = verdict.error_action() {
-        let action = if action == BYPASS { STACK } else { action };
-        return relay::<A, LINK>(skb, work, action as u32);
+    if verdict.error_action().is_some() {
+        return relay::<A, LINK>(skb, work, STACK as u32);
     }
     match verdict.action() {
         // A reply that should have gone around the stack: a program was missing where it came in.

@@ -82,7 +82,8 @@ fn nft(place: &Place, rules: &str) -> Result<()> {
 fn forwarded(lab: &Lab) -> Result<(u64, u64)> {
     let output = lab.host(1).output("nft", &["-j", "list", "counters"])?;
     ensure!(output.status.success(), "{output:?}");
-    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).context("reading what nft says")?;
+    let listed: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("reading what nft says")?;
     let packets = |name: &str| {
         let all = listed["nftables"].as_array()?.iter();
         let mut counters = all.filter_map(|entry| entry.get("counter"));
@@ -203,7 +204,9 @@ fn a_pod_is_reached_around_the_stack_where_xdp_is() -> Result<()> {
 /// Of another node, where a pod calls: what leaves and what comes back passes node 1's stack neither way. What comes from outside
 /// goes on in the node's name, as ever.
 fn to_another_node(options: Options) -> Result<()> {
-    let networks = [address::pod_networks(1), address::pod_networks(2)].concat().join(",");
+    let networks = [address::pod_networks(1), address::pod_networks(2)]
+        .concat()
+        .join(",");
     let switches = [&FAST[..], &["--pod-networks", &networks]].concat();
     let (lab, service) = scene(options, &switches, 2)?;
     calls(&lab, &service, &lab.pod("caller").place, Seen::Neither).with_context(|| options.to_string())?;
@@ -289,7 +292,13 @@ fn the_switch_is_turned_with_connections_standing() -> Result<()> {
     for held in &mut around {
         held.check()?;
     }
-    check(&lab, "connections that began around the stack", before, 0, Seen::Neither)?;
+    check(
+        &lab,
+        "connections that began around the stack",
+        before,
+        0,
+        Seen::Neither,
+    )?;
     calls(&lab, &service, &lab.client, Seen::Both)
 }
 

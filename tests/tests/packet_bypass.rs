@@ -3,7 +3,9 @@
 use lab::in_both_families;
 use lab::packet::stage::*;
 use lab::packet::{Context, Error, Frame, Kin, PASS, REDIRECT, SHOT, Transport, XDP_PASS};
-use proxy_common::layout::{CONFIG_BYPASSED, CONFIG_FAST, Counter, Direction, Family, FlowTable, names::program};
+use proxy_common::layout::{
+    CONFIG_BYPASSED, CONFIG_FAST, Counter, Direction, Family, FlowTable, names::program,
+};
 use proxy_common::rules::headers::tcp;
 
 in_both_families!(
@@ -230,7 +232,9 @@ fn no_way_is_a_counted_drop<A: Kin>() {
         Family::V4 => "10.1.0.0/16",
         Family::V6 => "fd01::/16",
     };
-    stage.wire.change(&format!("route add blackhole {prefix} metric 1"));
+    stage
+        .wire
+        .change(&format!("route add blackhole {prefix} metric 1"));
     if A::FAMILY == Family::V4 {
         stage.wire.change("route delete 10.1.0.0/16 dev uplink");
     }

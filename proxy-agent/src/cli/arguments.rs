@@ -11,7 +11,9 @@ use super::{
 };
 use crate::config::{Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{DatapathOptions, HostRouting, MapEntries, Mark, NodePortRange, PodNetworks, SnatPorts, SocketLb};
+use crate::datapath::{
+    DatapathOptions, HostRouting, MapEntries, Mark, NodePortRange, PodNetworks, SnatPorts, SocketLb,
+};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.

@@ -157,7 +157,10 @@ impl Datapath {
                     tables.loads.put(id, &0)?;
                 }
                 let backend = self.pod_networks.marked(backend);
-                tables.backends.put(*id, &backend).map_err(beyond(names::BACKENDS))
+                tables
+                    .backends
+                    .put(*id, &backend)
+                    .map_err(beyond(names::BACKENDS))
             }
             Operation::PutSlots { first, backends } => {
                 tables.slots.put(*first, backends).map_err(beyond(names::SLOTS))

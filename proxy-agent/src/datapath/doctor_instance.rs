@@ -97,7 +97,10 @@ fn host_routing(config: &Config) -> Check {
             true => "; flows that began around it keep their way",
             false => "",
         };
-        return Check::ok(NAME, format!("stack: new flows go through the node's stack{more}"));
+        return Check::ok(
+            NAME,
+            format!("stack: new flows go through the node's stack{more}"),
+        );
     }
     match (host_routing::look_here(), config.is_fast()) {
         (None, true) => Check::ok(NAME, "fast: new flows go around the node's stack where they can"),
@@ -107,7 +110,11 @@ fn host_routing(config: &Config) -> Check {
             "the agent notices within its --hook-check-period; with 0, restart it",
         ),
         (Some(refusal), is_fast) => {
-            let way = if is_fast { "fast, still" } else { "stack, though fast is wanted" };
+            let way = if is_fast {
+                "fast, still"
+            } else {
+                "stack, though fast is wanted"
+            };
             Check::warn(NAME, format!("{way}: {refusal}"), refusal.way_out())
         }
     }

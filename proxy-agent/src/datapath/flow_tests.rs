@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use proxy_common::layout::{
-    Action, Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_BYPASSED, CONFIG_FAST, Config, Direction, Family, FilterBit, Flow,
-    FlowKey, Meta, NamespaceAddress, NamespaceKey, Port, ServiceId, SocketKey, SocketValue, V4, V6, protocol,
-    state,
+    Action, Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_BYPASSED, CONFIG_FAST, Config, Direction,
+    Family, FilterBit, Flow, FlowKey, Meta, NamespaceAddress, NamespaceKey, Port, ServiceId, SocketKey,
+    SocketValue, V4, V6, protocol, state,
 };
 
 use super::Datapath;

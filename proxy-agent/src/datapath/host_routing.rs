@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use proxy_common::layout::{
-    CONFIG_BYPASSED, CONFIG_FAST, CONFIG_FAST_WANTED, Config, INTERFACE_PEER, INTERFACE_PODS, INTERFACE_UPLINK,
-    Interface,
+    CONFIG_BYPASSED, CONFIG_FAST, CONFIG_FAST_WANTED, Config, INTERFACE_PEER, INTERFACE_PODS,
+    INTERFACE_UPLINK, Interface,
 };
 use tracing::{info, warn};
 
@@ -142,7 +142,11 @@ pub(super) fn ways(
 
 /// Whether a bridge has ports that lead to pods, and our programs see what comes in by any of its ports that may lead to one.
 fn has_pods_alone(bridge: &Link, observed: &Observed, role: impl Fn(&Link) -> Option<Role>) -> bool {
-    let mut ports = observed.links.iter().filter(|link| link.master == bridge.index).peekable();
+    let mut ports = observed
+        .links
+        .iter()
+        .filter(|link| link.master == bridge.index)
+        .peekable();
     ports.peek().is_some() && ports.all(|port| role(port) == Some(Role::Pod))
 }
 

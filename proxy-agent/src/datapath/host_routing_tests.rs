@@ -62,10 +62,7 @@ fn a_bridge_is_a_way_if_all_its_ports_have_programs() {
         ],
         ..Observed::default()
     };
-    let targets = BTreeMap::from([
-        (3, target("veth1", Role::Pod)),
-        (4, target("veth2", Role::Pod)),
-    ]);
+    let targets = BTreeMap::from([(3, target("veth1", Role::Pod)), (4, target("veth2", Role::Pod))]);
     let of_bridge = |observed: &Observed, indices: &[u32]| {
         let ways = ways(&targets, &indices.iter().copied().collect(), observed);
         (ways.get(&2).copied(), ways.get(&5).copied())
@@ -100,7 +97,10 @@ fn flags_say_what_is_wanted_and_what_is() {
 fn a_refusal_names_the_engine_and_its_sign() {
     let refusal = Refusal::PolicyEngine("Calico", "chain cali-FORWARD".into());
     let text = refusal.to_string();
-    assert!(text.contains("Calico") && text.contains("chain cali-FORWARD"), "{text}");
+    assert!(
+        text.contains("Calico") && text.contains("chain cali-FORWARD"),
+        "{text}"
+    );
     let state = HostRoutingState::Refused(refusal);
     assert_eq!((state.mode(), state.reason()), ("stack", "policy-engine"));
 }

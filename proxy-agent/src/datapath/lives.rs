@@ -36,7 +36,9 @@ pub struct NodePorts {
 impl NodePorts {
     /// From now on NodePorts answer there. Connections that are there go on.
     pub fn set(&self, addresses: &NodePortAddresses) -> Result<(), DatapathError> {
-        config::change(&self.tables.get(), |config| config::set_node_ports(config, addresses))?;
+        config::change(&self.tables.get(), |config| {
+            config::set_node_ports(config, addresses)
+        })?;
         self.chosen
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

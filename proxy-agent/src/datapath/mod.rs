@@ -84,8 +84,8 @@ pub use lives::{Lives, NodePorts};
 pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
 pub use options::{
-    AttachMode, DatapathOptions, FlowLives, HostRouting, Mark, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
-    XdpMode,
+    AttachMode, DatapathOptions, FlowLives, HostRouting, Mark, NodePortRange, PodInterfaces, SnatPorts,
+    SocketLb, Uplinks, XdpMode,
 };
 pub use pod_networks::PodNetworks;
 pub use size::{MapEntries, MapMemory, MapSizes};

@@ -79,8 +79,8 @@ impl Legacy {
 
     fn chains(self) -> io::Result<Vec<String>> {
         let (list, is_six) = match self {
-            Self::V4 => ("/proc/net/ip_tables_names", false),
-            Self::V6 => ("/proc/net/ip6_tables_names", true),
+            Self::V4 => ("/proc/thread-self/net/ip_tables_names", false),
+            Self::V6 => ("/proc/thread-self/net/ip6_tables_names", true),
         };
         let tables = match std::fs::read_to_string(list) {
             Ok(tables) => tables,

@@ -26,7 +26,10 @@ impl PodNetworks {
 
     /// Marks what an agent that knew other ranges has left. A program that reads meanwhile takes either.
     pub(super) fn mark_all(&self, backends: &Backends) -> Result<(), DatapathError> {
-        let alive = backends.used().into_iter().filter(|(_, backend)| backend.is_alive());
+        let alive = backends
+            .used()
+            .into_iter()
+            .filter(|(_, backend)| backend.is_alive());
         for (id, backend) in alive {
             let marked = self.marked(&backend);
             if marked != backend {

@@ -80,10 +80,28 @@ mod tests {
     #[test]
     fn each_engine_is_told_by_what_it_leaves() {
         for (tables, chains, links, engine, sign) in [
-            ("filter", "cali-FORWARD", "caliabc", "Calico", "chain cali-FORWARD"),
-            ("calico", "filter-cali-FORWARD", "eth0", "Calico", "chain filter-cali-FORWARD"),
+            (
+                "filter",
+                "cali-FORWARD",
+                "caliabc",
+                "Calico",
+                "chain cali-FORWARD",
+            ),
+            (
+                "calico",
+                "filter-cali-FORWARD",
+                "eth0",
+                "Calico",
+                "chain filter-cali-FORWARD",
+            ),
             ("calico", "forward", "eth0", "Calico", "nftables table calico"),
-            ("nat", "POSTROUTING", "bpfin.cali", "Calico", "interface bpfin.cali"),
+            (
+                "nat",
+                "POSTROUTING",
+                "bpfin.cali",
+                "Calico",
+                "interface bpfin.cali",
+            ),
             (
                 "filter",
                 "KUBE-POD-FW-67NZLRHBNDSAWJRO",
@@ -98,9 +116,27 @@ mod tests {
                 "kube-network-policies",
                 "nftables table kube-network-policies",
             ),
-            ("filter", "CILIUM_FORWARD", "eth0", "Cilium", "chain CILIUM_FORWARD"),
-            ("filter", "FORWARD", "cilium_host", "Cilium", "interface cilium_host"),
-            ("filter", "FORWARD", "antrea-gw0", "Antrea", "interface antrea-gw0"),
+            (
+                "filter",
+                "CILIUM_FORWARD",
+                "eth0",
+                "Cilium",
+                "chain CILIUM_FORWARD",
+            ),
+            (
+                "filter",
+                "FORWARD",
+                "cilium_host",
+                "Cilium",
+                "interface cilium_host",
+            ),
+            (
+                "filter",
+                "FORWARD",
+                "antrea-gw0",
+                "Antrea",
+                "interface antrea-gw0",
+            ),
             ("filter", "WEAVE-NPC", "weave", "Weave Net", "chain WEAVE-NPC"),
         ] {
             let evidence = Evidence {
@@ -132,7 +168,15 @@ mod tests {
                 "ufw-user-forward",
                 "local-cali-",
             ]),
-            links: texts(&["lo", "eth0", "cni0", "flannel.1", "veth0a1b2c3d", "weave", "cali0123"]),
+            links: texts(&[
+                "lo",
+                "eth0",
+                "cni0",
+                "flannel.1",
+                "veth0a1b2c3d",
+                "weave",
+                "cali0123",
+            ]),
         };
         assert_eq!(detect(&evidence), None);
         assert_eq!(detect(&Evidence::default()), None);

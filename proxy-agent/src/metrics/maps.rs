@@ -172,7 +172,8 @@ fn xdp(encoder: &mut DescriptorEncoder<'_>, states: &[XdpState]) -> Result<(), f
 
 /// How new flows go, as a label.
 fn host_routing(encoder: &mut DescriptorEncoder<'_>, state: &HostRoutingState) -> Result<(), fmt::Error> {
-    let help = "How new flows to pods of this node, and of its pods, go: through the node's stack or around it";
+    let help =
+        "How new flows to pods of this node, and of its pods, go: through the node's stack or around it";
     let mut metric = encoder.encode_descriptor("shunt_host_routing", help, None, MetricType::Gauge)?;
     let labels = [("mode", state.mode()), ("reason", state.reason())];
     ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)

@@ -33,8 +33,9 @@ pub use address::{Addr, Family, MappedAddress, V4, V6};
 pub use affinity::{Affinity, AffinityKey, AffinityWord};
 pub use backend::{BACKEND_LOCAL, BACKEND_POD, Backend, BackendId};
 pub use config::{
-    CONFIG_BYPASSED, CONFIG_CHECKSUM_IPV6, CONFIG_FAST, CONFIG_FAST_WANTED, CONFIG_HOPS_BY_PORT, CONFIG_MARK, CONFIG_MARK_BIT,
-    CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION,
+    CONFIG_BYPASSED, CONFIG_CHECKSUM_IPV6, CONFIG_FAST, CONFIG_FAST_WANTED, CONFIG_HOPS_BY_PORT, CONFIG_MARK,
+    CONFIG_MARK_BIT, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB, Config,
+    LAYOUT_VERSION,
 };
 pub use counter::{Counter, Twice};
 pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};

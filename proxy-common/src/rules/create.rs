@@ -7,8 +7,10 @@ use crate::layout::{
 use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
 use crate::rules::forward::{find_step, live, note};
-use crate::rules::step::{DrawWaiting, FindWaiting, GoAround, Number, Publish, Reclaim, ReserveReverse, Settle};
-use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, dsr, lifetime, load};
+use crate::rules::step::{
+    DrawWaiting, FindWaiting, GoAround, Number, Publish, Reclaim, ReserveReverse, Settle,
+};
+use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, bypass, dsr, lifetime, load};
 
 /// How many backends are drawn until one serves and its reverse key is free.
 const BACKENDS_TRIED: u32 = 3;
@@ -311,37 +313,12 @@ fn way<A: Addr, N: FlowStore<A>>(
     Ok(())
 }
 
-/// Lets a flow that would go through the stack go around it, if it can in both directions: what is for the backend by an
-/// interface that leads there, and what comes from it because it comes by our programs. What another node handed on, and what
-/// began before, is the stack's.
-#[inline(always)]
-pub(crate) fn go_around<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, origin: Origin) {
-    if work.is_taken_over || !may_begin(&work.packet) {
-        return;
-    }
-    let Some(backend) = node.backend(work.flow.backend) else {
-        return;
-    };
-    let place = match (backend.is_local(), origin) {
-        (true, _) => Origin::Pod,
-        (false, Origin::Pod) if backend.is_pod() => Origin::Network,
-        (false, _) => return,
-    };
-    if !node.leads_to(&work.flow.destination, place) {
-        return;
-    }
-    work.flow.action = Action::Bypass as u8;
-    if matches!(origin, Origin::Network) {
-        work.flow.via = Via::new(node.came_in_by());
-    }
-}
-
 /// The source port to try first: the client's own while its address is kept, or if it is of the SNAT range.
 #[inline(always)]
 fn own_or_random_port<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Port {
     let config = node.config();
     let own = work.key.source_port;
-    if keeps_the_source(work.flow.action)
+    if bypass::keeps_the_source(work.flow.action)
         || own.number().wrapping_sub(config.snat_first) < config.snat_count
     {
         return own;
@@ -412,24 +389,7 @@ fn gives_way<A: Addr>(key: &FlowKey<A>, entry: &Flow<A>, new: &Flow<A>) -> bool 
         && entry.destination == new.destination
         && entry.destination_port == new.destination_port
         && (key.protocol != protocol::UDP && super::state::is_closing(entry.meta.state())
-            || goes_another_way(entry, new))
-}
-
-/// Whether the entry is the same flow's, made when flows like it went the other way: through the stack, or around it. Its forward
-/// entry is lost, and the new one says how both directions go from now on.
-#[inline(always)]
-fn goes_another_way<A: Addr>(entry: &Flow<A>, new: &Flow<A>) -> bool {
-    entry.source == new.source
-        && entry.source_port == new.source_port
-        && entry.action != new.action
-        && keeps_the_source(entry.action)
-        && keeps_the_source(new.action)
-}
-
-/// Whether packets of a flow go on with the client's own address, to a backend that this node's own programs answer for.
-#[inline(always)]
-const fn keeps_the_source(action: u8) -> bool {
-    action == Action::Stack as u8 || action == Action::Bypass as u8
+            || bypass::goes_another_way(entry, new))
 }
 
 /// Whether the entry under the reverse key is this very flow's, whose forward entry was lost, or is being made by

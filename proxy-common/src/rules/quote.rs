@@ -84,15 +84,15 @@ pub(crate) fn is_ours<A: Addr, N: FlowStore<A>>(node: &N, side: Side, work: &mut
         }
         return false;
     }
-    let is_found = match side {
-        Side::Ingress => is_reply_inwards(node, work) || is_call(node, work),
-        // The other direction of a redirected flow never comes by here.
-        Side::Egress => {
-            is_reply(node, work)
-                && (work.flow.action == Action::Stack as u8 || work.flow.action == Action::Bypass as u8)
-        }
+    let is_ingress = matches!(side, Side::Ingress);
+    let is_to_us = is_ingress && is_to_us(node, work);
+    let may_be_reply = !is_ingress || is_to_us || node.config().has_bypassed();
+    let is_found = may_be_reply && is_reply(node, work) && {
+        let action = work.flow.action;
+        // Where packets come in, the others' are the egress hook's; there the other direction of a redirected flow never comes by.
+        is_to_us || action == Action::Bypass as u8 || !is_ingress && action == Action::Stack as u8
     };
-    is_found && work.flow.action != Action::Foreign as u8
+    (is_found || is_ingress && is_call(node, work)) && work.flow.action != Action::Foreign as u8
 }
 
 /// Puts the quoted packet's reversed tuple in the place of the error's headers; `false` if it quotes nothing of ours, or
@@ -129,14 +129,11 @@ pub fn look_inside<A: Readable, B: Bytes>(bytes: &B, work: &mut Work<A>) -> bool
     true
 }
 
-/// An error about a packet that this node sent in its own name, or around its stack.
+/// Whether an error is about a packet that this node may have sent in its own name.
 #[inline(always)]
-fn is_reply_inwards<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
-    let is_ours = in_snat_range(node.config(), work.packet.destination_port)
-        && node.is_node_address(&work.packet.destination);
-    (is_ours || node.config().has_bypassed())
-        && is_reply(node, work)
-        && (is_ours || work.flow.action == Action::Bypass as u8)
+fn is_to_us<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> bool {
+    in_snat_range(node.config(), work.packet.destination_port)
+        && node.is_node_address(&work.packet.destination)
 }
 
 /// An error about a packet to a backend.

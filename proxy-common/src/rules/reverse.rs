@@ -17,7 +17,11 @@ pub(crate) enum Whose {
 
 /// What a packet's reverse entry says; `None` without one. `whose`: only of which flows.
 #[inline(always)]
-pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>, whose: Whose) -> Option<Verdict> {
+pub(crate) fn decide<A: Addr, N: FlowStore<A>>(
+    node: &N,
+    work: &mut Work<A>,
+    whose: Whose,
+) -> Option<Verdict> {
     work.key = work.packet.key(Direction::Reverse);
     let table = find_step(node, work)?;
     if matches!(whose, Whose::Bypassed) && work.flow.action != Action::Bypass as u8 {

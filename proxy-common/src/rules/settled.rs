@@ -26,12 +26,11 @@ pub fn ingress<A: Addr, N: FlowStore<A>>(
             packet.protocol,
         ))
     {
-        if is_snat && node.is_node_address(&packet.destination) {
-            return follows(node, packet, Direction::Reverse, flow).then_some(Direction::Reverse);
-        }
-        if node.config().has_bypassed() {
+        let is_ours = is_snat && node.is_node_address(&packet.destination);
+        if is_ours || node.config().has_bypassed() {
             let is_settled = follows(node, packet, Direction::Reverse, flow);
-            return (is_settled && flow.action == Action::Bypass as u8).then_some(Direction::Reverse);
+            let is_whole = is_settled && (is_ours || flow.action == Action::Bypass as u8);
+            return is_whole.then_some(Direction::Reverse);
         }
     }
     (may_be_frontend && follows(node, packet, Direction::Forward, flow)).then_some(Direction::Forward)

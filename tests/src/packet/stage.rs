@@ -6,9 +6,9 @@ use proxy_common::host::HostNode;
 use proxy_common::layout::{
     AffinityWord, BACKEND_LOCAL, BACKEND_POD, Backend, BackendId, CONFIG_CHECKSUM_IPV6, CONFIG_FAST, Config,
     Direction, Family, Flow, FlowKey, FlowTable, FrontendKey, FrontendKind, INTERFACE_PEER, INTERFACE_PODS,
-    INTERFACE_UPLINK, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS,
-    Port, Service, ServiceId, UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink, V4, V6,
-    When, names::program, protocol,
+    INTERFACE_UPLINK, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS, Port, Service, ServiceId,
+    UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink, V4, V6, When, names::program,
+    protocol,
 };
 
 use super::kernel::Context;

@@ -1,6 +1,6 @@
-//! Flows that go around the stack at the client's own address: in both directions, or not at all.
+//! In both directions, or not at all.
 
-use crate::layout::{Action, Addr, BACKEND_POD, CONFIG_BYPASSED, CONFIG_FAST, Counter, Direction, FlowTable};
+use crate::layout::{Action, BACKEND_POD, CONFIG_BYPASSED, CONFIG_FAST, Counter, Direction, FlowTable};
 use crate::rules::headers::tcp;
 use crate::rules::scene::*;
 use crate::rules::{Decision, Origin};
@@ -72,10 +72,7 @@ fn both_directions_go_around_the_stack<A: Spoken>() {
                 let answer = seen.turned().with_flags(tcp::SYN | tcp::ACK).numbers(5000, 1001);
                 assert_eq!(scene.send(back, answer), BYPASS, "{back:?} {to:?}");
                 let shown = scene.translated(back, answer);
-                assert_eq!(
-                    (shown.source, shown.destination),
-                    (call.destination, call.source)
-                );
+                assert_eq!((shown.source, shown.destination), (call.destination, call.source));
                 let proof = if call.protocol == crate::layout::protocol::TCP {
                     5001
                 } else {
@@ -212,16 +209,8 @@ fn a_flow_that_lost_its_forward_entry_goes_the_new_way_with_its_old_backend<A: S
         let seen = scene.translated(Hook::FromNetwork, call);
         turn(&mut scene, is_fast);
         let key = call.key(Direction::Forward);
-        scene
-            .node
-            .flows
-            .borrow_mut()
-            .remove(&(FlowTable::Embryos, key));
-        let (now, before) = if is_fast {
-            (BYPASS, STACK)
-        } else {
-            (STACK, BYPASS)
-        };
+        scene.node.flows.borrow_mut().remove(&(FlowTable::Embryos, key));
+        let (now, before) = if is_fast { (BYPASS, STACK) } else { (STACK, BYPASS) };
         assert_eq!(scene.send(Hook::FromNetwork, call), now);
         assert_eq!(scene.translated(Hook::FromNetwork, call), seen);
         assert_eq!(scene.counted(Counter::ReverseCollision), 0);
@@ -289,10 +278,7 @@ fn a_reply_that_came_by_the_stack_is_translated_behind_it<A: Spoken>() {
             Hook::ToNetwork
         };
         let shown = scene.translated(behind, reply);
-        assert_eq!(
-            (shown.source, shown.destination),
-            (call.destination, call.source)
-        );
+        assert_eq!((shown.source, shown.destination), (call.destination, call.source));
     }
 }
 
