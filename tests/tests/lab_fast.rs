@@ -326,7 +326,7 @@ fn a_policy_engine_keeps_flows_in_the_stack() -> Result<()> {
     let mark = lab.agent(1).mark();
     nft(
         lab.host(1),
-        "table ip filter { chain KUBE-POD-FW-67NZLRHBNDSAWJRO { accept; } }",
+        "add table ip filter; add chain ip filter KUBE-POD-FW-67NZLRHBNDSAWJRO",
     )?;
     let refused = |lab: &Lab, mark| {
         lab.agent(1).events()?.wait(mark, "the refusal", |event| {
