@@ -106,10 +106,10 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
     let Some(config) = config() else { return PASS };
     if let Some(seen) = A::glance(&Packet::<LINK>::new(skb)) {
         let may_be_frontend = hook::may_be_frontend(&Tables, &seen);
-        if !may_be_frontend
-            && !hook::in_snat_range(config, seen.destination_port)
-            && !(config.has_bypassed() && global::may_be_reply::<LINK>(skb, A::FAMILY))
-        {
+        let is_ours = may_be_frontend
+            || hook::in_snat_range(config, seen.destination_port)
+            || config.has_bypassed() && global::may_be_reply::<LINK>(skb, A::FAMILY);
+        if !is_ours {
             return PASS;
         }
         let followed = follow_ingress::<A, LINK>(skb, may_be_frontend as u32);
