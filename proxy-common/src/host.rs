@@ -11,7 +11,7 @@ use crate::layout::{
     FlowKey, FlowTable, FragmentKey, FragmentPorts, FrontendKey, FrontendKind, FrontendValue, ListWord, Meta,
     NamespaceAddress, NamespaceKey, NetworkList, NodeAddress, Service, ServiceId, Vip, node_address_value,
 };
-use crate::rules::{Bytes, Directory, FlowStore};
+use crate::rules::{Bytes, Directory, FlowStore, Origin};
 
 /// Both flow tables in one.
 pub type FlowTables<A> = HashMap<(FlowTable, FlowKey<A>), Flow<A>>;
@@ -51,6 +51,8 @@ pub struct HostNode<A: Addr + Hash> {
     pub default_route: Result<A, Counter>,
     /// The interface that packets come in by.
     pub came_in_by: u32,
+    /// Where addresses are whose way leads out of an interface with our programs.
+    pub ways: HashMap<A, Origin>,
     /// The flow tables.
     pub flows: RefCell<FlowTables<A>>,
     /// FRAGMENTS of the family.
@@ -92,6 +94,7 @@ impl<A: Addr + Hash> HostNode<A> {
             routes: HashMap::new(),
             default_route: Err(Counter::NoRoute),
             came_in_by: 0,
+            ways: HashMap::new(),
             flows: RefCell::default(),
             fragments: RefCell::default(),
             affinities: RefCell::default(),
@@ -415,6 +418,10 @@ impl<A: Addr + Hash> FlowStore<A> for HostNode<A> {
 
     fn came_in_by(&self) -> u32 {
         self.came_in_by
+    }
+
+    fn leads_to(&self, destination: &A, place: Origin) -> bool {
+        self.ways.get(destination) == Some(&place)
     }
 
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {

@@ -20,7 +20,7 @@ use crate::{
     ETHERNET, LAYER3,
     maps::Maps,
     node::{Node, Tables, config},
-    redirect::Arrival,
+    redirect::{self, Arrival},
     skb::Packet,
     tc::work,
     xdp::Frame,
@@ -111,6 +111,7 @@ steps! { packet(__sk_buff, core::convert::identity);
     Answered(bits): answered4, answered6;
     Create(origin): create4, create6;
     Settle(origin backend): settle4, settle6;
+    GoAround(origin): go_around4, go_around6;
     ReserveReverse(): reserve_reverse4, reserve_reverse6;
     Publish(): publish4, publish6;
     DrawWaiting(): draw_waiting4, draw_waiting6;
@@ -131,6 +132,7 @@ steps! { frame(xdp_md, Frame::<false>::new);
     Answered(bits): xdp_answered4, xdp_answered6;
     Create(origin): xdp_create4, xdp_create6;
     Settle(origin backend): xdp_settle4, xdp_settle6;
+    GoAround(origin): xdp_go_around4, xdp_go_around6;
     ReserveReverse(): xdp_reserve_reverse4, xdp_reserve_reverse6;
     Publish(): xdp_publish4, xdp_publish6;
     DrawWaiting(): xdp_draw_waiting4, xdp_draw_waiting6;
@@ -139,9 +141,10 @@ steps! { frame(xdp_md, Frame::<false>::new);
     Foreign(): xdp_foreign4, xdp_foreign6;
 }
 
-/// Defines what reads packets behind a link header of some length: their headers, and what an error quotes.
+/// Defines what reads packets behind a link header of some length: their headers, what an error quotes, and whether one may be a
+/// reply (whose caller's stack is part of every chain).
 macro_rules! readers {
-    ($($link:ident, $family:ty: $read:ident, $quoted:ident;)*) => {
+    ($($link:ident, $family:ty: $read:ident, $quoted:ident, $reply:ident;)*) => {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
@@ -159,7 +162,22 @@ macro_rules! readers {
                     None => 0,
                 }
             }
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            extern "C" fn $reply(skb: *mut __sk_buff) -> u32 {
+                let packet = Packet::<$link>::with(handed(skb, &[]));
+                let seen = <$family as proxy_common::rules::headers::Readable>::glance(&packet);
+                seen.map_or(0, |seen| proxy_common::rules::hook::may_be_reply(&Tables, &seen) as u32)
+            }
         )*
+        /// Whether a packet that can be glanced at may be a reply.
+        #[inline(always)]
+        pub(crate) fn may_be_reply<const LINK: u32>(skb: *mut __sk_buff, family: Family) -> bool {
+            match (LINK, family) {
+                $(($link, <$family as proxy_common::layout::Addr>::FAMILY) => $reply(skb) != 0,)*
+                _ => false,
+            }
+        }
         #[inline(always)]
         pub(crate) fn read<const LINK: u32>(skb: *mut __sk_buff, family: Family) -> Parsed {
             match (LINK, family) {
@@ -178,10 +196,17 @@ macro_rules! readers {
 }
 
 readers! {
-    ETHERNET, V4: read4, read_quoted4;
-    ETHERNET, V6: read6, read_quoted6;
-    LAYER3, V4: read4_l3, read_quoted4_l3;
-    LAYER3, V6: read6_l3, read_quoted6_l3;
+    ETHERNET, V4: read4, read_quoted4, may_be_reply4;
+    ETHERNET, V6: read6, read_quoted6, may_be_reply6;
+    LAYER3, V4: read4_l3, read_quoted4_l3, may_be_reply4_l3;
+    LAYER3, V6: read6_l3, read_quoted6_l3, may_be_reply6_l3;
+}
+
+/// Sends a packet into the pod at the other end of an interface, if there is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn into_pod(skb: *mut __sk_buff, interface: u32) -> i32 {
+    redirect::into_pod(handed(skb, &[interface]), interface)
 }
 
 /// Whether a list holds a backend.

@@ -13,11 +13,11 @@ use aya_ebpf::{
 use proxy_common::{
     layout::{
         Affinity, AffinityKey, AffinityWord, Backend, BackendId, Config, Counter, Flow, FlowKey, FlowTable,
-        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, ListWord, Meta, NamespaceAddress,
-        NamespaceKey, NetworkList, NodeAddress, SOURCE_RANGE_SERVICE_BITS, Service, ServiceId, SourceRange,
-        Vip,
+        FragmentKey, FragmentPorts, FrontendKey, FrontendValue, INTERFACE_PODS, INTERFACE_UPLINK, ListWord,
+        Meta, NamespaceAddress, NamespaceKey, NetworkList, NodeAddress, SOURCE_RANGE_SERVICE_BITS, Service,
+        ServiceId, SourceRange, Vip,
     },
-    rules::{Directory, FlowStore, Work, step::Step},
+    rules::{Directory, FlowStore, Origin, Work, step::Step},
 };
 
 use crate::{
@@ -453,6 +453,18 @@ impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
     }
 
     #[inline(always)]
+    fn leads_to(&self, destination: &A, place: Origin) -> bool {
+        let wanted = match place {
+            Origin::Pod => INTERFACE_PODS,
+            Origin::Network => INTERFACE_UPLINK,
+        };
+        match redirect::egress_towards(&self.arrival, destination) {
+            Ok(index) => interface_flags(index) & wanted != 0,
+            Err(_) => false,
+        }
+    }
+
+    #[inline(always)]
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
         let ports = A::fragments().get_ptr(key)?;
         // SAFETY: map values stay readable while the program runs; the tag tells whether it is still the key's.
@@ -464,6 +476,19 @@ impl<A: Maps, P: Arrival> FlowStore<A> for Node<P> {
     fn put_fragment(&self, key: &FragmentKey<A>, ports: &FragmentPorts) {
         // An LRU makes room; if it can't, the later fragments are dropped and counted.
         let _inserted = lru::insert(A::fragments(), key, ports, BPF_ANY);
+    }
+}
+
+/// The flags of an interface's entry; none if it is not known.
+#[inline(always)]
+pub(crate) fn interface_flags(index: u32) -> u32 {
+    match INTERFACES.get_ptr(index) {
+        // SAFETY: map values stay readable while the program runs; the index tells whether it is still the key's.
+        Some(interface) => match unsafe { read_volatile(interface) } {
+            interface if interface.index == index => interface.flags,
+            _ => 0,
+        },
+        None => 0,
     }
 }
 

@@ -5,17 +5,20 @@ use aya_ebpf::{
         __sk_buff, TC_ACT_SHOT, bpf_fib_lookup as FibLookup, bpf_fib_lookup__bindgen_ty_1, bpf_redir_neigh,
         bpf_redir_neigh__bindgen_ty_1,
     },
-    helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head},
+    helpers::generated::{
+        bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_head,
+        bpf_skb_change_type,
+    },
 };
 use proxy_common::{
-    layout::{Addr, Counter, Family, Flow, Port, V4, V6, protocol},
+    layout::{Addr, Counter, Family, Flow, INTERFACE_PEER, Port, V4, V6, protocol},
     rules::{Headers, Work, quote::Said, step::Step},
 };
 
 use crate::{
     ETHERNET, LAYER3, global,
     maps::Maps,
-    node::{count, interface_address},
+    node::{count, interface_address, interface_flags},
     rewrite::at,
     skb::GSO_BY_FRAGMENTS,
 };
@@ -35,6 +38,8 @@ pub(crate) struct Hop {
     pub(crate) interface: u32,
     /// For bpf_redirect_neigh: the next hop's address.
     neighbour: bpf_redir_neigh,
+    /// Whether the neighbour is known: then `__sk_buff.cb` has the interface's own link-layer address, and the neighbour's.
+    is_known: bool,
 }
 
 /// Why a packet can't be sent on.
@@ -271,6 +276,17 @@ pub(crate) fn next_hop<A: Route + Maps>(skb: *mut __sk_buff, leaving: &Leaving<A
         }
         _ => return Err(NoWay::NoRoute),
     }
+    if result == FIB_SUCCESS {
+        let [a, b, c, d, e, f] = params.smac;
+        let [g, h, i, j, k, l] = params.dmac;
+        // Not on the stack, of which the rules need much.
+        // SAFETY: `skb` is the program's context, and these words of it are for programs at its hooks.
+        unsafe {
+            (*skb).cb[0] = u32::from_ne_bytes([a, b, c, d]);
+            (*skb).cb[1] = u32::from_ne_bytes([e, f, g, h]);
+            (*skb).cb[2] = u32::from_ne_bytes([i, j, k, l]);
+        }
+    }
     // The look-up has put the gateway in place of the destination; an IPv4 route may have an IPv6 gateway.
     // SAFETY: the union's longest member; what is behind an IPv4 address is not looked at.
     let gateway = unsafe { params.__bindgen_anon_4.ipv6_dst };
@@ -281,6 +297,7 @@ pub(crate) fn next_hop<A: Route + Maps>(skb: *mut __sk_buff, leaving: &Leaving<A
     Ok(Hop {
         interface: params.ifindex,
         neighbour,
+        is_known: result == FIB_SUCCESS,
     })
 }
 
@@ -301,6 +318,51 @@ pub(crate) fn send<const LINK: u32>(skb: *mut __sk_buff, mut hop: Hop) -> i32 {
             size_of::<bpf_redir_neigh>() as i32,
             0,
         ) as i32
+    }
+}
+
+/// The two halves of a word, in the order in which they stand in memory.
+#[inline(always)]
+fn halves(word: u32) -> [u16; 2] {
+    let [a, b, c, d] = word.to_ne_bytes();
+    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
+}
+
+/// Sends a packet to its next hop; if that is a pod at the other end of the interface, into the pod at once.
+#[inline(always)]
+pub(crate) fn deliver<const LINK: u32>(skb: *mut __sk_buff, hop: Hop) -> i32 {
+    if LINK == ETHERNET && hop.is_known {
+        let sent = global::into_pod(skb, hop.interface);
+        if sent != NOT_SENT {
+            return sent;
+        }
+    }
+    send::<LINK>(skb, hop)
+}
+
+/// What [`into_pod`] gives where there is no pod at the other end.
+const NOT_SENT: i32 = i32::MIN;
+
+/// Sends a packet, whose link-layer addresses [`next_hop`] has left in its context, into the pod at the other end of an interface.
+#[inline(always)]
+pub(crate) fn into_pod(skb: *mut __sk_buff, interface: u32) -> i32 {
+    /// `__sk_buff.pkt_type` of a frame to whoever receives it (linux/if_packet.h).
+    const PACKET_HOST: u32 = 0;
+    if interface_flags(interface) & INTERFACE_PEER == 0 {
+        return NOT_SENT;
+    }
+    let Some(header) = at::<[u16; 6]>(skb, 0) else {
+        return NOT_SENT;
+    };
+    // SAFETY: `at` checked the bounds, BPF needs no alignment, and `skb` is the program's context.
+    unsafe {
+        let [[a, b], [c, d], [e, f]] = [halves((*skb).cb[0]), halves((*skb).cb[1]), halves((*skb).cb[2])];
+        *header = [d, e, f, a, b, c];
+        // As a veth does on the way to another network namespace.
+        (*skb).mark = 0;
+        // At a bridge's port it was to the bridge: the pod would take it for another's.
+        bpf_skb_change_type(skb, PACKET_HOST);
+        bpf_redirect_peer(interface, 0) as i32
     }
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use proxy_common::{
-    layout::{Action, Config, Counter, Flow, V4, V6},
+    layout::{Action, Config, Counter, Direction, Flow, V4, V6},
     rules::{Origin, Verdict, Work, headers::Readable, hook, settled},
 };
 
@@ -11,6 +11,7 @@ use crate::{
     answer::{self, Answer},
     encapsulate::{self, Outside},
     error::{self, Message},
+    global,
     maps::Maps,
     node::{Node, Tables, config, count},
     probe,
@@ -105,7 +106,10 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
     let Some(config) = config() else { return PASS };
     if let Some(seen) = A::glance(&Packet::<LINK>::new(skb)) {
         let may_be_frontend = hook::may_be_frontend(&Tables, &seen);
-        if !may_be_frontend && !hook::in_snat_range(config, seen.destination_port) {
+        let is_ours = may_be_frontend
+            || hook::in_snat_range(config, seen.destination_port)
+            || config.has_bypassed() && global::may_be_reply::<LINK>(skb, A::FAMILY);
+        if !is_ours {
             return PASS;
         }
         let followed = follow_ingress::<A, LINK>(skb, may_be_frontend as u32);
@@ -142,14 +146,15 @@ fn ingress_family<A: Family, const LINK: u32>(skb: *mut __sk_buff, origin: Origi
 fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_frontend: u32) -> i32 {
     const STACK: u8 = Action::Stack as u8;
     const REDIRECT: u8 = Action::Redirect as u8;
+    const BYPASS: u8 = Action::Bypass as u8;
     let (Some(config), Some(packet)) = (config(), A::plain(&Packet::<LINK>::with(skb))) else {
         return UNSETTLED;
     };
     let node = Node::new(skb, config);
     let mut flow = Flow::default();
-    if !settled::ingress(&node, &packet, may_be_frontend != 0, &mut flow) {
+    let Some(direction) = settled::ingress(&node, &packet, may_be_frontend != 0, &mut flow) else {
         return UNSETTLED;
-    }
+    };
     match flow.action {
         STACK => ended(rewrite::translate_plain::<A, LINK>(
             skb,
@@ -157,13 +162,13 @@ fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_fronte
             &packet,
             &flow,
         )),
-        REDIRECT if packet.hop_limit > 1 => {
+        REDIRECT | BYPASS if packet.hop_limit > 1 => {
             let Ok(hop) = redirect::next_hop(skb, &Leaving::packet(&packet, &flow, 0)) else {
                 return UNSETTLED;
             };
-            // What may be an answer, and would leave by another uplink than the call came in by.
+            // An answer that would leave by another uplink than the call came in by.
             let via = flow.via.interface();
-            if via != 0 && hop.interface != via && hook::in_snat_range(config, packet.destination_port) {
+            if via != 0 && hop.interface != via && matches!(direction, Direction::Reverse) {
                 return UNSETTLED;
             }
             if rewrite::translate_plain::<A, LINK>(skb, config.flags, &packet, &flow).is_none()
@@ -171,7 +176,11 @@ fn follow_ingress<A: Family, const LINK: u32>(skb: *mut __sk_buff, may_be_fronte
             {
                 return dropped(Counter::RewriteFailed as u32);
             }
-            redirect::send::<LINK>(skb, hop)
+            if flow.action == BYPASS {
+                redirect::deliver::<LINK>(skb, hop)
+            } else {
+                redirect::send::<LINK>(skb, hop)
+            }
         }
         _ => UNSETTLED,
     }
@@ -199,6 +208,7 @@ fn execute<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32, verdict
         return PASS;
     };
     const REDIRECT: u8 = Action::Redirect as u8;
+    const BYPASS: u8 = Action::Bypass as u8;
     const HAIRPIN: u8 = Action::Hairpin as u8;
     if let Some(counter) = verdict.dropped() {
         if counter == Counter::FragmentWithoutFirst as u32 {
@@ -229,7 +239,7 @@ fn execute<A: Family, const LINK: u32>(skb: *mut __sk_buff, is_pod: u32, verdict
     }
     match verdict.action() {
         None => PASS,
-        Some(REDIRECT) => around::<A, LINK>(skb, work),
+        Some(REDIRECT | BYPASS) => around::<A, LINK>(skb, work),
         Some(HAIRPIN) => hairpin::<A, LINK>(skb, work),
         Some(_) => {
             if origin(is_pod) == Origin::Network {
@@ -368,14 +378,16 @@ pub(crate) fn work<A: Maps>() -> Option<&'static mut Work<A>> {
 #[inline(always)]
 fn egress<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, verdict: Verdict) -> i32 {
     const STACK: u8 = Action::Stack as u8;
+    const BYPASS: u8 = Action::Bypass as u8;
     if let Some(counter) = verdict.dropped().or(verdict.rejected()) {
         return dropped(counter);
     }
-    if let Some(action) = verdict.error_action() {
-        return relay::<A, LINK>(skb, work, action as u32);
+    if verdict.error_action().is_some() {
+        return relay::<A, LINK>(skb, work, STACK as u32);
     }
     match verdict.action() {
-        Some(STACK) => {
+        // A reply that should have gone around the stack: a program was missing where it came in.
+        Some(STACK | BYPASS) => {
             ended(write::<A, LINK>(skb, work).and_then(|()| segment::leave_room::<A, LINK>(skb, work)))
         }
         // The other direction of a redirected flow never comes by here.
@@ -425,7 +437,17 @@ fn around<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>) -> i3
     {
         return dropped(Counter::RewriteFailed as u32);
     }
-    redirect::send::<LINK>(skb, hop)
+    deliver::<A, LINK>(skb, work, hop)
+}
+
+/// Sends a packet that is written to its next hop.
+#[inline(always)]
+fn deliver<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work<A>, hop: redirect::Hop) -> i32 {
+    if work.flow.action == Action::Bypass as u8 {
+        redirect::deliver::<LINK>(skb, hop)
+    } else {
+        redirect::send::<LINK>(skb, hop)
+    }
 }
 
 /// Rewrites a packet and sends it back to the pod that it came from.
@@ -471,7 +493,7 @@ pub(crate) fn relay<A: Family, const LINK: u32>(skb: *mut __sk_buff, work: &Work
     {
         return dropped(Counter::RewriteFailed as u32);
     }
-    redirect::send::<LINK>(skb, hop)
+    deliver::<A, LINK>(skb, work, hop)
 }
 
 #[inline(always)]

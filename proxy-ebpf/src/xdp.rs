@@ -254,6 +254,7 @@ fn frame<A: Family, const BUFFERS: bool>(md: *mut xdp_md) -> Option<u32> {
         return None;
     }
     let may_be_frontend = hook::may_be_frontend(&Tables, &seen);
+    // What goes around the stack into a pod is TC's.
     if !may_be_frontend && !hook::in_snat_range(config, seen.destination_port) {
         return None;
     }
@@ -279,7 +280,7 @@ fn follow<A: Family, const BUFFERS: bool>(md: *mut xdp_md, may_be_frontend: u32)
     };
     let node = Node::new(frame, config);
     let mut flow = Flow::default();
-    if !settled::ingress(&node, &packet, may_be_frontend != 0, &mut flow) {
+    if settled::ingress(&node, &packet, may_be_frontend != 0, &mut flow).is_none() {
         return UNSETTLED;
     }
     let sent = if flow.action == Action::Redirect as u8 {

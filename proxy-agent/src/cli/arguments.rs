@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use super::{
     AuditArguments, ConfigArguments, DowngradeArguments, ExplainArguments, ForwardingArguments,
@@ -10,7 +11,9 @@ use super::{
 };
 use crate::config::{Period, Settings};
 use crate::datapath::doctor::DoctorOptions;
-use crate::datapath::{DatapathOptions, MapEntries, Mark, NodePortRange, SnatPorts, SocketLb};
+use crate::datapath::{
+    DatapathOptions, HostRouting, MapEntries, Mark, NodePortRange, PodNetworks, SnatPorts, SocketLb,
+};
 use crate::model::ExternalIps;
 
 /// Where instances live by default.
@@ -165,6 +168,16 @@ enum Switch {
     Disabled,
 }
 
+/// How packets go from one interface of the node to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Routing {
+    /// Through the node's stack.
+    #[default]
+    Stack,
+    /// Around it in both directions, where they can.
+    Fast,
+}
+
 /// How the agent serves this node.
 #[derive(Debug, Args)]
 pub struct AgentArguments {
@@ -210,6 +223,14 @@ pub struct AgentArguments {
     /// Where Kubernetes allocates NodePorts, as kube-apiserver's --service-node-port-range has it; reserved on this node.
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
     node_port_range: NodePortRange,
+    /// How packets go from one interface of the node to another where their source stays: through the node's stack, or around
+    /// it, which no policy engine sees (and none may work there).
+    #[arg(long, value_enum, default_value_t)]
+    host_routing: Routing,
+    /// Where pods of all nodes have their addresses: with --host-routing fast, calls of this node's pods to endpoints there go
+    /// around the stack as well. Not given: calls to endpoints of other nodes go through it.
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = super::forward::range)]
+    pod_networks: Vec<IpNet>,
     /// One bit of the skb mark, as 0x80, that packets from outside get whose destination was translated to a pod of this node:
     /// for rules that send answers back by the uplink that the call came in by. Not given: none.
     #[arg(long, value_name = "BIT", value_parser = mark)]
@@ -246,6 +267,11 @@ impl AgentArguments {
             node_port_range: self.node_port_range,
             memory: self.map_memory,
             mark: self.dnat_mark,
+            host_routing: match self.host_routing {
+                Routing::Stack => HostRouting::Stack,
+                Routing::Fast => HostRouting::Fast,
+            },
+            pod_networks: PodNetworks(self.pod_networks.clone()),
             memory_limit: self.map_memory_limit,
             map_entries: self.map_entries.clone(),
             lives: settings.lives,
@@ -326,6 +352,7 @@ mod tests {
             (options.socket_lb, options.attach, options.xdp),
             (SocketLb::Enabled, AttachMode::Auto, XdpMode::Auto)
         );
+        assert_eq!(options.host_routing, HostRouting::Stack);
         assert_eq!(
             (options.pod_interfaces, options.uplinks),
             (PodInterfaces::Auto, Uplinks::Auto)
@@ -360,6 +387,8 @@ mod tests {
             "slots=1000000,embryos=5000",
             "--ping",
             "disabled",
+            "--host-routing",
+            "fast",
         ])
         .unwrap();
         assert_eq!(
@@ -375,6 +404,7 @@ mod tests {
             (options.snat_ports.first(), options.memory, options.ping),
             (40000, Some(64 << 20), false)
         );
+        assert_eq!(options.host_routing, HostRouting::Fast);
         let entries = ["slots=1000000", "embryos=5000"].map(|text| text.parse().unwrap());
         assert_eq!(
             (options.memory_limit, options.map_entries),
@@ -418,6 +448,8 @@ mod tests {
             ("--snat-ports", "1-2", "fewer than 10000"),
             ("--attach", "xdp", "tcx"),
             ("--xdp", "on", "generic"),
+            ("--host-routing", "on", "fast"),
+            ("--pod-networks", "10.244.0.1", "192.0.2.0/24"),
             ("--forwarding", "ipip", "dsr"),
             ("--dsr-exclude", "192.0.2.1", "192.0.2.0/24"),
             ("--dsr-exclude", "192.0.2.0/24,", "192.0.2.0/24"),

@@ -40,7 +40,7 @@ impl ForwardingArguments {
     }
 }
 
-fn range(text: &str) -> Result<IpNet, String> {
+pub(super) fn range(text: &str) -> Result<IpNet, String> {
     let way_out = "it is no range of addresses; write ranges as 192.0.2.0/24,2001:db8::/64";
     text.trim().parse().map_err(|_| way_out.to_owned())
 }

@@ -156,7 +156,11 @@ impl Datapath {
                     // The id was another's: its connections are not this one's.
                     tables.loads.put(id, &0)?;
                 }
-                tables.backends.put(*id, backend).map_err(beyond(names::BACKENDS))
+                let backend = self.pod_networks.marked(backend);
+                tables
+                    .backends
+                    .put(*id, &backend)
+                    .map_err(beyond(names::BACKENDS))
             }
             Operation::PutSlots { first, backends } => {
                 tables.slots.put(*first, backends).map_err(beyond(names::SLOTS))
@@ -308,7 +312,7 @@ fn failure((index, error): (usize, CallError)) -> Failure {
     (index, error.into())
 }
 
-fn beyond(map: &'static str) -> impl Fn(BeyondEnd) -> DatapathError {
+pub(super) fn beyond(map: &'static str) -> impl Fn(BeyondEnd) -> DatapathError {
     move |BeyondEnd { index, length }| {
         DatapathError::Refused(format!(
             "{map} has {length} entries and none at {index}: the map is full; give the maps more memory with \

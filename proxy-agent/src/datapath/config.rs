@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use proxy_common::layout::{
@@ -14,6 +15,7 @@ use super::error::{Context, DatapathError};
 use super::node_ports::NodePortAddresses;
 use super::options::{DatapathOptions, FlowLives, SocketLb};
 use super::sys::{self, program_type};
+use super::tables::Tables;
 use super::xdp_attach::hops_depend_on_ports;
 
 /// TCP that is not established, and TCP that both sides have ended: nobody can choose these.
@@ -36,6 +38,19 @@ pub(super) fn of_node(options: &DatapathOptions) -> Result<Config, DatapathError
     };
     set_lives(&mut config, options.lives);
     Ok(config)
+}
+
+/// Changes what CONFIG says. Several threads of the agent do.
+pub(super) fn change(tables: &Tables, change: impl FnOnce(&mut Config)) -> Result<(), DatapathError> {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = tables.config.get(&0)?.unwrap_or_default();
+    let mut config = before;
+    change(&mut config);
+    if config != before {
+        tables.config.put(&0, &config)?;
+    }
+    Ok(())
 }
 
 /// Puts down which families' loopback addresses have NodePorts.

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
-use proxy_common::layout::{Config, LAYOUT_VERSION, Uplink};
+use proxy_common::layout::{CONFIG_FAST_WANTED, Config, LAYOUT_VERSION, Uplink};
 
 use super::attach::{cgroup_programs, check_cgroup2};
 use super::doctor::{Check, DoctorOptions};
@@ -14,7 +14,7 @@ use super::instance::{Instance, list};
 use super::sys::{LinkTarget, MapFd};
 use super::tables::Tables;
 use super::xdp::{Reason, Way};
-use super::{config, follow, links, netlink, reserved, sockets};
+use super::{config, follow, host_routing, links, netlink, reserved, sockets};
 
 pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
     let instance = Instance::new(&options.instance);
@@ -42,6 +42,7 @@ pub(super) fn checks(options: &DoctorOptions) -> Vec<Check> {
             checks.push(map_memory(&instance));
             checks.extend(configured(&tables, &mut config));
             checks.extend(xdp(&tables));
+            checks.push(host_routing(&config));
         }
     }
     checks.extend(half_converted(&instance));
@@ -86,6 +87,37 @@ fn nothing_pinned(instance: &Instance) -> Check {
         format!("pinned by another version of Shunt: {}", others.join(", ")),
         format!("this version knows layout v{LAYOUT_VERSION}: use the one that runs here"),
     )
+}
+
+/// How new flows go, and why not as the operator wants.
+fn host_routing(config: &Config) -> Check {
+    const NAME: &str = "host routing";
+    if config.flags & CONFIG_FAST_WANTED == 0 {
+        let more = match config.has_bypassed() {
+            true => "; flows that began around it keep their way",
+            false => "",
+        };
+        return Check::ok(
+            NAME,
+            format!("stack: new flows go through the node's stack{more}"),
+        );
+    }
+    match (host_routing::look_here(), config.is_fast()) {
+        (None, true) => Check::ok(NAME, "fast: new flows go around the node's stack where they can"),
+        (None, false) => Check::warn(
+            NAME,
+            "stack: what kept new flows from going around it is gone",
+            "the agent notices within its --hook-check-period; with 0, restart it",
+        ),
+        (Some(refusal), is_fast) => {
+            let way = if is_fast {
+                "fast, still"
+            } else {
+                "stack, though fast is wanted"
+            };
+            Check::warn(NAME, format!("{way}: {refusal}"), refusal.way_out())
+        }
+    }
 }
 
 /// A line for each uplink.

@@ -401,5 +401,6 @@ fn action_name(action: Action) -> &'static str {
         Action::Hairpin => "hairpin",
         Action::Foreign => "foreign",
         Action::Encapsulate => "encapsulate",
+        Action::Bypass => "bypass",
     }
 }

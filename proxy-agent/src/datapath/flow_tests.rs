@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use proxy_common::layout::{
-    Action, Addr, Affinity, AffinityKey, Backend, BackendId, Config, Direction, Family, FilterBit, Flow,
-    FlowKey, Meta, NamespaceAddress, NamespaceKey, Port, ServiceId, SocketKey, SocketValue, V4, V6, protocol,
-    state,
+    Action, Addr, Affinity, AffinityKey, Backend, BackendId, CONFIG_BYPASSED, CONFIG_FAST, Config, Direction,
+    Family, FilterBit, Flow, FlowKey, Meta, NamespaceAddress, NamespaceKey, Port, ServiceId, SocketKey,
+    SocketValue, V4, V6, protocol, state,
 };
 
 use super::Datapath;
@@ -174,6 +174,39 @@ fn lives_are_changed_while_programs_run_and_all_else_stays() {
         ..before
     };
     assert_eq!(config(), expected);
+}
+
+/// Their replies are looked for where packets come in, until a sweep has met none and no new ones are made.
+#[test]
+fn flows_around_the_stack_are_forgotten_once_a_sweep_meets_none() {
+    let running = running();
+    let datapath = &running.datapath;
+    let tables = datapath.tables.clone();
+    let put = Put {
+        table: &tables.flows4.tcp_flows,
+        frontend: V4::default(),
+        protocol: protocol::TCP,
+        rate: tables.config.get(&0).unwrap().unwrap().ticks_per_second,
+        now: Clock::new().unwrap().now().unwrap(),
+    };
+    let key = put.flow(1, 0, state::REPLIED | state::ESTABLISHED);
+    let mut flow = put.table.get(&key).unwrap().unwrap();
+    flow.action = Action::Bypass as u8;
+    put.table.put(&key, &flow).unwrap();
+    let set = |flags| {
+        super::config::change(&tables, |config| config.flags |= flags).unwrap();
+    };
+    let flags = || tables.config.get(&0).unwrap().unwrap().flags & (CONFIG_FAST | CONFIG_BYPASSED);
+    set(CONFIG_BYPASSED);
+    sweep(datapath);
+    assert_eq!(flags(), CONFIG_BYPASSED, "one lives");
+    put.table.remove(&key).unwrap();
+    set(CONFIG_FAST);
+    sweep(datapath);
+    assert_eq!(flags(), CONFIG_FAST | CONFIG_BYPASSED, "others are made");
+    super::config::change(&tables, |config| config.flags &= !CONFIG_FAST).unwrap();
+    sweep(datapath);
+    assert_eq!(flags(), 0);
 }
 
 #[test]

@@ -17,11 +17,12 @@ use super::classify::{Desired, Selection};
 use super::error::{Context, DatapathError};
 use super::events::{Event, Events};
 use super::hooks::{Hooks, Lost};
+use super::host_routing::HostRoutingState;
 use super::instance::Instance;
 use super::netlink::Netlink;
 use super::node_ports::{Answering, NodePortAddresses};
 use super::observe::{Observed, Stale};
-use super::options::XdpMode;
+use super::options::{HostRouting, XdpMode};
 use super::probe::Probing;
 use super::programs::Programs;
 use super::snapshot;
@@ -48,12 +49,12 @@ pub(super) struct Order {
 
 /// Everything that the following needs.
 pub(super) struct Follower {
-    tables: Arc<Tables>,
+    pub(super) tables: Arc<Tables>,
     selection: Selection,
     pub(super) attacher: Attacher,
     netlink: Netlink,
     events: Events,
-    observed: Observed,
+    pub(super) observed: Observed,
     /// Address, value.
     node_addresses: BTreeMap<IpAddr, u32>,
     /// What the operator says now.
@@ -68,6 +69,9 @@ pub(super) struct Follower {
     pub(super) lost: Vec<Lost>,
     pub(super) hooks: watch::Sender<Hooks>,
     pub(super) probing: Probing,
+    /// What the operator says of the way of flows.
+    pub(super) host_routing: HostRouting,
+    pub(super) routed: watch::Sender<HostRoutingState>,
     /// Between two looks at the hooks; nought: never.
     hook_check_period: Duration,
     /// Something failed: everything is looked at again after a while.
@@ -80,6 +84,7 @@ impl Follower {
         tables: Arc<Tables>,
         selection: Selection,
         attacher: Attacher,
+        host_routing: HostRouting,
         hook_check_period: Duration,
         stop: UnixStream,
         orders: Receiver<Order>,
@@ -111,6 +116,8 @@ impl Follower {
             lost: Vec::new(),
             hooks: watch::Sender::default(),
             probing: Probing::default(),
+            host_routing,
+            routed: watch::Sender::default(),
             hook_check_period,
             again: false,
         })
@@ -124,6 +131,11 @@ impl Follower {
     /// Tells which hooks are without their programs.
     pub(super) fn hooks(&self) -> watch::Receiver<Hooks> {
         self.hooks.subscribe()
+    }
+
+    /// Tells how new flows go.
+    pub(super) fn host_routing(&self) -> watch::Receiver<HostRoutingState> {
+        self.routed.subscribe()
     }
 
     /// Reads what is stale and does what follows. An interface that refuses its programs keeps no other from getting
@@ -153,6 +165,9 @@ impl Follower {
             warn!(%error, "an interface is not as it should be; tried again in {} s", RETRY.as_secs());
         }
         self.again = !failures.is_empty();
+        // What is attached now can be sent around the stack.
+        let written = written.and(self.write_interfaces(&desired));
+        self.settle_host_routing()?;
         let candidates = candidates(&desired.targets, &self.observed);
         let uplinks = self.attacher.reconcile_xdp(&candidates);
         let is_without = self.settle(&desired.targets);
@@ -176,6 +191,9 @@ impl Follower {
             if is_due {
                 self.probing.forget();
                 self.probe();
+                if let Err(error) = self.settle_host_routing() {
+                    warn!(%error, "how new flows go could not be settled");
+                }
                 looked = Instant::now();
             }
             let stale = match event {
@@ -272,7 +290,12 @@ impl Follower {
             };
         }
         self.node_addresses = addresses;
-        for (index, interface) in &desired.interfaces {
+        self.write_interfaces(desired)
+    }
+
+    fn write_interfaces(&mut self, desired: &Desired) -> Result<(), DatapathError> {
+        let interfaces = self.with_ways(&desired.interfaces, &desired.targets);
+        for (index, interface) in &interfaces {
             if self.interfaces.get(index) != Some(interface) {
                 self.tables.interfaces.put(index, interface)?;
             }
@@ -280,11 +303,11 @@ impl Follower {
         for index in self
             .interfaces
             .keys()
-            .filter(|index| !desired.interfaces.contains_key(index))
+            .filter(|index| !interfaces.contains_key(index))
         {
             self.tables.interfaces.remove(index)?;
         }
-        self.interfaces.clone_from(&desired.interfaces);
+        self.interfaces = interfaces;
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::dump::{self, CounterEntry};
 use super::error::DatapathError;
 use super::hooks::Hooks;
+use super::host_routing::HostRoutingState;
 use super::instance::Instance;
 use super::map::{Cursor, Map};
 use super::snat::SnatReport;
@@ -27,6 +28,7 @@ pub struct Gauges {
     swept: watch::Receiver<Option<FlowCounts>>,
     source_ports: watch::Receiver<SnatReport>,
     hooks: watch::Receiver<Hooks>,
+    host_routing: watch::Receiver<HostRoutingState>,
 }
 
 /// How full a map is.
@@ -109,6 +111,7 @@ impl Gauges {
         swept: watch::Receiver<Option<FlowCounts>>,
         source_ports: watch::Receiver<SnatReport>,
         hooks: watch::Receiver<Hooks>,
+        host_routing: watch::Receiver<HostRoutingState>,
     ) -> Self {
         Self {
             tables,
@@ -117,7 +120,13 @@ impl Gauges {
             swept,
             source_ports,
             hooks,
+            host_routing,
         }
+    }
+
+    /// How new flows go.
+    pub fn host_routing(&self) -> HostRoutingState {
+        self.host_routing.borrow().clone()
     }
 
     /// Source ports in use, at the last sweep.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use proxy_common::layout::Config;
 use proxy_common::layout::names::program;
+use proxy_common::layout::{Config, INTERFACE_UPLINK};
 
 use super::attach::{Attacher, Hook, Sockets};
 use super::classify::{Role, Target};
@@ -396,7 +396,10 @@ fn addresses_are_followed() {
     let entry = datapath.tables.interfaces.get(&up).unwrap().unwrap();
     assert_eq!(IpAddr::from(entry.v4).to_string(), "192.0.2.10");
     assert_eq!(IpAddr::from(entry.v6).to_string(), "2001:db8::10");
-    assert_eq!((entry.mtu, entry.flags, entry.index), (1500, 0, up));
+    assert_eq!(
+        (entry.mtu, entry.flags, entry.index),
+        (1500, INTERFACE_UPLINK, up)
+    );
     node.here.ip("addr add 192.0.2.11/24 dev up0");
     node.here.ip("link set up0 mtu 1400");
     eventually(set(&["192.0.2.10", "192.0.2.11", "2001:db8::10"]), || {

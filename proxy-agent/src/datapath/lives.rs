@@ -19,15 +19,11 @@ pub struct Lives(pub(super) Current);
 impl Lives {
     /// From now on flows live so long, those that are there too.
     pub fn set(&self, lives: FlowLives) -> Result<(), DatapathError> {
-        let tables = self.0.get();
-        let mut config = tables.config.get(&0)?.unwrap_or_default();
-        config::set_lives(&mut config, lives);
-        Ok(tables.config.put(&0, &config)?)
+        config::change(&self.0.get(), |config| config::set_lives(config, lives))
     }
 }
 
-/// Changes at which addresses NodePorts answer, and tells which they are. Not to be used on another thread than [`Lives`]:
-/// both write CONFIG.
+/// Changes at which addresses NodePorts answer, and tells which they are.
 #[derive(Clone, Debug)]
 pub struct NodePorts {
     pub(super) tables: Current,
@@ -40,10 +36,9 @@ pub struct NodePorts {
 impl NodePorts {
     /// From now on NodePorts answer there. Connections that are there go on.
     pub fn set(&self, addresses: &NodePortAddresses) -> Result<(), DatapathError> {
-        let tables = self.tables.get();
-        let mut config = tables.config.get(&0)?.unwrap_or_default();
-        config::set_node_ports(&mut config, addresses);
-        tables.config.put(&0, &config)?;
+        config::change(&self.tables.get(), |config| {
+            config::set_node_ports(config, addresses)
+        })?;
         self.chosen
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -23,6 +23,7 @@ mod glob;
 mod grace;
 mod growth;
 mod hooks;
+mod host_routing;
 mod instance;
 mod janitor;
 #[cfg(feature = "next-layout")]
@@ -35,12 +36,15 @@ mod memory;
 mod migration;
 mod migration_copy;
 mod needs;
+mod netfilter;
 mod netlink;
 mod node_ports;
 mod object;
 mod observe;
 mod options;
 pub mod picture;
+mod pod_networks;
+mod policy_engine;
 pub mod prepare;
 mod probe;
 mod programs;
@@ -76,13 +80,15 @@ use tokio::sync::watch;
 pub use error::{ApplyError, CallError, DatapathError};
 pub use grace::Grace;
 pub use hooks::Hooks;
+pub use host_routing::{HostRoutingState, Refusal};
 pub use lives::{Lives, NodePorts};
 pub use node_ports::{Answering, NodePortAddresses, NodePortAddressesError};
 pub use object::OBJECT;
 pub use options::{
-    AttachMode, DatapathOptions, FlowLives, Mark, NodePortRange, PodInterfaces, SnatPorts, SocketLb, Uplinks,
-    XdpMode,
+    AttachMode, DatapathOptions, FlowLives, HostRouting, Mark, NodePortRange, PodInterfaces, SnatPorts,
+    SocketLb, Uplinks, XdpMode,
 };
+pub use pod_networks::PodNetworks;
 pub use size::{MapEntries, MapMemory, MapSizes};
 
 use crate::agent::{Addresses, MapWriter, Room, Sweeps};
@@ -117,6 +123,7 @@ pub struct Datapath {
     errands: Option<Sender<Errand>>,
     stop: Option<Arc<UnixStream>>,
     node_ports: NodePorts,
+    pod_networks: PodNetworks,
     threads: Vec<JoinHandle<()>>,
     sweeps: watch::Receiver<Sweeps>,
     gauges: Gauges,
@@ -163,9 +170,11 @@ impl Datapath {
         };
         reserved::reserve(&instance, options.snat_ports, options.node_port_range)?;
         warn_of_bound_ports(options.snat_ports);
-        let config = config::of_node(options)?;
+        let mut config = config::of_node(options)?;
+        config.flags |= host_routing::kept(&tables.config.get(&0)?.unwrap_or_default());
         tables.config.put(&0, &config)?;
         migration.catch_up()?;
+        options.pod_networks.mark_all(&tables.backends)?;
         attach::attach_cgroup(&instance, &programs, &config, &options.cgroup)?;
 
         let (stop, stopped) = UnixStream::pair().call("socketpair", "the wish to stop")?;
@@ -184,6 +193,7 @@ impl Datapath {
             tables.clone(),
             selection,
             attacher,
+            options.host_routing,
             options.hook_check_period,
             stopped,
             obeyed,
@@ -199,7 +209,7 @@ impl Datapath {
             limit: memory.limit,
             orders,
         };
-        Self::run(lock, tables, follower, stop, grower)
+        Self::run(lock, tables, follower, stop, grower, options.pod_networks.clone())
     }
 
     fn run(
@@ -208,6 +218,7 @@ impl Datapath {
         follower: Follower,
         stop: UnixStream,
         grower: Grower,
+        pod_networks: PodNetworks,
     ) -> Result<Self, DatapathError> {
         let grace = Grace::new()?;
         let released = Arc::new(Released::default());
@@ -219,6 +230,7 @@ impl Datapath {
         let sweeper = Sweeper::new(tables.clone(), released.clone(), grace.clone())?;
         let source_ports = sweeper.source_ports();
         let hooks = follower.hooks();
+        let host_routing = follower.host_routing();
         let current = Current::new(tables.clone());
         let janitor = Janitor {
             sweeps,
@@ -237,6 +249,7 @@ impl Datapath {
                 swept,
                 source_ports.clone(),
                 hooks.clone(),
+                host_routing,
             ),
             source_ports,
             hooks,
@@ -249,6 +262,7 @@ impl Datapath {
             tables,
             current,
             grower,
+            pod_networks,
             released,
             grace,
             errands: Some(errands),

@@ -43,6 +43,11 @@ impl Netlink {
         Self::open(netlink_sys::protocols::NETLINK_GENERIC)
     }
 
+    /// To netfilter of the calling thread's network namespace.
+    pub(super) fn netfilter() -> io::Result<Self> {
+        Self::open(netlink_sys::protocols::NETLINK_NETFILTER)
+    }
+
     /// The bits of `xdp-features` of an interface (Linux 6.3: the family `netdev`).
     pub(super) fn xdp_features(&mut self, interface: u32) -> io::Result<u64> {
         const CONTROLLER: u16 = 16;

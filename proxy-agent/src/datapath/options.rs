@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::DatapathError;
 use super::node_ports::NodePortAddresses;
 use super::object::OBJECT;
+use super::pod_networks::PodNetworks;
 use super::size::MapEntries;
 
 /// Fewest ports that a range for SNAT may have.
@@ -47,6 +48,10 @@ pub struct DatapathOptions {
     pub ping: bool,
     /// What the skb mark of packets from an uplink to a backend of this node gets.
     pub mark: Option<Mark>,
+    /// How packets of new flows go from one interface to another.
+    pub host_routing: HostRouting,
+    /// Where pods of all nodes have their addresses.
+    pub pod_networks: PodNetworks,
     /// Time between two looks at the hooks; nought: never.
     pub hook_check_period: Duration,
     /// The BPF object.
@@ -73,6 +78,8 @@ impl DatapathOptions {
             node_ports: NodePortAddresses::default(),
             ping: true,
             mark: None,
+            host_routing: HostRouting::Stack,
+            pod_networks: PodNetworks::default(),
             hook_check_period: Duration::from_secs(30),
             object: OBJECT,
         }
@@ -118,6 +125,16 @@ impl Default for FlowLives {
             udp_established: minutes(3),
         }
     }
+}
+
+/// How packets of flows go from one interface to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostRouting {
+    /// Through the node's stack, where their source is not changed.
+    #[default]
+    Stack,
+    /// Around it in both directions where they can, unless a policy engine works in the stack.
+    Fast,
 }
 
 /// Whose sockets socket LB serves.

@@ -71,7 +71,8 @@ pub(super) struct Tally(HashMap<Ends, (u32, ServiceId)>);
 impl Tally {
     /// Takes an entry that lives into account.
     pub(super) fn met<A: Addr>(&mut self, config: &Config, key: &FlowKey<A>, flow: &Flow<A>) {
-        let is_ours = flow.action != Action::Stack as u8;
+        // With another, the port is the client's own.
+        let is_ours = flow.action != Action::Stack as u8 && flow.action != Action::Bypass as u8;
         let port = key.destination_port.number();
         if key.direction != Direction::Reverse as u8
             || !is_ours

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use proxy_common::layout::{Addr, Affinity, BackendId, Config, Direction, Flow, FlowKey};
+use proxy_common::layout::{Action, Addr, Affinity, BackendId, Config, Direction, Flow, FlowKey};
 use proxy_common::rules::{client, lifetime, load};
 use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::error::DatapathError;
 use super::grace::Grace;
+use super::host_routing;
 use super::map::{Cursor, Map};
 use super::pushed_out::{PushedOut, is_full};
 use super::release::{Candidates, Released};
@@ -57,6 +58,10 @@ struct Sweep {
     source_ports: Tally,
     /// The tick at which it began.
     begun: u32,
+    /// No new flow went around the stack when it began, though some may be there from before.
+    looks_for_bypassed: bool,
+    /// It has met one that lives.
+    has_bypassed: bool,
 }
 
 /// Entries of the flow tables that a whole sweep met, in its order of the tables.
@@ -162,6 +167,9 @@ impl Sweeper {
             self.count_pushed_out(&judge, sweep.begun, &mut swept.counts);
             let report = sweep.source_ports.report(&judge.config, &self.tables)?;
             self.source_ports.send_replace(report);
+            if sweep.looks_for_bypassed && !sweep.has_bypassed {
+                host_routing::forget_bypassed(&self.tables)?;
+            }
             swept.cleared = self.released.clear(&self.tables.prefilter, &sweep.unused);
             swept.end = true;
         }
@@ -206,13 +214,16 @@ impl Sweeper {
     /// released bit has made its flow before the first slice.
     fn begin(&mut self) -> Result<Sweep, DatapathError> {
         let unused = self.released.candidates();
-        if self.released.any() {
+        let config = self.tables.config.get(&0)?.unwrap_or_default();
+        let looks_for_bypassed = config.has_bypassed() && !config.is_fast();
+        if looks_for_bypassed || self.released.any() {
             self.grace.wait()?;
         }
         self.pushed_out.iter_mut().for_each(PushedOut::begin);
         Ok(Sweep {
             unused,
             begun: self.clock.now()?,
+            looks_for_bypassed,
             ..Sweep::default()
         })
     }
@@ -258,6 +269,7 @@ impl Judge {
                     standing.stands(&self.config, &key, &flow, self.now);
                 }
                 sweep.source_ports.met(&self.config, &key, &flow);
+                sweep.has_bypassed |= flow.action == Action::Bypass as u8;
                 if key.direction == Direction::Forward as u8 && load::counts(flow.meta.state()) {
                     *sweep.loads.entry(flow.backend).or_default() += 1;
                 }

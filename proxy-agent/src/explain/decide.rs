@@ -354,7 +354,7 @@ where
             }
         };
         let treatment = match action {
-            Action::Stack => Treatment::Kept,
+            Action::Stack | Action::Bypass => Treatment::Kept,
             Action::Redirect => Treatment::Masqueraded,
             Action::Hairpin => Treatment::Hairpin,
             Action::Encapsulate => Treatment::HandedOn,

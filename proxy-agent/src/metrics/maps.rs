@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::datapath::dump::CounterEntry;
 use crate::datapath::gauges::{FlowFill, Gauges, Idle, XdpState};
-use crate::datapath::{DatapathError, Hooks};
+use crate::datapath::{DatapathError, Hooks, HostRoutingState};
 
 /// A figure of a flow table.
 type OfTable = fn(&FlowFill) -> u64;
@@ -64,6 +64,7 @@ impl Collector for Maps {
             xdp(&mut encoder, &states)?;
         }
         hooks(&mut encoder, &self.0.hooks())?;
+        host_routing(&mut encoder, &self.0.host_routing())?;
         match told("Services without local endpoints", self.0.idle()) {
             Some(idle) => no_local_endpoints(&mut encoder, idle),
             None => Ok(()),
@@ -167,6 +168,15 @@ fn xdp(encoder: &mut DescriptorEncoder<'_>, states: &[XdpState]) -> Result<(), f
         ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+/// How new flows go, as a label.
+fn host_routing(encoder: &mut DescriptorEncoder<'_>, state: &HostRoutingState) -> Result<(), fmt::Error> {
+    let help =
+        "How new flows to pods of this node, and of its pods, go: through the node's stack or around it";
+    let mut metric = encoder.encode_descriptor("shunt_host_routing", help, None, MetricType::Gauge)?;
+    let labels = [("mode", state.mode()), ("reason", state.reason())];
+    ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)
 }
 
 /// Programs that others took away, and what is without them.

@@ -10,6 +10,9 @@ pub struct BackendId(pub u32);
 /// [`Backend::flags`]: the endpoint is on this node.
 pub const BACKEND_LOCAL: u8 = 1;
 
+/// [`Backend::flags`]: the endpoint is a pod in the pods' network: on the way to it nobody masquerades what comes from a pod.
+pub const BACKEND_POD: u8 = 2;
+
 /// A value of BACKENDS (array by [`BackendId`], mmapable).
 ///
 /// `life` is written last, with release order: a reader that sees it sees the rest. A live backend's address never
@@ -26,7 +29,7 @@ pub struct Backend {
     pub port: Port,
     /// IP protocol number.
     pub protocol: u8,
-    /// [`BACKEND_LOCAL`].
+    /// [`BACKEND_LOCAL`] | [`BACKEND_POD`].
     pub flags: u8,
     /// The service port that owns it.
     #[cfg(not(feature = "next-layout"))]
@@ -51,5 +54,11 @@ impl Backend {
     #[inline(always)]
     pub const fn is_local(&self) -> bool {
         self.flags & BACKEND_LOCAL != 0
+    }
+
+    /// Whether the endpoint is in the pods' network.
+    #[inline(always)]
+    pub const fn is_pod(&self) -> bool {
+        self.flags & BACKEND_POD != 0
     }
 }

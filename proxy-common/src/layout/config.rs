@@ -23,6 +23,17 @@ pub const CONFIG_NO_PING: u32 = 16;
 /// remembers next hops by ports as well as by addresses.
 pub const CONFIG_HOPS_BY_PORT: u32 = 32;
 
+/// [`Config::flags`]: flows that are made from now on go around the stack in both directions where they can
+/// (`--host-routing fast`).
+pub const CONFIG_FAST: u32 = 64;
+
+/// [`Config::flags`]: there may be flows that go around the stack to a backend at its own address: their replies are looked for
+/// where packets come in. It stays while there is one, whatever [`CONFIG_FAST`] says.
+pub const CONFIG_BYPASSED: u32 = 128;
+
+/// [`Config::flags`]: the operator wants [`CONFIG_FAST`], whether it is so or not. For those who look at the node.
+pub const CONFIG_FAST_WANTED: u32 = 256;
+
 /// [`Config::flags`]: packets from an uplink to a backend of this node get one bit of the skb mark, whose number stands in
 /// the bits from [`CONFIG_MARK_BIT`] on.
 pub const CONFIG_MARK: u32 = 1 << 16;
@@ -39,7 +50,8 @@ pub struct Config {
     /// [`LAYOUT_VERSION`].
     pub layout_version: u32,
     /// [`CONFIG_PODS_SOCKET_LB`] | [`CONFIG_CHECKSUM_IPV6`] | [`CONFIG_NO_LOOPBACK4`] | [`CONFIG_NO_LOOPBACK6`] |
-    /// [`CONFIG_NO_PING`] | [`CONFIG_HOPS_BY_PORT`] | [`CONFIG_MARK`].
+    /// [`CONFIG_NO_PING`] | [`CONFIG_HOPS_BY_PORT`] | [`CONFIG_FAST`] | [`CONFIG_BYPASSED`] |
+    /// [`CONFIG_FAST_WANTED`] | [`CONFIG_MARK`].
     pub flags: u32,
     /// Ticks in a second (the kernel's HZ).
     pub ticks_per_second: u32,
@@ -64,6 +76,18 @@ pub struct Config {
 const _: () = assert!(size_of::<Config>() == 48);
 
 impl Config {
+    /// Whether flows that are made now may go around the stack.
+    #[inline(always)]
+    pub const fn is_fast(&self) -> bool {
+        self.flags & CONFIG_FAST != 0
+    }
+
+    /// Whether there may be flows that do.
+    #[inline(always)]
+    pub const fn has_bypassed(&self) -> bool {
+        self.flags & (CONFIG_FAST | CONFIG_BYPASSED) != 0
+    }
+
     /// What the skb mark of a packet from an uplink to a backend of this node gets; 0: nothing.
     #[inline(always)]
     pub const fn mark(&self) -> u32 {

@@ -80,6 +80,9 @@ pub enum Action {
     /// Whole, with its own tuple, in an outer header to the backend's address: the backend's node answers the client (DSR).
     /// There is no entry of the other direction.
     Encapsulate = 5,
+    /// Around the stack in both directions, with the client's own address: by FIB look-up, and into the pod or out of the
+    /// uplink.
+    Bypass = 6,
 }
 
 impl Action {
@@ -92,6 +95,7 @@ impl Action {
             3 => Some(Self::Hairpin),
             4 => Some(Self::Foreign),
             5 => Some(Self::Encapsulate),
+            6 => Some(Self::Bypass),
             _ => None,
         }
     }
@@ -184,7 +188,7 @@ pub struct Flow<A> {
     pub expected_acknowledgement: u32,
     /// An [`Action`]; the same in both directions.
     pub action: u8,
-    /// Of a flow that is redirected, the uplink that it came in by, and that its answers leave by if there is a way; of one
+    /// Of a flow that goes around the stack, the uplink that it came in by, and that its answers leave by if there is a way; of one
     /// that another node handed on whole, the uplink that it came in by.
     pub via: Via,
 }

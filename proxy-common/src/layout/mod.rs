@@ -31,10 +31,11 @@ mod vip;
 
 pub use address::{Addr, Family, MappedAddress, V4, V6};
 pub use affinity::{Affinity, AffinityKey, AffinityWord};
-pub use backend::{BACKEND_LOCAL, Backend, BackendId};
+pub use backend::{BACKEND_LOCAL, BACKEND_POD, Backend, BackendId};
 pub use config::{
-    CONFIG_CHECKSUM_IPV6, CONFIG_HOPS_BY_PORT, CONFIG_MARK, CONFIG_MARK_BIT, CONFIG_NO_LOOPBACK4,
-    CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB, Config, LAYOUT_VERSION,
+    CONFIG_BYPASSED, CONFIG_CHECKSUM_IPV6, CONFIG_FAST, CONFIG_FAST_WANTED, CONFIG_HOPS_BY_PORT, CONFIG_MARK,
+    CONFIG_MARK_BIT, CONFIG_NO_LOOPBACK4, CONFIG_NO_LOOPBACK6, CONFIG_NO_PING, CONFIG_PODS_SOCKET_LB, Config,
+    LAYOUT_VERSION,
 };
 pub use counter::{Counter, Twice};
 pub use flow::{Action, Direction, Flow, FlowKey, FlowTable, Meta, STATE_BITS, state};
@@ -42,7 +43,7 @@ pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{FrontendKey, FrontendKind, FrontendValue};
 pub use hint::HintFallback;
 pub use identity::{Identity, NameText, uid_words};
-pub use interface::{INTERFACE_LAYER3, Interface};
+pub use interface::{INTERFACE_LAYER3, INTERFACE_PEER, INTERFACE_PODS, INTERFACE_UPLINK, Interface};
 pub use namespace::{NamespaceAddress, NamespaceKey};
 pub use networks::{NETWORKS, Network, NetworkList, Networks};
 pub use node_address::{NodeAddress, no_loopback, node_address_value};

@@ -8,8 +8,10 @@ use crate::rules::affinity;
 use crate::rules::choice::{self, Offer};
 use crate::rules::forward::{find_step, live, note};
 use crate::rules::headers::tcp;
-use crate::rules::step::{DrawWaiting, FindWaiting, Number, Publish, Reclaim, ReserveReverse, Settle};
-use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, dsr, lifetime, load};
+use crate::rules::step::{
+    DrawWaiting, FindWaiting, GoAround, Number, Publish, Reclaim, ReserveReverse, Settle,
+};
+use crate::rules::{FlowStore, Headers, Origin, Verdict, Work, bypass, dsr, lifetime, load};
 
 /// How many backends are drawn until one serves and its reverse key is free.
 const BACKENDS_TRIED: u32 = 3;
@@ -133,6 +135,9 @@ pub(crate) fn make<A: Addr, N: FlowStore<A>>(
         {
             // In another node's name it had another source.
             return without_flow(node, work);
+        }
+        if work.may_go_around {
+            node.step(GoAround { origin }, work);
         }
         work.flow.source_port = own_or_random_port(node, work);
         if node.step(ReserveReverse {}, work) != 0 {
@@ -306,10 +311,11 @@ fn way<A: Addr, N: FlowStore<A>>(
     } else {
         Action::Stack
     };
-    let is_ours = !matches!(action, Action::Stack | Action::Encapsulate);
+    let is_ours = matches!(action, Action::Redirect | Action::Hairpin);
     if is_ours && node.config().snat_count == 0 {
         return Err(Counter::SourcePortsExhausted);
     }
+    work.may_go_around = action as u8 == Action::Stack as u8 && node.config().is_fast();
     let flow = &mut work.flow;
     flow.destination_port = backend.port;
     flow.backend = id;
@@ -328,7 +334,7 @@ fn way<A: Addr, N: FlowStore<A>>(
 fn own_or_random_port<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> Port {
     let config = node.config();
     let own = work.key.source_port;
-    if work.flow.action == Action::Stack as u8
+    if bypass::keeps_the_source(work.flow.action)
         || own.number().wrapping_sub(config.snat_first) < config.snat_count
     {
         return own;
@@ -395,11 +401,11 @@ fn insert_reverse<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> boo
 /// closes many connections to one backend by several frontends would fill the range with what is over.
 #[inline(always)]
 fn gives_way<A: Addr>(key: &FlowKey<A>, entry: &Flow<A>, new: &Flow<A>) -> bool {
-    key.protocol != protocol::UDP
-        && entry.action != Action::Foreign as u8
-        && super::state::is_closing(entry.meta.state())
+    entry.action != Action::Foreign as u8
         && entry.destination == new.destination
         && entry.destination_port == new.destination_port
+        && (key.protocol != protocol::UDP && super::state::is_closing(entry.meta.state())
+            || bypass::goes_another_way(entry, new))
 }
 
 /// Whether the entry under the reverse key is this very flow's, whose forward entry was lost, or is being made by

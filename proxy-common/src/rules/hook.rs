@@ -3,6 +3,7 @@
 use crate::layout::{Addr, Config, Counter, FilterBit, FrontendKind, Port};
 use crate::rules::headers::{Bytes, Fragment, Glance, Parsed, Readable};
 use crate::rules::quote;
+use crate::rules::reverse::Whose;
 use crate::rules::step::{Foreign, Message, Number};
 use crate::rules::vip::Place;
 use crate::rules::{
@@ -19,7 +20,11 @@ pub fn in_snat_range(config: &Config, port: Port) -> bool {
 #[inline(always)]
 pub fn ingress_ignores<A: Readable, D: Directory<A>, B: Bytes>(node: &D, config: &Config, bytes: &B) -> bool {
     match A::glance(bytes) {
-        Some(packet) => !may_be_frontend(node, &packet) && !in_snat_range(config, packet.destination_port),
+        Some(packet) => {
+            !may_be_frontend(node, &packet)
+                && !in_snat_range(config, packet.destination_port)
+                && !may_be_bypassed(node, config, &packet)
+        }
         None => false,
     }
 }
@@ -43,6 +48,12 @@ pub fn may_be_reply<A: Addr, D: Directory<A>>(node: &D, packet: &Glance<A>) -> b
         packet.source_port,
         packet.protocol,
     ))
+}
+
+/// Whether a packet that comes in and was glanced at may be a reply that goes around the stack.
+#[inline(always)]
+pub fn may_be_bypassed<A: Addr, D: Directory<A>>(node: &D, config: &Config, packet: &Glance<A>) -> bool {
+    config.has_bypassed() && may_be_reply(node, packet)
 }
 
 /// [`ingress_ignores`] for packets to a pod.
@@ -164,17 +175,24 @@ fn inwards<A: Addr, N: FlowStore<A>>(node: &N, origin: Origin, work: &mut Work<A
         packet.destination_port,
         packet.protocol,
     );
-    // Replies to pods come by here as well, and are the egress hook's: only what is for the node itself is ours.
-    if in_snat_range(node.config(), packet.destination_port)
+    // Replies to pods come by here as well, and are the egress hook's: only what is for the node itself is ours, and what goes
+    // around the stack.
+    let is_snat = in_snat_range(node.config(), packet.destination_port);
+    let has_bypassed = node.config().has_bypassed();
+    if (is_snat || has_bypassed)
         && node.filter(FilterBit::reverse(
             &packet.source,
             packet.source_port,
             packet.protocol,
         ))
-        && node.is_node_address(&packet.destination)
-        && let Some(verdict) = reverse::decide(node, work)
     {
-        return verdict;
+        let is_ours = is_snat && node.is_node_address(&packet.destination);
+        let whose = if is_ours { Whose::All } else { Whose::Bypassed };
+        if (is_ours || has_bypassed)
+            && let Some(verdict) = reverse::decide(node, work, whose)
+        {
+            return verdict;
+        }
     }
     if !may_be_frontend {
         return Verdict::PASS;
@@ -259,7 +277,7 @@ fn replies<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Verdict {
     )) {
         return Verdict::PASS;
     }
-    reverse::decide(node, work).unwrap_or_else(|| {
+    reverse::decide(node, work, Whose::All).unwrap_or_else(|| {
         node.count(Counter::ReverseWithoutFlow);
         Verdict::PASS
     })

@@ -2,11 +2,12 @@
 //!
 //! Packets: [`headers`] reads them, [`hook`] says what a hook does with one, [`forward`] and [`reverse`] decide by the
 //! flow table, [`create`] makes a new flow, [`quote`] finds the flow of an ICMP error. [`settled`] decides
-//! alone on what most packets are; [`dsr`] on what nodes hand on to each other. Sockets: [`socket`], and
+//! alone on what most packets are; [`dsr`] on what nodes hand on to each other, [`bypass`] says what goes around the node's stack. Sockets: [`socket`], and
 //! [`client`], which knows by what name they are remembered. What they read of the node comes through
 //! [`Directory`] and [`FlowStore`].
 
 pub mod affinity;
+pub mod bypass;
 pub mod checksum;
 pub mod choice;
 pub mod client;

@@ -6,7 +6,7 @@ use crate::layout::{
     NetworkList, NodeAddress, Service, ServiceId, Vip,
 };
 use crate::rules::step::Step;
-use crate::rules::{Work, affinity, choice};
+use crate::rules::{Origin, Work, affinity, choice};
 
 /// The tables that say where Services are and who serves them.
 pub trait Directory<A: Addr> {
@@ -135,6 +135,9 @@ pub trait FlowStore<A: Addr>: Directory<A> {
     fn source_towards(&self, destination: &A) -> Result<A, Counter>;
     /// The index of the interface that the packet came in by; 0 if that is not known.
     fn came_in_by(&self) -> u32;
+    /// Whether the way to an address leads out of an interface at which our programs see what comes back, and that leads to
+    /// pods, or to the network.
+    fn leads_to(&self, destination: &A, place: Origin) -> bool;
     /// The ports of a fragmented datagram.
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     /// Remembers the ports of a fragmented datagram.

@@ -84,12 +84,15 @@ pub(crate) fn is_ours<A: Addr, N: FlowStore<A>>(node: &N, side: Side, work: &mut
         }
         return false;
     }
-    let is_found = match side {
-        Side::Ingress => is_reply_to_us(node, work) || is_call(node, work),
-        // The other direction of a redirected flow never comes by here.
-        Side::Egress => is_reply(node, work) && work.flow.action == Action::Stack as u8,
+    let is_ingress = matches!(side, Side::Ingress);
+    let is_to_us = is_ingress && is_to_us(node, work);
+    let may_be_reply = !is_ingress || is_to_us || node.config().has_bypassed();
+    let is_found = may_be_reply && is_reply(node, work) && {
+        let action = work.flow.action;
+        // Where packets come in, the others' are the egress hook's; there the other direction of a redirected flow never comes by.
+        is_to_us || action == Action::Bypass as u8 || !is_ingress && action == Action::Stack as u8
     };
-    is_found && work.flow.action != Action::Foreign as u8
+    (is_found || is_ingress && is_call(node, work)) && work.flow.action != Action::Foreign as u8
 }
 
 /// Puts the quoted packet's reversed tuple in the place of the error's headers; `false` if it quotes nothing of ours, or
@@ -126,12 +129,11 @@ pub fn look_inside<A: Readable, B: Bytes>(bytes: &B, work: &mut Work<A>) -> bool
     true
 }
 
-/// An error about a packet that this node sent in its own name.
+/// Whether an error is about a packet that this node may have sent in its own name.
 #[inline(always)]
-fn is_reply_to_us<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> bool {
+fn is_to_us<A: Addr, N: FlowStore<A>>(node: &N, work: &Work<A>) -> bool {
     in_snat_range(node.config(), work.packet.destination_port)
         && node.is_node_address(&work.packet.destination)
-        && is_reply(node, work)
 }
 
 /// An error about a packet to a backend.
@@ -187,13 +189,14 @@ impl<A: Addr> Work<A> {
     }
 
     /// What it says then. Its source becomes what the far end is called on this side if the far end sent it, so that no
-    /// backend's address leaks. A router's address is kept where the stack forwards it, and is hidden where this node
+    /// backend's address leaks. A router's address is kept where the packet that it is about kept its client's, and is hidden where this node
     /// speaks in its own name: packets that leave by a redirect carry an address of ours, which is what the next network
     /// expects of us.
     #[inline(always)]
     pub fn error_after(&self) -> Said<'_, A> {
         let flow = &self.flow;
-        let is_routers = self.quote.sender != self.packet.source && flow.action == Action::Stack as u8;
+        let is_forwarded = flow.action == Action::Stack as u8 || flow.action == Action::Bypass as u8;
+        let is_routers = self.quote.sender != self.packet.source && is_forwarded;
         let sender = if is_routers {
             &self.quote.sender
         } else {

@@ -1,16 +1,32 @@
 //! A packet from a backend to a client.
 
-use crate::layout::{Addr, Direction, FlowTable, state};
+use crate::layout::{Action, Addr, Direction, FlowTable, state};
 use crate::rules::forward::{find_step, note};
 use crate::rules::headers::tcp;
 use crate::rules::step::{Answered, Promote, Remove};
 use crate::rules::{FlowStore, Verdict, Work};
 
-/// What a packet's reverse entry says; `None` without one.
+/// Of which flows a hook has the replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Of all.
+    All,
+    /// Of those that go around the stack at the client's own address: the others' come by a hook behind it.
+    Bypassed,
+}
+
+/// What a packet's reverse entry says; `None` without one. `whose`: only of which flows.
 #[inline(always)]
-pub(crate) fn decide<A: Addr, N: FlowStore<A>>(node: &N, work: &mut Work<A>) -> Option<Verdict> {
+pub(crate) fn decide<A: Addr, N: FlowStore<A>>(
+    node: &N,
+    work: &mut Work<A>,
+    whose: Whose,
+) -> Option<Verdict> {
     work.key = work.packet.key(Direction::Reverse);
     let table = find_step(node, work)?;
+    if matches!(whose, Whose::Bypassed) && work.flow.action != Action::Bypass as u8 {
+        return None;
+    }
     let bits = super::state::after(work.flow.meta.state(), Direction::Reverse, &work.packet);
     let is_answer = work.packet.answers();
     if is_answer && table == FlowTable::Flows && super::state::is_closing(work.flow.meta.state()) {

@@ -247,7 +247,7 @@ pub(crate) fn settled<A: Spoken>(node: &HostNode<A>, at: Hook, bytes: &[u8]) -> 
     let mut flow = Flow::default();
     let is_settled = match at {
         Hook::FromPod | Hook::FromNetwork => {
-            settled::ingress(node, &packet, hook::may_be_frontend(node, &seen), &mut flow)
+            settled::ingress(node, &packet, hook::may_be_frontend(node, &seen), &mut flow).is_some()
         }
         Hook::ToPod => settled::egress_pod(node, &packet, &mut flow),
         Hook::ToNetwork => settled::egress_uplink(node, &packet, false, &mut flow),

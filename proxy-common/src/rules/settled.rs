@@ -9,26 +9,31 @@ use crate::rules::headers::tcp;
 use crate::rules::hook::in_snat_range;
 use crate::rules::{FlowStore, Headers, lifetime, vip};
 
-/// TC ingress: copies the flow of a packet that may be to a frontend, or is to a port of the SNAT range. `false`:
-/// [`super::hook::ingress`] must decide.
+/// TC ingress: copies the flow of a packet that may be to a frontend, is to a port of the SNAT range, or may be a reply that goes
+/// around the stack; and gives its direction. `None`: [`super::hook::ingress`] must decide.
 #[inline(always)]
 pub fn ingress<A: Addr, N: FlowStore<A>>(
     node: &N,
     packet: &Headers<A>,
     may_be_frontend: bool,
     flow: &mut Flow<A>,
-) -> bool {
-    if in_snat_range(node.config(), packet.destination_port)
+) -> Option<Direction> {
+    let is_snat = in_snat_range(node.config(), packet.destination_port);
+    if (is_snat || node.config().has_bypassed())
         && node.filter(FilterBit::reverse(
             &packet.source,
             packet.source_port,
             packet.protocol,
         ))
-        && node.is_node_address(&packet.destination)
     {
-        return follows(node, packet, Direction::Reverse, flow);
+        let is_ours = is_snat && node.is_node_address(&packet.destination);
+        if is_ours || node.config().has_bypassed() {
+            let is_settled = follows(node, packet, Direction::Reverse, flow);
+            let is_whole = is_settled && (is_ours || flow.action == Action::Bypass as u8);
+            return is_whole.then_some(Direction::Reverse);
+        }
     }
-    may_be_frontend && follows(node, packet, Direction::Forward, flow)
+    (may_be_frontend && follows(node, packet, Direction::Forward, flow)).then_some(Direction::Forward)
 }
 
 /// TC egress of a pod interface: the same of a packet that [`super::hook::may_be_reply`]. `false`:

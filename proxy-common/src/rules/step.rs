@@ -5,7 +5,9 @@
 
 use crate::layout::{Addr, BackendId, FlowTable};
 use crate::rules::vip::Place;
-use crate::rules::{FlowStore, Origin, Verdict, Work, create, forward, fragment, quote, reverse, vip};
+use crate::rules::{
+    FlowStore, Origin, Verdict, Work, bypass, create, forward, fragment, quote, reverse, vip,
+};
 
 /// What can be handed to a step in a register.
 pub trait Number {
@@ -89,6 +91,8 @@ steps! { node, work;
     Create(origin: Origin) => create::decide(node, origin, work).number();
     /// Settles how packets to a backend go on: [`Verdict::PASS`], or what becomes of them if they can't.
     Settle(origin: Origin, backend: BackendId) => create::settle(node, origin, work, backend).number();
+    /// Lets a flow go around the stack, if it can.
+    GoAround(origin: Origin) => { bypass::go_around(node, work, origin); 0 };
     /// Whether the reverse entry could be inserted.
     ReserveReverse() => create::reserve_reverse(node, work) as u32;
     /// The [`Verdict`] on a flow's first packet, whose forward entry is inserted.

@@ -174,6 +174,8 @@ pub struct Work<A> {
     pub(crate) hands_on: bool,
     /// Whether another node handed it on to this one.
     pub(crate) is_taken_over: bool,
+    /// Whether the flow, which goes through the stack so far, may be one that goes around it.
+    pub(crate) may_go_around: bool,
     /// The outer header that it came in, if any.
     pub(crate) outer: Outer<A>,
     /// The key of the other direction.

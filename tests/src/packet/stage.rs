@@ -4,10 +4,11 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use proxy_common::host::HostNode;
 use proxy_common::layout::{
-    AffinityWord, BACKEND_LOCAL, Backend, BackendId, CONFIG_CHECKSUM_IPV6, Config, Direction, Family, Flow,
-    FlowKey, FlowTable, FrontendKey, FrontendKind, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS,
-    Port, Service, ServiceId, UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink, V4, V6,
-    When, names::program, protocol,
+    AffinityWord, BACKEND_LOCAL, BACKEND_POD, Backend, BackendId, CONFIG_CHECKSUM_IPV6, CONFIG_FAST, Config,
+    Direction, Family, Flow, FlowKey, FlowTable, FrontendKey, FrontendKind, INTERFACE_PEER, INTERFACE_PODS,
+    INTERFACE_UPLINK, Interface, LAYOUT_VERSION, ListWord, PREFILTER_WORDS, Port, Service, ServiceId,
+    UPLINK_SENDS, UPLINK_SENDS_BUFFERS, UPLINK_TAKES, UPLINK_TURNS, Uplink, V4, V6, When, names::program,
+    protocol,
 };
 
 use super::kernel::Context;
@@ -245,6 +246,29 @@ impl<A: Kin> Stage<A> {
             }
         }
         self.install();
+    }
+
+    /// Lets flows that are made from now on go around the stack: backends are pods, and these interfaces lead to pods and to the
+    /// network.
+    pub fn go_around(&mut self) {
+        self.host.config.flags |= CONFIG_FAST;
+        for backend in self.host.backends.values_mut() {
+            backend.flags |= BACKEND_POD;
+        }
+        self.install();
+        let Wire { uplink, pod, .. } = self.wire;
+        for (index, prefix, flags) in [
+            (uplink, 1, INTERFACE_UPLINK),
+            (pod, 4, INTERFACE_PODS | INTERFACE_PEER),
+        ] {
+            self.kernel.set_interface(&Interface {
+                v4: V4::of(prefix, 1),
+                v6: V6::of(prefix, 1),
+                flags,
+                mtu: 0,
+                index,
+            });
+        }
     }
 
     /// No backends, everywhere.

@@ -5,6 +5,7 @@
 //! above add the object and the way out.
 
 mod bytes;
+mod legacy_rules;
 mod link;
 mod map;
 mod memory;
@@ -19,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub(crate) use bytes::{Layout, bytes_of, bytes_of_slice, from_bytes};
+pub(crate) use legacy_rules::legacy_rules;
 pub(crate) use link::{link_cgroup, link_detach, link_info, link_tcx, link_update, link_xdp};
 pub(crate) use map::{MapFd, possible_cpus};
 pub(crate) use memory::Memory;

@@ -14,6 +14,7 @@ in_both_families!(
     an_error_about_a_pods_call_reaches_the_pod,
     an_error_about_a_call_to_a_local_backend_is_translated_behind_the_stack_only,
     an_error_about_a_redirected_call_reaches_the_client,
+    errors_about_what_goes_around_the_stack_go_around_it,
     a_clients_error_about_a_reply_reaches_the_backend,
     a_pods_error_about_a_reply_reaches_the_backend,
     errors_about_a_hairpin_go_back_to_the_pod,
@@ -98,6 +99,32 @@ fn seen<A: Spoken>(action: Action, sender: A, original: &Packet<A>) -> Seen<A> {
         action,
         outer: (sender, original.source.0),
         quoted: (original.source, original.destination),
+    }
+}
+
+/// From the pod, or a router before it, to the client; and from the client to the pod.
+fn errors_about_what_goes_around_the_stack_go_around_it<A: Spoken>() {
+    for (at, client) in [(Hook::FromNetwork, CLIENT), (Hook::FromPod, POD)] {
+        let mut scene = Scene::<A>::new(&[LOCAL]);
+        scene.node.config.flags = crate::layout::CONFIG_FAST;
+        scene.node.ways.insert(A::of(LOCAL), crate::rules::Origin::Pod);
+        for call in both((client, 1000), (CLUSTER_IP, 80)) {
+            let there = scene.translated(at, call);
+            assert_eq!(
+                translated(&mut scene, Hook::FromPod, &about(&there, A::of(LOCAL))),
+                seen(Action::Bypass, A::of(CLUSTER_IP), &call)
+            );
+            assert_eq!(
+                translated(&mut scene, Hook::FromPod, &about(&there, A::of(ROUTER))),
+                seen(Action::Bypass, A::of(ROUTER), &call)
+            );
+            let reply = there.turned();
+            let shown = scene.translated(Hook::FromPod, reply);
+            assert_eq!(
+                translated(&mut scene, at, &about(&shown, A::of(client))),
+                seen(Action::Bypass, A::of(client), &reply)
+            );
+        }
     }
 }
 
