@@ -100,6 +100,9 @@ enum TestTask {
         /// Write what was measured into the table
         #[arg(long)]
         write: bool,
+        /// Load programs and compare the table, and nothing else: minutes instead of an hour
+        #[arg(long)]
+        programs_only: bool,
     },
 }
 
@@ -137,9 +140,14 @@ fn run(task: Task) -> Result<()> {
         Task::Image(options) => image::run(&options),
         Task::Lint => lint::run(),
         Task::Test {
-            task: Some(TestTask::Kernels { kernel, write }),
+            task:
+                Some(TestTask::Kernels {
+                    kernel,
+                    write,
+                    programs_only,
+                }),
             ..
-        } => kernels::run(&kernel, write),
+        } => kernels::run(&kernel, write, programs_only),
         Task::Test { all, layer, .. } => test::run(all, &layer),
         Task::Lab { arguments } => lab::lab(&arguments),
         Task::Vm {

@@ -158,6 +158,9 @@ pub(crate) fn make<A: Addr, N: FlowStore<A>>(
     if again != Verdict::PASS {
         return again;
     }
+    if work.may_go_around {
+        node.step(GoAround { origin }, work);
+    }
     for _ in 0..PORTS_TRIED {
         work.flow.source_port = random_port(node, work);
         if node.step(ReserveReverse {}, work) != 0 {

@@ -21,13 +21,15 @@ const EVERYDAY_PACKETS: [&str; 1] = ["tests/packet_xdp"];
 /// What loads programs and is compared with the table.
 const LOADS: &str = "tests/kernels_programs";
 
-/// Runs the layer on kernels, on all if none is named; `write` puts what was measured into the table.
-pub(crate) fn run(kernels: &[String], write: bool) -> Result<()> {
+/// Runs the layer on kernels, on all if none is named; `write` puts what was measured into the table. `programs_only`: without
+/// packets and sockets.
+pub(crate) fn run(kernels: &[String], write: bool, programs_only: bool) -> Result<()> {
     let chosen = chosen(kernels)?;
-    let programs: Vec<_> = test::prepare()?
-        .into_iter()
-        .filter(|program| program.layer == Layer::Kernels || is_of_packets(program))
-        .collect();
+    let is_chosen = |program: &Program| match programs_only {
+        true => program.name == LOADS,
+        false => program.layer == Layer::Kernels || is_of_packets(program),
+    };
+    let programs: Vec<_> = test::prepare()?.into_iter().filter(is_chosen).collect();
     let programs: Vec<_> = programs.iter().collect();
     let (mut measured, mut failed) = (Table::default(), Vec::new());
     for kernel in &chosen {

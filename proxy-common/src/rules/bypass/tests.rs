@@ -22,6 +22,7 @@ in_both_families!(
     pieces_of_a_reply_go_the_way_of_the_whole,
     a_reply_that_came_by_the_stack_is_translated_behind_it,
     established_packets_are_decided_in_short,
+    a_flow_by_another_port_goes_around_it_too,
 );
 
 /// The switch is on, and backends are where our programs are.
@@ -301,5 +302,18 @@ fn established_packets_are_decided_in_short<A: Spoken>() {
             );
             assert_eq!(scene.send(hook, packet), BYPASS);
         }
+    }
+}
+
+/// One client port to two frontends of one backend.
+fn a_flow_by_another_port_goes_around_it_too<A: Spoken>() {
+    for (at, client, backend, _) in WAYS {
+        let mut scene = fast::<A>(&[backend]);
+        let calls = [BALANCER, (CLUSTER_IP, 80)].map(|to| Packet::<A>::udp((client, 33000), to));
+        let seen = calls.map(|call| {
+            assert_eq!(scene.send(at, call), BYPASS, "{at:?}");
+            scene.translated(at, call)
+        });
+        assert_ne!(seen[0].source.1, seen[1].source.1);
     }
 }
