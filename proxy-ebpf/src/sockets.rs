@@ -190,7 +190,7 @@ fn remember(key: &SocketKey, id: BackendId, backend: &Backend, keep: bool) {
     if keep {
         value.address = backend.address;
         value.port = backend.port;
-        let _inserted = lru::insert(&SOCKETS, &key, &value, 0);
+        let _inserted = lru::insert(&SOCKETS, key, &value, 0);
     }
 }
 
