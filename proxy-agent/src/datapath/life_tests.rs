@@ -143,11 +143,11 @@ fn an_uplink_without_link_layer_header_gets_programs_of_its_own() {
     };
     assert_ne!(program("tun0"), program("up0"));
     let tun = node.here.index("tun0");
-    let entry = datapath.tables.interfaces.get(&tun).unwrap().unwrap();
-    assert_eq!(
-        (entry.flags, entry.index),
-        (proxy_common::layout::INTERFACE_LAYER3, tun)
-    );
+    let flags = proxy_common::layout::INTERFACE_LAYER3 | proxy_common::layout::INTERFACE_UPLINK;
+    eventually((flags, tun), || {
+        let entry = datapath.tables.interfaces.get(&tun).unwrap().unwrap();
+        (entry.flags, entry.index)
+    });
     let primary = datapath.tables.interfaces.get(&0).unwrap().unwrap();
     assert_eq!(IpAddr::from(primary.v4).to_string(), "192.0.2.10");
 }
