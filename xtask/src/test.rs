@@ -35,8 +35,8 @@ pub(crate) enum Layer {
     Api,
     /// On another kernel, in a virtual machine: what this machine's may lack. Runs with `--all` or by name
     Vm,
-    /// Every program on the oldest kernel that is served, and some packets and real sockets on another, in virtual machines;
-    /// `cargo xtask test kernels` has all on all. Runs with `--all` or by name
+    /// Every program on the oldest kernel that is served, and real sockets on another, in virtual machines; `cargo xtask test
+    /// kernels` has all on all, and packets. Runs with `--all` or by name
     Kernels,
     /// A real Kubernetes; its programs are built from the Go module proxy, once. Runs with `--all` or by name
     Cluster,

@@ -14,10 +14,8 @@ use table::Table;
 
 /// What is served, by the versions that Debian's packages have; the oldest first, whose verifier is the strictest.
 const SERVED: [&str; 4] = ["6.1", "6.12", "6.18", "7"];
-/// Where some of it runs with all other tests.
+/// Where the small lab runs with all other tests.
 const EVERYDAY: &str = "6.12";
-/// What runs there besides the programs of the layer. Each takes minutes.
-const EVERYDAY_PACKETS: [&str; 1] = ["tests/packet_xdp"];
 /// What loads programs and is compared with the table.
 const LOADS: &str = "tests/kernels_programs";
 
@@ -47,13 +45,13 @@ pub(crate) fn run(kernels: &[String], write: bool, programs_only: bool) -> Resul
     settle(&chosen, measured, write)
 }
 
-/// Loads every program on the oldest kernel, and runs the small lab and some packets on another; what the table does not allow
-/// counts as a failure.
+/// Loads every program on the oldest kernel, and runs the small lab on another; what the table does not allow counts as a
+/// failure.
 pub(crate) fn run_some(programs: &[Program]) -> Result<Count> {
     let oldest = SERVED[0];
     let (loads, others): (Vec<_>, Vec<_>) = programs
         .iter()
-        .filter(|program| program.layer == Layer::Kernels || EVERYDAY_PACKETS.contains(&&*program.name))
+        .filter(|program| program.layer == Layer::Kernels)
         .partition(|program| program.name == LOADS);
     let mut measured = Table::default();
     println!("\ntest: Kernels: {oldest}");
